@@ -1,0 +1,40 @@
+"""What every job does around its work: read the settings, run, and turn the outcome into an exit code.
+
+0: done. 2: usage. 3: the input breaks the contract. 1: anything else.
+"""
+
+import signal
+import sys
+from types import FrameType
+
+from novelsum.errors import InputError, UsageError
+from novelsum.pipeline import run
+from novelsum.progress import log_to_stderr
+from novelsum.settings import Job, parse
+
+DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
+
+
+def main(job: Job, description: str) -> int:
+    """Run the job with the settings of the command line; return the exit code."""
+    log_to_stderr()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        run(job, parse(job, description))
+    except UsageError as error:
+        return fail(error, USAGE)
+    except InputError as error:
+        return fail(error, INPUT)
+    except KeyboardInterrupt:
+        return fail("interrupted; nothing was written", FAILED)
+    return DONE
+
+
+def fail(reason: object, code: int) -> int:
+    """Print the reason as one line and return the exit code."""
+    print("error:", str(reason).replace("\n", "\\n"), file=sys.stderr)
+    return code
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,180 @@
+"""Stage 2: the density factor of every candidate, by exact search of all pairs of blocks.
+
+Each task holds one block of candidates and streams the whole store past it.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from novelsum.errors import InputError
+from novelsum.formula import Formula, Metric, density_factor, from_squared, metric_space, released_density
+from novelsum.neighbors import NearestDistances
+from novelsum.progress import collect
+from novelsum.settings import Settings
+from novelsum.source import Chunk, Source, read_columns
+from novelsum.storage import Location
+from novelsum.store import Block, BlockDensity, Pool, read_block, read_density, write_density
+
+_CHUNK_ROWS = 1 << 20
+
+
+def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
+    """Raise InputError unless every candidate has K others to be its neighbours."""
+    points = pool.distinct if settings.formula == "released" else pool.candidates
+    if settings.neighbors >= points:
+        kind = "distinct embeddings" if settings.formula == "released" else "candidates"
+        raise InputError(
+            f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
+            "a point is not its own neighbour"
+        )
+
+
+def estimate_density(spark: SparkSession, pool: Pool, settings: Settings) -> None:
+    """Compute the density factor of every candidate, exactly, and write it beside the store."""
+    (pool.work / "density").make_folder()
+    names = [block.name for block in pool.blocks]
+    task = partial(
+        _estimate_blocks, pool.work, names, settings.formula, settings.metric, settings.neighbors
+    )
+    blocks = spark.sparkContext.parallelize(range(len(names)), len(names))
+    collect(blocks.mapPartitions(task), "density")
+
+
+def _estimate_blocks(
+    work: Location, names: list[str], formula: Formula, metric: Metric, neighbors: int, blocks: Iterable[int]
+) -> Iterator[int]:
+    """Write the density factors of the blocks; yield the rows of each."""
+    released = formula == "released"
+    space: Metric = "euclidean" if released else metric
+    for number in blocks:
+        block = read_block(work, names[number])
+        queries = metric_space(block.vectors, space)
+        if released:
+            nearest = NearestDistances(queries, neighbors + 1)
+        else:
+            nearest = NearestDistances(queries, neighbors, block.rows)
+        for other in names[number:] + names[:number]:
+            corpus = read_block(work, other)
+            wanted = corpus.distinct if released else np.ones(len(corpus.rows), dtype=bool)
+            if wanted.any():
+                nearest.add(metric_space(corpus.vectors[wanted], space), corpus.rows[wanted])
+        squared = nearest.squared
+        if released:
+            density, kth = released_density(squared[:, 1:]), squared[:, -1]
+        else:
+            distances = from_squared(squared, metric)
+            density, kth = density_factor(distances), distances[:, -1]
+        write_density(work, names[number], BlockDensity(density, kth))
+        yield len(block.rows)
+
+
+# --- density factors that were estimated before -----------------------------------------------------------
+
+
+def load_density(spark: SparkSession, pool: Pool, given: Source) -> None:
+    """Put the density factors of ``given``, found by id, beside the store.
+
+    Raises InputError when a candidate has none or two, or one that is not a positive finite number.
+    """
+    context = spark.sparkContext
+    chunks = given.chunks(_CHUNK_ROWS)
+    by_id = context.parallelize(chunks, len(chunks)).mapPartitions(partial(_read_given, given))
+    wanted = context.parallelize(pool.blocks, len(pool.blocks)).flatMap(partial(_places, pool.work))
+    found = wanted.cogroup(by_id, len(pool.blocks)).flatMap(_matched).persist()
+    for values_are_wrong, what in _GIVEN_FAULTS:
+        faulty = found.filter(partial(_values_are, values_are_wrong)).map(_id_of)
+        count = faulty.count()
+        if count:
+            what = what.format(path=given.path)
+            raise InputError(f"{count} candidate(s) have {what} (first id: {faulty.min()!r})")
+    (pool.work / "density").make_folder()
+    found.map(_place_and_value).groupByKey(len(pool.blocks)).foreach(partial(_write_given, pool.work))
+    found.unpersist()
+
+
+Found = tuple[str | int, tuple[str, int], list[float]]
+"""A candidate's id, its block and place in it, and the densities found for it."""
+
+
+def _is_missing(values: list[float]) -> bool:
+    return len(values) == 0
+
+
+def _is_repeated(values: list[float]) -> bool:
+    return len(values) > 1
+
+
+def _is_invalid(values: list[float]) -> bool:
+    return not (values[0] is not None and 0 < values[0] < np.inf)
+
+
+_GIVEN_FAULTS = (
+    (_is_missing, "no density in {path}; estimate it over the same input with the same --duplicates"),
+    (_is_repeated, "more than one density in {path}; leave one for each id"),
+    (_is_invalid, "a density in {path} that is not a positive finite number; estimate it again"),
+)
+
+
+def _values_are(wrong: Callable[[list[float]], bool], found: Found) -> bool:
+    return wrong(found[2])
+
+
+def _id_of(found: Found) -> str | int:
+    return found[0]
+
+
+def _place_and_value(found: Found) -> tuple[str, tuple[int, float]]:
+    (name, place), values = found[1], found[2]
+    return name, (place, values[0])
+
+
+def _read_given(given: Source, chunks: Iterable[Chunk]) -> Iterator[tuple[str | int, float]]:
+    for chunk in chunks:
+        for batch in read_columns(given, chunk, [given.id_column, given.value_column]):
+            ids, values = (batch.column(name).to_pylist() for name in (given.id_column, given.value_column))
+            yield from zip(ids, values, strict=True)
+
+
+def _places(work: Location, block: Block) -> Iterator[tuple[str | int, tuple[str, int]]]:
+    """The id of each candidate of a block with the block and its place in it."""
+    for place, id_ in enumerate(read_block(work, block.name).ids.to_pylist()):
+        yield id_, (block.name, place)
+
+
+def _matched(
+    group: tuple[str | int, tuple[Iterable[tuple[str, int]], Iterable[float]]],
+) -> Iterator[Found]:
+    id_, (places, values) = group
+    values = list(values)
+    for place in places:
+        yield id_, place, values
+
+
+def _write_given(work: Location, of_block: tuple[str, Iterable[tuple[int, float]]]) -> None:
+    name, placed = of_block
+    density = np.array([value for _, value in sorted(placed)])
+    write_density(work, name, BlockDensity(density, np.full(len(density), np.nan)))
+
+
+# --- the result of the density job ------------------------------------------------------------------------
+
+
+def write_density_result(spark: SparkSession, pool: Pool, id_column: str, folder: Location) -> None:
+    """Write id, density and distance to the K-th neighbour of every candidate, a file for each block."""
+    folder.make_folder()
+    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
+    blocks.foreach(partial(_write_result, pool.work, id_column, folder))
+
+
+def _write_result(work: Location, id_column: str, folder: Location, block: Block) -> None:
+    density = read_density(work, block.name)
+    columns = {
+        id_column: read_block(work, block.name).ids,
+        "density": density.density,
+        "kth_distance": density.kth_distance,
+    }
+    (folder / f"part-{block.name}").write_parquet(pa.table(columns))

@@ -1,0 +1,348 @@
+"""Stage 1, input to store: check every row, drop duplicates, number the candidates by id, write blocks.
+
+1. Scan: each task reads a chunk of the input and says of each row its id, its length, a digest of its
+   vector, and what is wrong with it. Only this travels; vectors stay where they are.
+2. Spark SQL finds what no task sees alone: unequal lengths, duplicate ids, equal embeddings. Bad rows end
+   the run here, or are set aside with ``on_bad_rows = drop``.
+3. The remaining ids are sorted once; the position of an id is its row.
+4. Each task reads its chunk again and writes the candidates to the store.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
+from pyspark.sql import functions as sf
+from pyspark.sql import types as st
+
+from novelsum.errors import InputError
+from novelsum.settings import Settings
+from novelsum.source import Chunk, Source, read_ids_and_vectors, read_rows
+from novelsum.storage import Location
+from novelsum.store import Block, Pool, StoredBlock, write_block
+
+BLOCK_BYTES = 64 << 20
+LARGEST_VALUE = 1e100
+"""Values above this are refused: their squares would overflow float64."""
+SMALLEST_NORM = 1e-100
+"""A vector shorter than this is a zero vector: the square of its length underflows."""
+
+_SHUFFLE_ROWS = 250_000
+
+_UNREADABLE = "unreadable"
+_FAULTS = {
+    "null id": ("have a null id in column {id}", "give every row an id"),
+    "null embedding": ("are null or empty in column {embedding}", "embed them"),
+    "not finite": ("hold NaN, infinite or null values in column {embedding}", "embed them again"),
+    "too large": (
+        f"hold values above {LARGEST_VALUE:g} in magnitude in column {{embedding}}",
+        "scale the embeddings down",
+    ),
+    "zero vector": (
+        "are zero vectors in column {embedding}, which have no cosine distance",
+        "embed them again or use --metric euclidean",
+    ),
+    "unequal length": (
+        "have another length than most, {dimension}, in column {embedding}",
+        "embed all rows with one model",
+    ),
+    "duplicate id": (
+        "share their id in column {id} with another row",
+        "make ids unique",
+    ),
+}
+"""Reason of a bad row: what its rows do, and what to do about them; in the order they are reported."""
+
+
+def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location) -> Pool:
+    """Write the store of a run and return the pool; raise InputError where the input breaks the contract."""
+    context = spark.sparkContext
+    spark.conf.set("spark.sql.shuffle.partitions", max(context.defaultParallelism, source.rows // _SHUFFLE_ROWS))
+    chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
+    numbered = list(enumerate(chunks))
+    scan = partial(_scan, source, settings.metric == "cosine")
+    scanned = spark.createDataFrame(
+        context.parallelize(numbered, len(numbered)).mapPartitions(scan), _scan_schema(source)
+    ).persist()
+
+    checked, dimension = _with_unequal_lengths(scanned)
+    checked = _with_duplicate_ids(checked)
+    bad_rows = _refuse_or_count(checked, source, chunks, settings, dimension)
+    if bad_rows:
+        _write_rejected(checked, source, chunks, work)
+
+    same_embedding = Window.partitionBy("digest").orderBy("id")
+    good = (
+        checked.where(sf.col("reason").isNull())
+        .withColumn("distinct", sf.row_number().over(same_embedding) == 1)
+        .persist()
+    )
+    good_rows, distinct = good.count(), good.where("distinct").count()
+    candidates = good.where("distinct") if settings.duplicates == "drop" else good
+    placed = (
+        candidates.orderBy("id")
+        .select("chunk", "position", "distinct")
+        .rdd.zipWithIndex()
+        .map(lambda row_number: (row_number[0][0], (row_number[0][1], row_number[1], row_number[0][2])))
+    )
+    block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
+    write = partial(_write_blocks, source, chunks, work, block_rows, settings.group_column)
+    written = placed.groupByKey(len(chunks)).flatMap(write).collect()
+    good.unpersist()
+    scanned.unpersist()
+    groups: Counter[str] = Counter()
+    for _, _, of_block in written:
+        groups.update(of_block)
+    return Pool(
+        work=work,
+        blocks=tuple(sorted((block for block, _, _ in written), key=lambda block: block.name)),
+        dimension=dimension,
+        integer_ids=source.integer_ids,
+        input_rows=source.rows,
+        bad_rows=bad_rows,
+        duplicates_dropped=good_rows - distinct if settings.duplicates == "drop" else 0,
+        distinct=distinct,
+        fingerprint=f"{sum(part for _, part, _ in written) % (1 << 128):032x}",
+        groups=dict(groups),
+    )
+
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+
+def _scan(source: Source, cosine: bool, chunks: Iterable[tuple[int, Chunk]]) -> Iterator[tuple[Any, ...]]:
+    """Of every row: id, digest of the vector, length, what is wrong with it, chunk, position in it, detail."""
+    for number, chunk in chunks:
+        position = 0
+        try:
+            for _, rows, id_array, vectors in read_ids_and_vectors(source, chunk):
+                ids = id_array.to_pylist()
+                digests: list[bytes | None] = [None] * len(rows)
+                reasons: list[str | None] = [None] * len(rows)
+                for length in np.unique(vectors.lengths):
+                    at, matrix = vectors.of_length(max(length, 0)) if length > 0 else (None, None)
+                    if matrix is None or at is None:
+                        for i in np.flatnonzero(vectors.lengths == length):
+                            reasons[i] = "null embedding"
+                        continue
+                    for i, row, fault in zip(at, matrix, _faults(matrix, cosine), strict=True):
+                        reasons[i] = fault
+                        digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+                for i, id_ in enumerate(ids):
+                    reason = "null id" if id_ is None else reasons[i]
+                    yield id_, digests[i], int(vectors.lengths[i]), reason, number, position + i, None
+                position += len(rows)
+        except InputError as error:
+            yield None, None, 0, _UNREADABLE, number, position, str(error)
+
+
+def _faults(matrix: np.ndarray[Any, Any], cosine: bool) -> list[str | None]:
+    """What is wrong with each row (n, D), None where nothing is."""
+    peak = np.abs(matrix).max(axis=1).astype(np.float64)  # NaN where any value is
+    faults = np.full(len(matrix), None, dtype=object)
+    if cosine:
+        with np.errstate(over="ignore", invalid="ignore"):
+            norms = np.sqrt(np.square(matrix, dtype=np.float64).sum(axis=1))
+        faults[norms < SMALLEST_NORM] = "zero vector"
+    faults[peak > LARGEST_VALUE] = "too large"
+    faults[~np.isfinite(peak)] = "not finite"
+    return faults.tolist()
+
+
+def _write_blocks(
+    source: Source,
+    chunks: list[Chunk],
+    work: Location,
+    block_rows: int,
+    group_column: str | None,
+    placed: tuple[int, Iterable[tuple[int, int, bool]]],
+) -> Iterator[tuple[Block, int, dict[str, int]]]:
+    """Write a chunk's candidates; of each block yield its name and size, fingerprint, and rows per group.
+
+    ``placed``: the chunk's number, and of each candidate in it the position, the row, and whether it is distinct.
+    """
+    number, places = placed
+    by_position = sorted(places)
+    blocks = max(1, round(len(by_position) / block_rows))
+    for block in range(blocks):
+        part = by_position[block * len(by_position) // blocks : (block + 1) * len(by_position) // blocks]
+        content = _gather(source, chunks[number], part)
+        name = f"{number:06d}-{block:04d}.parquet"
+        write_block(work, name, content)
+        yield Block(name, len(part)), _fingerprint(content), _group_counts(source, content, group_column)
+
+
+def _gather(source: Source, chunk: Chunk, places: list[tuple[int, int, bool]]) -> StoredBlock:
+    """The candidates at some positions of a chunk, sorted by row."""
+    positions = np.array([place[0] for place in places])
+    ids, vectors, files, file_rows = [], [], [], []
+    start = 0
+    for file, rows, batch_ids, batch in read_ids_and_vectors(source, chunk):
+        wanted = positions[(positions >= start) & (positions < start + len(rows))] - start
+        if len(wanted):
+            at, matrix = batch.of_length(int(batch.lengths[wanted[0]]))
+            vectors.append(matrix[np.searchsorted(at, wanted)])
+            ids.append(batch_ids.take(pa.array(wanted)))
+            files.append(np.full(len(wanted), file))
+            file_rows.append(rows[wanted])
+        start += len(rows)
+        if start > positions[-1]:
+            break
+    order = np.argsort([place[1] for place in places])
+    return StoredBlock(
+        rows=np.array([place[1] for place in places])[order],
+        ids=pa.concat_arrays(ids).take(pa.array(order)),
+        vectors=np.concatenate(vectors)[order],
+        distinct=np.array([place[2] for place in places])[order],
+        file=np.concatenate(files)[order],
+        file_rows=np.concatenate(file_rows)[order],
+    )
+
+
+def _fingerprint(block: StoredBlock) -> int:
+    """A number that depends on the ids and vectors of the block; sums over blocks do not depend on layout."""
+    total = 0
+    for id_, vector in zip(block.ids.to_pylist(), block.vectors, strict=True):
+        name = str(id_).encode()
+        digest = hashlib.blake2b(len(name).to_bytes(8, "big") + name, digest_size=16)
+        digest.update(vector.tobytes())
+        total += int.from_bytes(digest.digest(), "big")
+    return total
+
+
+def _group_counts(source: Source, block: StoredBlock, group_column: str | None) -> dict[str, int]:
+    """Candidates of the block in each group, the group as text."""
+    counts: Counter[str] = Counter()
+    if group_column:
+        for file in np.unique(block.file):
+            rows = read_rows(source, int(file), block.file_rows[block.file == file], [group_column])
+            counts.update(str(group) for group in rows.column(0).to_pylist())
+    return dict(counts)
+
+
+# --- what no task sees alone ------------------------------------------------------------------------------
+
+
+def _scan_schema(source: Source) -> st.StructType:
+    id_type = st.LongType() if source.integer_ids else st.StringType()
+    return st.StructType(
+        [
+            st.StructField("id", id_type),
+            st.StructField("digest", st.BinaryType()),
+            st.StructField("length", st.IntegerType()),
+            st.StructField("reason", st.StringType()),
+            st.StructField("chunk", st.IntegerType()),
+            st.StructField("position", st.LongType()),
+            st.StructField("detail", st.StringType()),
+        ]
+    )
+
+
+def _with_unequal_lengths(scanned: DataFrame) -> tuple[DataFrame, int]:
+    """Mark rows whose length is not the most common one; return the rows and that length."""
+    lengths = scanned.where("reason IS NULL").groupBy("length").count().collect()
+    dimension = max(((row["count"], row["length"]) for row in lengths), default=(0, 0))[1]
+    return _marked(scanned, sf.col("length") != dimension, "unequal length"), int(dimension)
+
+
+def _with_duplicate_ids(checked: DataFrame) -> DataFrame:
+    """Mark rows whose id another row has. Of rows that agree in embedding too, the first in the input stays."""
+    good = sf.col("reason").isNull()
+    same_id = Window.partitionBy("id", good)
+    in_order = same_id.orderBy("chunk", "position")
+    unlike = sf.min("digest").over(same_id) != sf.max("digest").over(same_id)
+    return _marked(checked, unlike | (sf.row_number().over(in_order) > 1), "duplicate id").persist()
+
+
+def _marked(rows: DataFrame, condition: Column, reason: str) -> DataFrame:
+    """Give the reason to rows that meet the condition and have none yet."""
+    return rows.withColumn("reason", sf.when(sf.col("reason").isNull() & condition, reason).otherwise(sf.col("reason")))
+
+
+def _refuse_or_count(
+    checked: DataFrame, source: Source, chunks: list[Chunk], settings: Settings, dimension: int
+) -> dict[str, int]:
+    """Bad rows by reason. Raise InputError if there are any and they may not be dropped, or no row is good."""
+    found = {
+        row["reason"]: row
+        for row in checked.where("reason IS NOT NULL")
+        .groupBy("reason")
+        .agg(
+            sf.count("*").alias("rows"),
+            sf.min(sf.struct("chunk", "position", "id")).alias("first"),
+            sf.min("detail").alias("detail"),
+        )
+        .collect()
+    }
+    if _UNREADABLE in found:
+        raise InputError(found[_UNREADABLE]["detail"])
+    if found and settings.on_bad_rows == "fail":
+        reason = next(reason for reason in _FAULTS if reason in found)
+        raise InputError(_fault_message(found[reason], reason, source, chunks, dimension))
+    bad_rows = {reason: int(found[reason]["rows"]) for reason in _FAULTS if reason in found}
+    if sum(bad_rows.values()) == source.rows:
+        raise InputError(f"{source.path} has no good row among its {source.rows} ({bad_rows}); nothing is left")
+    return bad_rows
+
+
+def _fault_message(found: Row, reason: str, source: Source, chunks: list[Chunk], dimension: int) -> str:
+    what, remedy = _FAULTS[reason]
+    what = what.format(
+        id=repr(source.id_column), embedding=repr(source.value_column), dimension=dimension
+    )
+    file, file_row = _place(source, chunks[found["first"]["chunk"]], found["first"]["position"])
+    id_ = found["first"]["id"]
+    first = f"row {file_row} of {file}" if id_ is None else f"id {id_!r}, row {file_row} of {file}"
+    return (
+        f"{found['rows']} row(s) of {source.path} {what} (first: {first}); {remedy}, or set such rows aside "
+        "with --on-bad-rows drop"
+    )
+
+
+def _place(source: Source, chunk: Chunk, position: int) -> tuple[str, int]:
+    """The file a position of a chunk is in, and the number of the row in that file, from 0."""
+    for group in chunk:
+        if position < group.rows:
+            return source.files[group.file], group.first_row + position
+        position -= group.rows
+    raise IndexError(position)
+
+
+def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], work: Location) -> None:
+    """Write the bad rows to ``<work>/rejected``: id as text, reason, and where the row is."""
+    (work / "rejected").make_folder()
+    bad = checked.where("reason IS NOT NULL").select("id", "reason", "chunk", "position")
+    write = partial(_write_rejected_part, source, chunks, work)
+    bad.rdd.mapPartitionsWithIndex(write).count()
+
+
+def _write_rejected_part(
+    source: Source, chunks: list[Chunk], work: Location, part: int, rows: Iterable[Row]
+) -> Iterator[int]:
+    bad = list(rows)
+    if not bad:
+        return
+    places = [_place(source, chunks[row["chunk"]], row["position"]) for row in bad]
+    table = pa.table(
+        {
+            "id": pa.array([None if row["id"] is None else str(row["id"]) for row in bad], pa.string()),
+            "reason": [row["reason"] for row in bad],
+            "file": [file for file, _ in places],
+            "file_row": [file_row for _, file_row in places],
+        }
+    )
+    (work / "rejected" / f"part-{part:05d}.parquet").write_parquet(table)
+    yield len(bad)
+
+
+def _block_rows(source: Source, settings: Settings, parallelism: int, dimension: int) -> int:
+    """Rows of a block, about: as set, else one block for every core but at most 64 MiB."""
+    if settings.block_rows:
+        return settings.block_rows
+    per_core = -(-source.rows // max(1, parallelism))
+    return max(1, min(per_core, BLOCK_BYTES // (np.dtype(source.dtype).itemsize * max(1, dimension))))

@@ -1,0 +1,166 @@
+"""The jobs from end to end: input, store, density, rounds, selected rows.
+
+The way of a vector: :mod:`~novelsum.source` reads it, :mod:`~novelsum.ingest` checks it and writes it to
+the :mod:`~novelsum.store`, :mod:`~novelsum.density` finds its neighbours, :mod:`~novelsum.selection` picks
+it or not, :mod:`~novelsum.output` writes what was picked.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from novelsum import session
+from novelsum.density import estimate_density, load_density, require_enough_neighbors, write_density_result
+from novelsum.errors import InputError
+from novelsum.ingest import ingest
+from novelsum.output import WORK, check_output, discard, now, publish, read_manifest, versions, write_selected
+from novelsum.selection import Candidate, select
+from novelsum.settings import Job, Settings
+from novelsum.source import Source, open_density, open_source
+from novelsum.storage import Location
+from novelsum.store import Pool
+from novelsum.summary import print_result
+
+logger = logging.getLogger("novelsum")
+
+
+class Stages:
+    """Seconds of each stage, in the order they ran."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        """Time a stage and log its end."""
+        started = time.monotonic()
+        yield
+        self.seconds[stage] = round(time.monotonic() - started, 3)
+        logger.info("%s: done in %.1f s", stage, self.seconds[stage])
+
+
+def run(job: Job, settings: Settings) -> None:
+    """Run a job; raise UsageError or InputError where the user has to change something."""
+    started = time.monotonic()
+    inputs = [settings.input, settings.density] if job == "select_subset" else [settings.input]
+    output = check_output(settings.output, inputs, settings.overwrite)
+    source = open_source(settings.input, settings.id_column, settings.embedding_column)
+    given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
+    _check_sizes(job, settings, source, given)
+    work = output / WORK
+    stages = Stages()
+    try:
+        work.delete()
+        (work / "store").make_folder()
+        with stages.time("start"):
+            spark = session.start(job, settings.master)
+        try:
+            pool = _density(spark, job, settings, source, given, work, stages)
+            picks = _select(spark, job, settings, source, pool, stages)
+        finally:
+            spark.stop()
+        stages.seconds["total"] = round(time.monotonic() - started, 3)
+        publish(output, work, _manifest(job, settings, source, pool, picks, stages))
+    except BaseException:
+        discard(output, work)
+        raise
+    print_result(job, settings, pool, output)
+
+
+def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | None) -> None:
+    """Refuse before Spark starts what the footers already rule out."""
+    if job != "estimate_density" and settings.budget > source.rows:
+        raise InputError(
+            f"--budget {settings.budget} is above the number of rows of {settings.input}, {source.rows}; ask for fewer"
+        )
+    if job != "select_subset" and settings.neighbors >= source.rows:
+        raise InputError(
+            f"--neighbors {settings.neighbors} must be below the number of rows of {settings.input}, {source.rows}"
+        )
+    for option, column in (("--text-column", settings.text_column), ("--group-column", settings.group_column)):
+        if column is not None and column not in source.schema.names:
+            raise InputError(
+                f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "
+                f"one of them with {option} or leave it out"
+            )
+    if given is not None and given.integer_ids != source.integer_ids:
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.density} and "
+            "strings in the other; estimate the density over this input"
+        )
+    if given is not None:
+        _check_density_settings(settings)
+
+
+def _check_density_settings(settings: Settings) -> None:
+    """Refuse a density that its manifest says was estimated with other settings than the selection's."""
+    estimated = read_manifest(Location.of(settings.density))
+    for name, value in (estimated["settings"] if estimated else {}).items():
+        if name in ("formula", "metric", "neighbors", "duplicates") and value != getattr(settings, name):
+            raise InputError(
+                f"{settings.density} was estimated with {name} = {value!r}, but the selection is to have "
+                f"{getattr(settings, name)!r}; estimate it again or select with --{name} {value}"
+            )
+
+
+def _density(
+    spark: SparkSession,
+    job: Job,
+    settings: Settings,
+    source: Source,
+    given: Source | None,
+    work: Location,
+    stages: Stages,
+) -> Pool:
+    """The pool, its store and its density factors."""
+    with stages.time("ingest"):
+        pool = ingest(spark, source, settings, work)
+    if job != "estimate_density" and settings.budget > pool.candidates:
+        raise InputError(
+            f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
+            f"{source.rows} rows after dropping {sum(pool.bad_rows.values())} bad rows and "
+            f"{pool.duplicates_dropped} duplicates; ask for fewer"
+        )
+    with stages.time("density"):
+        if given is None:
+            require_enough_neighbors(pool, settings)
+            estimate_density(spark, pool, settings)
+        else:
+            load_density(spark, pool, given)
+    return pool
+
+
+def _select(
+    spark: SparkSession, job: Job, settings: Settings, source: Source, pool: Pool, stages: Stages
+) -> list[Candidate]:
+    """Write the job's result to the work directory; the picks, if the job makes any."""
+    result = pool.work / "result"
+    if job == "estimate_density":
+        with stages.time("write"):
+            write_density_result(spark, pool, settings.id_column, result)
+        return []
+    with stages.time("selection"):
+        picks = select(spark, pool, settings)
+    with stages.time("write"):
+        write_selected(spark, source, picks, settings.id_column, result)
+    return picks
+
+
+def _manifest(
+    job: Job, settings: Settings, source: Source, pool: Pool, picks: list[Candidate], stages: Stages
+) -> dict[str, Any]:
+    manifest: dict[str, Any] = {
+        "job": job,
+        "finished": now(),
+        "settings": settings.for_manifest(job),
+        "input": {"files": len(source.files), "fingerprint": pool.fingerprint, **pool.counts()},
+        "versions": versions(),
+        "seconds": stages.seconds,
+    }
+    if picks:
+        manifest["selected"] = {"picks": len(picks), "first": picks[0].id, "seed": settings.seed}
+    return manifest

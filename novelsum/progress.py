@@ -1,0 +1,91 @@
+"""How far a stage is: a bar on a terminal, a log line every 30 seconds elsewhere."""
+
+import logging
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from pyspark import RDD
+
+LOG_SECONDS = 30.0
+_BAR_SECONDS = 0.2
+_BAR_WIDTH = 30
+
+logger = logging.getLogger("novelsum")
+
+
+def log_to_stderr() -> None:
+    """Send the package's log lines to standard error, one line each, with the time."""
+    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    logger.setLevel(logging.INFO)
+
+
+class Progress:
+    """Counts work done against a known total and shows it; a context manager that closes its line."""
+
+    def __init__(self, stage: str, total: int) -> None:
+        self._stage, self._total, self._done = stage, total, 0
+        self._started = self._shown = time.monotonic()
+        self._bar = sys.stderr.isatty()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def advance(self, amount: int = 1) -> None:
+        """Count ``amount`` more as done and show it if it is time to."""
+        self.reach(self._done + amount)
+
+    def reach(self, done: int) -> None:
+        """Set how much is done and show it if it is time to."""
+        self._done = done
+        now = time.monotonic()
+        if now - self._shown >= (_BAR_SECONDS if self._bar else LOG_SECONDS):
+            self._shown = now
+            self._show(now)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        now = time.monotonic()
+        if self._bar:
+            self._show(now)
+            sys.stderr.write("\n")
+        if kind is None:
+            logger.info("%s: %d in %.1f s", self._stage, self._done, now - self._started)
+
+    def _show(self, now: float) -> None:
+        seconds = max(now - self._started, 1e-9)
+        rate = self._done / seconds
+        left = f"{(self._total - self._done) / rate:.0f} s left" if self._done else "starting"
+        text = f"{self._stage}: {self._done} of {self._total}, {rate:.1f}/s, {left}"
+        if self._bar:
+            filled = _BAR_WIDTH * self._done // max(self._total, 1)
+            bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
+            sys.stderr.write(f"\r{bar} {text}\033[K")
+            sys.stderr.flush()
+        else:
+            logger.info("%s", text)
+
+
+def collect(results: RDD[Any], stage: str) -> list[Any]:
+    """Collect an RDD as one Spark job whose finished tasks are shown as the progress of the stage."""
+    tracker = results.ctx.statusTracker()
+    finished = threading.Event()
+    with Progress(f"{stage} (blocks)", results.getNumPartitions()) as progress:
+
+        def watch() -> None:
+            while not finished.wait(_BAR_SECONDS):
+                infos = [tracker.getStageInfo(number) for number in tracker.getActiveStageIds()]
+                progress.reach(max((info.numCompletedTasks for info in infos if info), default=0))
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            collected = results.collect()
+        finally:
+            finished.set()
+            watcher.join()
+        progress.reach(results.getNumPartitions())
+    return collected

@@ -1,0 +1,185 @@
+"""Settings of the jobs: one dataclass, filled from a TOML file and from flags; flags win.
+
+Every field is a key of the file (``proximity_power``) and a flag (``--proximity-power``). A job offers only
+the fields it uses.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+import tomllib
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from novelsum.errors import UsageError
+from novelsum.formula import Formula, Metric
+
+_MINIMUM = {"budget": 1, "neighbors": 1, "block_rows": 1, "show": 0, "seed": 0}
+
+Job = Literal["estimate_density", "select_subset", "curate"]
+ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
+SELECTING: tuple[Job, ...] = ("select_subset", "curate")
+
+
+def setting(
+    description: str, default: Any = None, *, jobs: tuple[Job, ...] = ALL, required: bool = False
+) -> Any:
+    """A field of :class:`Settings`: its help text, default, and the jobs that use it."""
+    metadata = {"help": description, "jobs": jobs, "required": required}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """All settings of a run. Values are checked by :meth:`check`, which names the one that is wrong."""
+
+    input: str = setting("Parquet file, folder or glob with one embedding a row", "", required=True)
+    output: str = setting("folder to write the result to", "", required=True)
+    density: str = setting(
+        "what estimate_density wrote: Parquet with the id and density", "", jobs=("select_subset",), required=True
+    )
+    budget: int = setting("how many samples to select", 0, jobs=SELECTING, required=True)
+    first: str | None = setting("id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING)
+    seed: int = setting("draws the first pick when --first is not given", 42, jobs=SELECTING)
+    id_column: str = setting("column of unique ids, integer or string", "id")
+    embedding_column: str = setting("column of embeddings: list of float or double, or Spark ML vector", "embedding")
+    formula: Formula = setting("'paper': the published equation; 'released': what the authors' code computes", "paper")
+    metric: Metric = setting("distance between samples: 'cosine' (1 - cos) or 'euclidean'", "cosine")
+    neighbors: int = setting("K, the nearest neighbours in a density factor", 10)
+    proximity_power: float = setting("κ1, the power of the proximity weight 1/rank", 1.0)
+    density_power: float = setting("κ2, the power of the density factor", 0.5)
+    duplicates: Literal["drop", "keep"] = setting(
+        "'drop' all but the smallest id of rows with equal embeddings, or 'keep' them", "drop"
+    )
+    on_bad_rows: Literal["fail", "drop"] = setting(
+        "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
+    )
+    overwrite: bool = setting("replace an earlier result in the output folder", False)
+    show: int = setting("how many picks to print at the end", 10, jobs=SELECTING)
+    text_column: str | None = setting("column whose text is printed beside the first picks", jobs=SELECTING)
+    group_column: str | None = setting(
+        "column whose shares in pool and selection are printed at the end", jobs=SELECTING
+    )
+    block_rows: int | None = setting(
+        "rows of a block, the unit of parallel work (default: by pool and cores; never changes the result)"
+    )
+    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*])")
+
+    def check(self, job: Job) -> None:
+        """Raise UsageError naming the first setting of the job that has a bad value."""
+        for field in fields_of(job):
+            value = getattr(self, field.name)
+            choices = _choices(field)
+            if choices and value not in choices:
+                raise UsageError(f"{flag(field)} must be one of {', '.join(choices)}, not {value!r}")
+            if field.name in _MINIMUM and value is not None and value < _MINIMUM[field.name]:
+                raise UsageError(f"{flag(field)} must be at least {_MINIMUM[field.name]}, not {value}")
+            if field.type is float and not (math.isfinite(value) and value >= 0):
+                raise UsageError(f"{flag(field)} must be a finite number of at least 0, not {value}")
+            if value == "":
+                raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
+
+    def for_manifest(self, job: Job) -> dict[str, Any]:
+        """The settings the job uses, as they go into the manifest."""
+        return {field.name: getattr(self, field.name) for field in fields_of(job)}
+
+
+def fields_of(job: Job) -> list[dataclasses.Field[Any]]:
+    """The settings that a job uses."""
+    return [field for field in dataclasses.fields(Settings) if job in field.metadata["jobs"]]
+
+
+def flag(field: dataclasses.Field[Any]) -> str:
+    """The command-line flag of a setting."""
+    return "--" + field.name.replace("_", "-")
+
+
+def parse(job: Job, description: str, arguments: Sequence[str] | None = None) -> Settings:
+    """Settings of ``job`` from ``arguments`` (default: the command line) over the file they may name.
+
+    Raises UsageError for an unknown key, a value of the wrong type, or a missing or bad setting.
+    """
+    parser = Parser(prog=f"{job}.py", description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE.toml", help="read settings from this file; flags win over it")
+    for field in fields_of(job):
+        parser.add_argument(flag(field), **_argument(field))
+    given = vars(parser.parse_args(arguments))
+    path = given.pop("config", None)
+    values = read_config(path, job) if path else {}
+    values.update({name: value for name, value in given.items() if value is not None})
+    for field in fields_of(job):
+        if field.metadata["required"] and field.name not in values:
+            raise UsageError(f"{flag(field)} is missing: {field.metadata['help']}")
+    settings = Settings(**values)
+    settings.check(job)
+    return settings
+
+
+def read_config(path: str, job: Job) -> dict[str, Any]:
+    """The settings in a TOML file, each checked to be a known key with a value of the right type.
+
+    A key of another job is allowed, so that one file can serve all jobs, and left out of the result.
+    """
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"--config {path} cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"--config {path} is not valid TOML: {error}") from None
+    known = {field.name: field for field in dataclasses.fields(Settings)}
+    for key, value in values.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(known)}"
+            raise UsageError(f"{path} has an unknown key {key!r}; {hint}")
+        expected = _value_type(known[key])
+        if expected is float and type(value) is int:
+            values[key] = value = float(value)
+        if type(value) is not expected:
+            raise UsageError(
+                f"{path}: {key} must be a value of type {expected.__name__}, not {type(value).__name__} {value!r}"
+            )
+    used = {field.name for field in fields_of(job)}
+    return {key: value for key, value in values.items() if key in used}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UsageErrors of one sentence, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise UsageError with argparse's message and where to read more."""
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def _argument(field: dataclasses.Field[Any]) -> dict[str, Any]:
+    """Arguments of add_argument for a setting; the default None tells a flag that was not given."""
+    if field.type is bool:
+        return {"action": argparse.BooleanOptionalAction, "help": field.metadata["help"]}
+    note = "" if field.default in (None, "") or field.metadata["required"] else f" (default: {field.default})"
+    argument: dict[str, Any] = {"type": _value_type(field), "help": field.metadata["help"] + note}
+    choices = _choices(field)
+    argument["metavar"] = "|".join(choices) if choices else _METAVARS[_value_type(field)]
+    if choices:
+        argument["choices"] = choices
+    return argument
+
+
+_METAVARS = {int: "N", float: "X", str: "VALUE"}
+
+
+def _choices(field: dataclasses.Field[Any]) -> tuple[str, ...]:
+    is_literal = typing.get_origin(field.type) is Literal
+    return typing.get_args(field.type) if is_literal else ()
+
+
+def _value_type(field: dataclasses.Field[Any]) -> type:
+    """The Python type of a setting's value: int, float, str or bool."""
+    if _choices(field):
+        return str
+    alternatives = [kind for kind in typing.get_args(field.type) if kind is not type(None)]
+    kind = alternatives[0] if alternatives else field.type
+    assert isinstance(kind, type)
+    return kind

@@ -1,0 +1,344 @@
+"""The input as it lies in files: what the footers tell before any row is read, and rows as NumPy arrays.
+
+The engine needs two columns of the input, the id and the embedding. All others are only copied beside the
+picks at the end.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from novelsum.errors import InputError
+from novelsum.storage import Location
+
+_READ_ROWS = 8192
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """A row group of a file: the smallest piece of the input that can be read by itself."""
+
+    file: int
+    index: int
+    first_row: int
+    rows: int
+
+
+Chunk = tuple[RowGroup, ...]
+"""Row groups that one task reads."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input whose files can all be opened and agree on the columns the engine needs."""
+
+    path: str
+    files: tuple[str, ...]
+    row_groups: tuple[RowGroup, ...]
+    schema: pa.Schema
+    partition_values: tuple[dict[str, Any], ...]
+    id_column: str
+    value_column: str
+    wide: bool
+
+    @property
+    def rows(self) -> int:
+        """Rows in all files."""
+        return sum(group.rows for group in self.row_groups)
+
+    @property
+    def integer_ids(self) -> bool:
+        """Whether ids are integers; they are strings otherwise."""
+        return _has_integer(self.schema, self.id_column)
+
+    @property
+    def dtype(self) -> type[np.floating[Any]]:
+        """The type vectors are kept in: float64 when any file has doubles, else float32."""
+        return np.float64 if self.wide else np.float32
+
+    def chunks(self, rows: int) -> list[Chunk]:
+        """The row groups in order, gathered into pieces of at least that many rows where they are smaller."""
+        chunks: list[Chunk] = []
+        gathered: list[RowGroup] = []
+        for group in self.row_groups:
+            gathered.append(group)
+            if sum(g.rows for g in gathered) >= rows:
+                chunks.append(tuple(gathered))
+                gathered = []
+        return [*chunks, tuple(gathered)] if gathered else chunks
+
+
+def open_source(path: str, id_column: str, embedding_column: str) -> Source:
+    """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant."""
+    return _open(
+        path,
+        _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
+        _Column(embedding_column, "--embedding-column", _is_embedding, _EMBEDDING),
+    )
+
+
+def open_density(path: str, id_column: str) -> Source:
+    """Open density factors by id, as estimate_density writes them, by their footers alone."""
+    return _open(
+        path,
+        _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
+        _Column("density", "--density", pa.types.is_floating, "a float or double"),
+    )
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column the input must have: its name, the option that says so, and what its type must be."""
+
+    name: str
+    option: str
+    is_right: Callable[[pa.DataType], bool]
+    expected: str
+
+
+def _open(path: str, id_: _Column, value: _Column) -> Source:
+    location = Location.of(path)
+    try:
+        files = location.parquet_files()
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path} cannot be listed: {_first_line(error)}") from None
+    if not files:
+        there = "holds no Parquet file" if location.exists() else "does not exist"
+        raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
+    with ThreadPoolExecutor(16) as threads:
+        footers = list(threads.map(_footer, files))
+    schemas = [schema for schema, _ in footers]
+    for file, schema in zip(files, schemas, strict=True):
+        for column in (id_, value):
+            _check_column(file, schema, column)
+        if _has_integer(schema, id_.name) != _has_integer(schemas[0], id_.name):
+            raise InputError(
+                f"column {id_.name!r} holds integers in one of {files[0]} and {file} and strings in the other; "
+                "write all files with the same type of id"
+            )
+    partition_values = _partition_values(location.listing_root, files)
+    groups: list[RowGroup] = []
+    for number, (_, group_rows) in enumerate(footers):
+        first = 0
+        for index, rows in enumerate(group_rows):
+            groups.append(RowGroup(number, index, first, rows))
+            first += rows
+    if not sum(group.rows for group in groups):
+        raise InputError(f"{path} has no rows in its {len(files)} file(s); there is nothing to select from")
+    return Source(
+        path=path,
+        files=tuple(str(file) for file in files),
+        row_groups=tuple(group for group in groups if group.rows),
+        schema=_unified(path, schemas, partition_values),
+        partition_values=partition_values,
+        id_column=id_.name,
+        value_column=value.name,
+        wide=any(_has_doubles(schema.field(value.name).type) for schema in schemas),
+    )
+
+
+def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    """Some columns of the chunk, in batches. Raises InputError when a file cannot be read to its end."""
+    for group in chunk:
+        location = Location(source.files[group.file])
+        try:
+            with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+                yield from file.iter_batches(_READ_ROWS, row_groups=[group.index], columns=columns)
+        except (OSError, pa.ArrowException) as error:
+            raise InputError(_damaged(location, error)) from None
+
+
+def read_ids_and_vectors(
+    source: Source, chunk: Chunk
+) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, "Vectors"]]:
+    """The chunk in batches: file number, row numbers in the file (n,), ids (n,), and the vectors."""
+    for group in chunk:
+        row = group.first_row
+        for batch in read_columns(source, (group,), [source.id_column, source.value_column]):
+            ids = batch.column(source.id_column).cast(pa.int64() if source.integer_ids else pa.string())
+            vectors = Vectors.of(batch.column(source.value_column), source.dtype)
+            yield group.file, np.arange(row, row + len(batch)), ids, vectors
+            row += len(batch)
+
+
+def read_rows(source: Source, file: int, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
+    """The named columns of some rows (n,) of a file, in that order, with the values its folders carry."""
+    location = Location(source.files[file])
+    parquet = pq.ParquetFile(location.path, filesystem=location.filesystem)
+    stored = [name for name in columns if name in parquet.schema_arrow.names]
+    order = np.argsort(rows, kind="stable")
+    pieces = []
+    for group in (g for g in source.row_groups if g.file == file):
+        wanted = rows[order] - group.first_row
+        wanted = wanted[(wanted >= 0) & (wanted < group.rows)]
+        if len(wanted):
+            pieces.append(parquet.read_row_group(group.index, columns=stored).take(pa.array(wanted)))
+    table = pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
+    arrays = []
+    for name in columns:
+        kind = source.schema.field(name).type
+        if name in stored:
+            arrays.append(table.column(name).cast(kind))
+        elif name in source.partition_values[file]:
+            arrays.append(pa.array([source.partition_values[file][name]] * len(rows), kind))
+        else:
+            arrays.append(pa.nulls(len(rows), kind))
+    return pa.table(arrays, schema=pa.schema([source.schema.field(name) for name in columns]))
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """A column of embeddings, possibly with nulls and unequal lengths.
+
+    ``values`` holds the numbers of all rows on end, ``lengths`` (n,) how many each row has (-1: a null row),
+    ``starts`` (n,) where they begin.
+    """
+
+    values: NDArray[np.floating[Any]]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @staticmethod
+    def of(column: pa.Array, dtype: type[np.floating[Any]]) -> "Vectors":
+        """From a list, large list, fixed-size list, or the struct of a Spark ML vector."""
+        if pa.types.is_struct(column.type):
+            column = _densified(column)
+        lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+        # A null number becomes NaN here, and is refused as such.
+        numbers = column.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+        starts = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))[:-1]]).astype(np.int64)
+        return Vectors(numbers, starts, lengths)
+
+    def of_length(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
+        """Rows that have that many numbers: their positions (m,) and the numbers (m, length).
+
+        Negative zeros are made zeros, so that equal vectors have equal bytes.
+        """
+        positions = np.flatnonzero(self.lengths == length)
+        if len(positions) == len(self.lengths):
+            matrix = self.values.reshape(len(positions), length)
+        else:
+            matrix = self.values[self.starts[positions, None] + np.arange(length)]
+        return positions, matrix + matrix.dtype.type(0)
+
+
+def _densified(column: pa.StructArray) -> pa.Array:
+    """Spark ML vectors (struct of type, size, indices, values; type 1 is dense) as lists of double."""
+    kinds, sizes, indices, values = (pc.struct_field(column, name) for name in _ML_VECTOR)
+    dense = pc.fill_null(pc.equal(kinds, 1), True)
+    if pc.all(dense).as_py() is not False:
+        return values
+    rows: list[list[float] | None] = []
+    for kind, size, places, numbers in zip(
+        kinds.to_pylist(), sizes.to_pylist(), indices.to_pylist(), values.to_pylist(), strict=True
+    ):
+        if kind == 0:
+            row = np.zeros(size)
+            row[places] = numbers
+            numbers = row.tolist()
+        rows.append(numbers)
+    return pa.array(rows, pa.list_(pa.float64()))
+
+
+_EMBEDDING = "a list of float or double, or a Spark ML vector"
+_ML_VECTOR = ("type", "size", "indices", "values")
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _is_ml_vector(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and {kind.field(i).name for i in range(kind.num_fields)} == set(_ML_VECTOR)
+
+
+def _is_embedding(kind: pa.DataType) -> bool:
+    return _is_ml_vector(kind) or (_is_list(kind) and kind.value_type in (pa.float32(), pa.float64()))
+
+
+def _has_doubles(kind: pa.DataType) -> bool:
+    return _is_ml_vector(kind) or bool((kind.value_type if _is_list(kind) else kind) == pa.float64())
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    whole = pa.types.is_integer(kind) and kind != pa.uint64()
+    return bool(whole or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _has_integer(schema: pa.Schema, column: str) -> bool:
+    return bool(pa.types.is_integer(schema.field(column).type))
+
+
+def _footer(location: Location) -> tuple[pa.Schema, list[int]]:
+    """The schema of a Parquet file and the rows of each of its row groups."""
+    try:
+        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+            footer = file.metadata
+            return file.schema_arrow, [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(_damaged(location, error)) from None
+
+
+def _damaged(location: Location, error: Exception) -> str:
+    return (
+        f"{location} is not a whole Parquet file ({_first_line(error)}); it may be half written: "
+        "write it again or take it out of the input"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(". ")
+
+
+def _check_column(file: Location, schema: pa.Schema, column: _Column) -> None:
+    if schema.names.count(column.name) != 1:
+        raise InputError(
+            f"{file} has no column {column.name!r}; its columns are {', '.join(schema.names)}: name the right "
+            f"one with {column.option}"
+        )
+    kind = schema.field(column.name).type
+    if not column.is_right(kind):
+        raise InputError(
+            f"column {column.name!r} of {file} has type {kind}, expected {column.expected}: convert it or name "
+            f"another with {column.option}"
+        )
+
+
+def _partition_values(root: Location, files: list[Location]) -> tuple[dict[str, Any], ...]:
+    """What folders named ``key=value`` below the root say of each file; integers where all of a key are."""
+    values: list[dict[str, Any]] = []
+    for file in files:
+        folders = file.uri[len(root.uri) :].split("/")[:-1] if file.uri.startswith(root.uri) else []
+        values.append(dict(folder.split("=", 1) for folder in folders if "=" in folder))
+    for key in {key for of_file in values for key in of_file}:
+        if all(of_file.get(key, "0").isdecimal() for of_file in values):
+            for of_file in values:
+                if key in of_file:
+                    of_file[key] = int(of_file[key])
+    return tuple(values)
+
+
+def _unified(
+    path: str, schemas: list[pa.Schema], partition_values: tuple[dict[str, Any], ...]
+) -> pa.Schema:
+    """One schema for all files; columns that only some have are null in the others."""
+    try:
+        schema = pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(f"the files of {path} do not agree on a column's type: {_first_line(error)}") from None
+    for of_file in partition_values:
+        for key, value in of_file.items():
+            if key not in schema.names:
+                schema = schema.append(pa.field(key, pa.int64() if isinstance(value, int) else pa.string()))
+    return schema

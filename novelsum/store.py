@@ -1,0 +1,133 @@
+"""The pool as the engine keeps it: candidates in blocks of Parquet in the work directory.
+
+A candidate is known by its *row*: the rank of its id among all candidates, from 0. Ties by id are ties by
+row, wherever the candidate lies. A block holds rows in ascending order; which rows share a block follows
+the layout of the input and never matters for the result.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from novelsum.storage import Location
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of the store: its file name and its number of candidates."""
+
+    name: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates of a run, and what became of the rows that are not among them."""
+
+    work: Location
+    blocks: tuple[Block, ...]
+    dimension: int
+    integer_ids: bool
+    input_rows: int
+    bad_rows: dict[str, int]
+    duplicates_dropped: int
+    distinct: int
+    fingerprint: str
+    groups: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def candidates(self) -> int:
+        """Rows in all blocks."""
+        return sum(block.rows for block in self.blocks)
+
+    def counts(self) -> dict[str, Any]:
+        """What the manifest says of the input."""
+        return {
+            "input_rows": self.input_rows,
+            "bad_rows": self.bad_rows,
+            "duplicates_dropped": self.duplicates_dropped,
+            "candidates": self.candidates,
+            "distinct_embeddings": self.distinct,
+            "dimension": self.dimension,
+            "blocks": len(self.blocks),
+        }
+
+
+@dataclass(frozen=True)
+class StoredBlock:
+    """The content of a block, n candidates in ascending row.
+
+    ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
+    (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
+    where the other columns are.
+    """
+
+    rows: NDArray[np.int64]
+    ids: pa.Array
+    vectors: NDArray[np.floating[Any]]
+    distinct: NDArray[np.bool_]
+    file: NDArray[np.int64]
+    file_rows: NDArray[np.int64]
+
+
+def block_location(work: Location, name: str) -> Location:
+    """Where a block of the store lies."""
+    return work / "store" / name
+
+
+def write_block(work: Location, name: str, block: StoredBlock) -> None:
+    """Write a block; vectors go uncompressed, as they hardly compress and are read many times."""
+    dimension = block.vectors.shape[1]
+    flat = pa.array(np.ascontiguousarray(block.vectors).reshape(-1))
+    table = pa.table(
+        {
+            "row": block.rows,
+            "id": block.ids,
+            "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
+            "distinct": block.distinct,
+            "file": block.file,
+            "file_row": block.file_rows,
+        }
+    )
+    block_location(work, name).write_parquet(table, compression="none", use_dictionary=False)
+
+
+def read_block(work: Location, name: str) -> StoredBlock:
+    """Read a block back as it was written."""
+    table = block_location(work, name).read_parquet().combine_chunks()
+    vectors = table.column("vector").chunk(0)
+    return StoredBlock(
+        rows=table.column("row").to_numpy(),
+        ids=table.column("id").chunk(0),
+        vectors=vectors.flatten().to_numpy().reshape(len(vectors), -1),
+        distinct=table.column("distinct").to_numpy(),
+        file=table.column("file").to_numpy(),
+        file_rows=table.column("file_row").to_numpy(),
+    )
+
+
+@dataclass(frozen=True)
+class BlockDensity:
+    """Density factors of a block's candidates in the order of the block.
+
+    ``density`` (n,) is σ before the power κ2; ``kth_distance`` (n,) the distance to the K-th neighbour, in
+    the density's own unit, NaN where the density was given and not computed.
+    """
+
+    density: NDArray[np.float64]
+    kth_distance: NDArray[np.float64]
+
+
+def write_density(work: Location, name: str, density: BlockDensity) -> None:
+    """Write the density factors of the block of that name."""
+    table = pa.table({"density": density.density, "kth_distance": density.kth_distance})
+    (work / "density" / name).write_parquet(table)
+
+
+def read_density(work: Location, name: str) -> BlockDensity:
+    """Read the density factors of the block of that name."""
+    table = (work / "density" / name).read_parquet()
+    return BlockDensity(table.column("density").to_numpy(), table.column("kth_distance").to_numpy())
