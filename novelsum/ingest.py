@@ -82,7 +82,7 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         .withColumn("distinct", sf.row_number().over(same_embedding) == 1)
         .persist()
     )
-    good_rows, distinct = good.count(), good.where("distinct").count()
+    good_rows, distinct = good.agg(sf.count("*"), sf.sum(sf.col("distinct").cast("long"))).collect()[0]
     candidates = good.where("distinct") if settings.duplicates == "drop" else good
     placed = (
         candidates.orderBy("id")

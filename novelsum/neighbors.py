@@ -62,6 +62,7 @@ class NearestDistances:
         limit = best[:, -1] + error
         if approximate.shape[1] > count:
             limit = np.minimum(limit, np.partition(approximate, count - 1, axis=1)[:, count - 1] + 2 * error)
+        limit = np.minimum(limit, np.finfo(np.float64).max)  # below the inf that marks the query itself
         limit[best[:, -1] == 0] = -np.inf  # nothing is smaller than zero
         query_at, corpus_at = np.nonzero(approximate <= limit[:, None])
         squared = _paired_squared_distances(queries, corpus, query_at, corpus_at)

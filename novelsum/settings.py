@@ -10,7 +10,7 @@ import difflib
 import math
 import tomllib
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -183,3 +183,29 @@ def _value_type(field: dataclasses.Field[Any]) -> type:
     kind = alternatives[0] if alternatives else field.type
     assert isinstance(kind, type)
     return kind
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """An argument type: an integer of at least ``minimum``."""
+
+    def parse_integer(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected an integer, not {text!r}") from None
+        if value < minimum:
+            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {value}")
+        return value
+
+    return parse_integer
+
+
+def non_negative(text: str) -> float:
+    """An argument type: a finite number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and value >= 0):
+        raise argparse.ArgumentTypeError(f"must be a finite number of at least 0, not {text!r}")
+    return value

@@ -1,0 +1,169 @@
+"""What the tests share: the sample, one lazy Spark session, the engine called as a function, the jobs as commands."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from novelsum import formula, session
+from novelsum.density import estimate_density
+from novelsum.ingest import ingest
+from novelsum.selection import select
+from novelsum.settings import Settings
+from novelsum.source import open_source
+from novelsum.storage import Location
+from novelsum.store import read_block, read_density
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "tests" / "data"
+SAMPLE = DATA / "sample"
+
+
+@dataclass(frozen=True)
+class Points:
+    """Ids in order and their vectors (n, D)."""
+
+    ids: list[Any]
+    vectors: np.ndarray
+
+    def distinct(self) -> "Points":
+        """Without all but the smallest id of equal vectors."""
+        _, first = np.unique(self.vectors + 0, axis=0, return_index=True)
+        kept = sorted(first)
+        return Points([self.ids[i] for i in kept], self.vectors[kept])
+
+    def write(self, path: Path, order: np.ndarray | None = None, rows_per_file: int | None = None) -> str:
+        """Write them as Parquet in some order, in files of so many rows."""
+        path.mkdir(parents=True)
+        order = np.arange(len(self.ids)) if order is None else order
+        size = rows_per_file or len(order)
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            write_parquet(path / f"part-{start:07d}.parquet", [self.ids[i] for i in part], self.vectors[part])
+        return str(path)
+
+
+def write_parquet(path: Path, ids: Any, vectors: Any, **columns: Any) -> str:
+    """Write ids and embeddings, given as an array or as an Arrow column, and other columns to one file."""
+    if isinstance(vectors, np.ndarray):
+        flat = pa.array(vectors.reshape(-1))
+        vectors = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1]).cast(pa.list_(flat.type))
+    pq.write_table(pa.table({"id": ids, "embedding": vectors, **columns}), path)
+    return str(path)
+
+
+def read_points(*folders: Path) -> Points:
+    """All rows of some folders, sorted by id."""
+    tables = [ds.dataset(folder).to_table(["id", "embedding"]) for folder in folders]
+    table = pa.concat_tables(tables).sort_by("id").combine_chunks()
+    ids = table.column("id").to_pylist()
+    return Points(ids, np.array(table.column("embedding").chunk(0).flatten()).reshape(len(ids), -1))
+
+
+@pytest.fixture(scope="session")
+def prompts() -> Points:
+    """The 6,339 prompts with different embeddings, on which the authors' code was run."""
+    return read_points(SAMPLE, DATA / "sample-rest").distinct()
+
+
+@pytest.fixture(scope="session")
+def sample() -> Points:
+    """The shipped sample, duplicates and all."""
+    return read_points(SAMPLE)
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[Any]:
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+    started = session.start("tests", "local[2]")
+    yield started
+    started.stop()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the engine found: picks and novelty in order, density by id, and the pool."""
+
+    picks: list[Any]
+    novelty: list[float]
+    density: dict[Any, float]
+    pool: Any
+
+
+@pytest.fixture
+def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
+    """Run ingest, density and selection on a path, without the command line around them."""
+    runs = iter(range(100))
+
+    def run(path: str, budget: int, **settings: Any) -> Outcome:
+        chosen = replace(Settings(input=path, budget=budget), **settings)
+        work = Location.of(str(tmp_path / f"work-{next(runs)}"))
+        (work / "store").make_folder()
+        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work)
+        estimate_density(spark, pool, chosen)
+        density = {}
+        for block in pool.blocks:
+            values = read_density(work, block.name).density.tolist()
+            density.update(zip(read_block(work, block.name).ids.to_pylist(), values, strict=True))
+        picks = select(spark, pool, chosen)
+        return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool)
+
+    return run
+
+
+def _oracle(points: Points, budget: int, first: Any = None, seed: int = 42, **settings: Any) -> Outcome:
+    """The same by the formula alone."""
+    chosen = replace(Settings(), **settings)
+    if chosen.duplicates == "drop":
+        points = points.distinct()
+    sigma = formula.density(points.vectors, chosen.neighbors, formula=chosen.formula, metric=chosen.metric)
+    if first is None:
+        first = min(points.ids, key=lambda id_: hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest())
+    selection = formula.novelselect(
+        points.vectors,
+        sigma,
+        budget,
+        points.ids.index(first),
+        formula=chosen.formula,
+        metric=chosen.metric,
+        proximity_power=chosen.proximity_power,
+        density_power=chosen.density_power,
+    )
+    picks = [points.ids[i] for i in selection.picks]
+    return Outcome(picks, selection.novelty.tolist(), dict(zip(points.ids, sigma.tolist(), strict=True)), None)
+
+
+def run_job(name: str, *arguments: object, submit: bool = False) -> subprocess.CompletedProcess[str]:
+    """Run a job by its real command line, in plain Python or by spark-submit."""
+    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py")]
+    if submit:
+        binary = Path(sys.executable).parent / "spark-submit"
+        command = [str(binary), "--master", "local[2]", str(ROOT / "jobs" / f"{name}.py")]
+    environment = {**os.environ, "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    return subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, env=environment, timeout=300, check=False
+    )
+
+
+def error_line(done: subprocess.CompletedProcess[str]) -> str:
+    """The one line of an error; no traceback may be beside it."""
+    assert "Traceback" not in done.stderr, done.stderr
+    lines = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+@pytest.fixture(scope="session")
+def oracle() -> Callable[..., Outcome]:
+    """The formula alone, as a function of points, budget and settings."""
+    return _oracle
