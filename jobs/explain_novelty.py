@@ -14,7 +14,10 @@ from novelsum.settings import Parser, at_least, non_negative
 def main() -> int:
     parser = Parser(prog="explain_novelty.py", description=__doc__, allow_abbrev=False)
     parser.add_argument(
-        "--distances", required=True, metavar="FILE.csv", help="labelled square table: a header row, a label first"
+        "--distances",
+        required=True,
+        metavar="FILE.csv",
+        help="labelled square table: a header row, a label first",
     )
     parser.add_argument("--neighbors", type=at_least(1), default=10, metavar="N", help="K (default: 10)")
     parser.add_argument("--proximity-power", type=non_negative, default=1.0, metavar="X", help="κ1 (default: 1)")

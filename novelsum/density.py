@@ -3,7 +3,7 @@
 Each task holds one block of candidates and streams the whole store past it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -37,9 +37,7 @@ def estimate_density(spark: SparkSession, pool: Pool, settings: Settings) -> Non
     """Compute the density factor of every candidate, exactly, and write it beside the store."""
     (pool.work / "density").make_folder()
     names = [block.name for block in pool.blocks]
-    task = partial(
-        _estimate_blocks, pool.work, names, settings.formula, settings.metric, settings.neighbors
-    )
+    task = partial(_estimate_blocks, pool.work, names, settings.formula, settings.metric, settings.neighbors)
     blocks = spark.sparkContext.parallelize(range(len(names)), len(names))
     collect(blocks.mapPartitions(task), "density")
 
@@ -80,56 +78,25 @@ def load_density(spark: SparkSession, pool: Pool, given: Source) -> None:
 
     Raises InputError when a candidate has none or two, or one that is not a positive finite number.
     """
+    (pool.work / "density").make_folder()
     context = spark.sparkContext
     chunks = given.chunks(_CHUNK_ROWS)
     by_id = context.parallelize(chunks, len(chunks)).mapPartitions(partial(_read_given, given))
     wanted = context.parallelize(pool.blocks, len(pool.blocks)).flatMap(partial(_places, pool.work))
-    found = wanted.cogroup(by_id, len(pool.blocks)).flatMap(_matched).persist()
-    for values_are_wrong, what in _GIVEN_FAULTS:
-        faulty = found.filter(partial(_values_are, values_are_wrong)).map(_id_of)
-        count = faulty.count()
-        if count:
+    found = wanted.cogroup(by_id, len(pool.blocks)).flatMap(_matched).groupByKey(len(pool.blocks))
+    faulty = found.flatMap(partial(_write_given, pool.work)).collect()
+    for fault, what in _GIVEN_FAULTS.items():
+        ids = [id_ for id_, of_id in faulty if of_id == fault]
+        if ids:
             what = what.format(path=given.path)
-            raise InputError(f"{count} candidate(s) have {what} (first id: {faulty.min()!r})")
-    (pool.work / "density").make_folder()
-    found.map(_place_and_value).groupByKey(len(pool.blocks)).foreach(partial(_write_given, pool.work))
-    found.unpersist()
+            raise InputError(f"{len(ids)} candidate(s) have {what} (first id: {min(ids)!r})")
 
 
-Found = tuple[str | int, tuple[str, int], list[float]]
-"""A candidate's id, its block and place in it, and the densities found for it."""
-
-
-def _is_missing(values: list[float]) -> bool:
-    return len(values) == 0
-
-
-def _is_repeated(values: list[float]) -> bool:
-    return len(values) > 1
-
-
-def _is_invalid(values: list[float]) -> bool:
-    return not (values[0] is not None and 0 < values[0] < np.inf)
-
-
-_GIVEN_FAULTS = (
-    (_is_missing, "no density in {path}; estimate it over the same input with the same --duplicates"),
-    (_is_repeated, "more than one density in {path}; leave one for each id"),
-    (_is_invalid, "a density in {path} that is not a positive finite number; estimate it again"),
-)
-
-
-def _values_are(wrong: Callable[[list[float]], bool], found: Found) -> bool:
-    return wrong(found[2])
-
-
-def _id_of(found: Found) -> str | int:
-    return found[0]
-
-
-def _place_and_value(found: Found) -> tuple[str, tuple[int, float]]:
-    (name, place), values = found[1], found[2]
-    return name, (place, values[0])
+_GIVEN_FAULTS = {
+    "missing": "no density in {path}; estimate it over the same input with the same --duplicates",
+    "repeated": "more than one density in {path}; leave one for each id",
+    "invalid": "a density in {path} that is not a positive finite number; estimate it again",
+}
 
 
 def _read_given(given: Source, chunks: Iterable[Chunk]) -> Iterator[tuple[str | int, float]]:
@@ -146,18 +113,28 @@ def _places(work: Location, block: Block) -> Iterator[tuple[str | int, tuple[str
 
 
 def _matched(
-    group: tuple[str | int, tuple[Iterable[tuple[str, int]], Iterable[float]]],
-) -> Iterator[Found]:
-    id_, (places, values) = group
-    values = list(values)
-    for place in places:
-        yield id_, place, values
+    of_id: tuple[str | int, tuple[Iterable[tuple[str, int]], Iterable[float]]],
+) -> Iterator[tuple[str, tuple[int, str | int, list[float]]]]:
+    """For a candidate's block: its place there, its id, and the densities found for it."""
+    id_, (places, values) = of_id
+    found = list(values)
+    for name, place in places:
+        yield name, (place, id_, found)
 
 
-def _write_given(work: Location, of_block: tuple[str, Iterable[tuple[int, float]]]) -> None:
-    name, placed = of_block
-    density = np.array([value for _, value in sorted(placed)])
+def _write_given(
+    work: Location, of_block: tuple[str, Iterable[tuple[int, str | int, list[float]]]]
+) -> Iterator[tuple[str | int, str]]:
+    """Write the densities of a block; yield the ids that have no good one, and why."""
+    name, found = of_block
+    in_order = sorted(found)
+    density = np.array([values[0] if values else np.nan for _, _, values in in_order], dtype=np.float64)
     write_density(work, name, BlockDensity(density, np.full(len(density), np.nan)))
+    for _, id_, values in in_order:
+        if len(values) != 1:
+            yield id_, "repeated" if values else "missing"
+        elif values[0] is None or not 0 < values[0] < np.inf:
+            yield id_, "invalid"
 
 
 # --- the result of the density job ------------------------------------------------------------------------

@@ -131,7 +131,8 @@ def _check_table(path: str, labels: list[str], table: Array) -> None:
                 )
             if not math.isclose(value, mirrored, rel_tol=_SYMMETRY_TOLERANCE):
                 raise InputError(
-                    f"{path} is not symmetric: cell ({row}, {column}) is {value:g} but ({column}, {row}) is {mirrored:g}"
+                    f"{path} is not symmetric: cell ({row}, {column}) is {value:g} "
+                    f"but ({column}, {row}) is {mirrored:g}"
                 )
 
 
@@ -165,14 +166,16 @@ def explain(
         selected = np.array(sorted(picks), dtype=np.int64)
         candidates = [i for i in range(n) if i not in picks]
         v = novelty(
-            distances[np.ix_(candidates, selected)],
+            distances[candidates][:, selected],
             sigma[selected],
             proximity_power=proximity_power,
             density_power=density_power,
         )
         lines = [
             CandidateLine(
-                labels[i], _terms(labels, distances[i], sigma, selected, proximity_power, density_power), float(of_i)
+                labels[i],
+                _terms(labels, distances[i], sigma, selected, proximity_power, density_power),
+                float(of_i),
             )
             for i, of_i in zip(candidates, v, strict=True)
         ]
@@ -218,11 +221,16 @@ def as_text(explanation: Explanation) -> str:
     for line in explanation.densities:
         names = " + ".join(f"d({line.point},{other})" for other in line.neighbors)
         numbers = " + ".join(_number(d) for d in line.distances)
-        lines.append(f"  σ({line.point}) = 1 / ({names}) = 1 / ({numbers}) = 1 / {_number(line.sum)} = {_number(line.sigma)}")
+        lines.append(
+            f"  σ({line.point}) = 1 / ({names}) = 1 / ({numbers}) = 1 / {_number(line.sum)} = {_number(line.sigma)}"
+        )
     for number, round_ in enumerate(explanation.rounds, start=1):
         lines += ["", f"Round {number}: S = {{{', '.join(round_.selected)}}}"]
         if not round_.selected:
-            lines += ["  Nothing is selected yet, so v is 0 for all, and the first pick is given.", f"  Pick {round_.pick}."]
+            lines += [
+                "  Nothing is selected yet, so v is 0 for all, and the first pick is given.",
+                f"  Pick {round_.pick}.",
+            ]
             continue
         for candidate in round_.candidates:
             terms = " + ".join(_term(term, κ1, κ2) for term in candidate.terms)
@@ -237,7 +245,9 @@ def as_text(explanation: Explanation) -> str:
 
 
 def _term(term: Term, κ1: float, κ2: float) -> str:
-    return f"(1/{term.rank}){_power(κ1)} · {_number(term.sigma)}{_power(κ2)} · {_number(term.distance)} [{term.selected}]"
+    return (
+        f"(1/{term.rank}){_power(κ1)} · {_number(term.sigma)}{_power(κ2)} · {_number(term.distance)} [{term.selected}]"
+    )
 
 
 def _power(exponent: float) -> str:

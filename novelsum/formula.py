@@ -52,7 +52,8 @@ def normalize(vectors: ArrayLike) -> Array:
     norms = np.sqrt(np.square(rows).sum(axis=1))
     if not norms.all():
         raise ValueError(f"row {int(np.argmin(norms))} is a zero vector: it has no cosine distance")
-    return rows / norms[:, None]
+    unit: Array = rows / norms[:, None]
+    return unit
 
 
 def squared_distances(a: ArrayLike, b: ArrayLike) -> Array:
@@ -104,7 +105,8 @@ def density_factor(nearest: ArrayLike) -> Array:
 
     ``paper``: σ(x_j) = 1 / Σ_k d(x_j, N_k(x_j)). The power κ2 is applied where σ is used.
     """
-    return 1.0 / np.maximum(np.sort(_matrix(nearest), axis=1).sum(axis=1), DISTANCE_SUM_FLOOR)
+    sums: Array = np.sort(_matrix(nearest), axis=1).sum(axis=1)
+    return np.reciprocal(np.maximum(sums, DISTANCE_SUM_FLOOR))
 
 
 def released_density(nearest_squared: ArrayLike) -> Array:
@@ -115,7 +117,8 @@ def released_density(nearest_squared: ArrayLike) -> Array:
     density is used, as for ``paper``.
     """
     squared = np.sort(_matrix(nearest_squared), axis=1)
-    return 1.0 / (squared.sum(axis=1) / squared.shape[1] + RELEASED_REGULARIZATION)
+    means: Array = squared.sum(axis=1) / squared.shape[1]
+    return np.reciprocal(means + RELEASED_REGULARIZATION)
 
 
 def density(

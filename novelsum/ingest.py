@@ -123,13 +123,9 @@ def _scan(source: Source, cosine: bool, chunks: Iterable[tuple[int, Chunk]]) -> 
             for _, rows, id_array, vectors in read_ids_and_vectors(source, chunk):
                 ids = id_array.to_pylist()
                 digests: list[bytes | None] = [None] * len(rows)
-                reasons: list[str | None] = [None] * len(rows)
-                for length in np.unique(vectors.lengths):
-                    at, matrix = vectors.of_length(max(length, 0)) if length > 0 else (None, None)
-                    if matrix is None or at is None:
-                        for i in np.flatnonzero(vectors.lengths == length):
-                            reasons[i] = "null embedding"
-                        continue
+                reasons: list[str | None] = ["null embedding"] * len(rows)
+                for length in np.unique(vectors.lengths[vectors.lengths > 0]).tolist():
+                    at, matrix = vectors.of_length(length)
                     for i, row, fault in zip(at, matrix, _faults(matrix, cosine), strict=True):
                         reasons[i] = fault
                         digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
@@ -151,7 +147,8 @@ def _faults(matrix: np.ndarray[Any, Any], cosine: bool) -> list[str | None]:
         faults[norms < SMALLEST_NORM] = "zero vector"
     faults[peak > LARGEST_VALUE] = "too large"
     faults[~np.isfinite(peak)] = "not finite"
-    return faults.tolist()
+    listed: list[str | None] = faults.tolist()
+    return listed
 
 
 def _write_blocks(
@@ -292,9 +289,7 @@ def _refuse_or_count(
 
 def _fault_message(found: Row, reason: str, source: Source, chunks: list[Chunk], dimension: int) -> str:
     what, remedy = _FAULTS[reason]
-    what = what.format(
-        id=repr(source.id_column), embedding=repr(source.value_column), dimension=dimension
-    )
+    what = what.format(id=repr(source.id_column), embedding=repr(source.value_column), dimension=dimension)
     file, file_row = _place(source, chunks[found["first"]["chunk"]], found["first"]["position"])
     id_ = found["first"]["id"]
     first = f"row {file_row} of {file}" if id_ is None else f"id {id_!r}, row {file_row} of {file}"

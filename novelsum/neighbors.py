@@ -41,9 +41,7 @@ class NearestDistances:
         for start in range(0, len(self._queries), step):
             self._add_tile(slice(start, start + step), corpus, corpus_norms, corpus_rows)
 
-    def _add_tile(
-        self, tile: slice, corpus: Array, corpus_norms: Array, corpus_rows: NDArray[np.int64] | None
-    ) -> None:
+    def _add_tile(self, tile: slice, corpus: Array, corpus_norms: Array, corpus_rows: NDArray[np.int64] | None) -> None:
         queries, best = self._queries[tile], self.squared[tile]
         count, dimension = best.shape[1], queries.shape[1]
         approximate = queries @ corpus.T

@@ -81,7 +81,10 @@ def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | N
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of rows of {settings.input}, {source.rows}"
         )
-    for option, column in (("--text-column", settings.text_column), ("--group-column", settings.group_column)):
+    for option, column in (
+        ("--text-column", settings.text_column),
+        ("--group-column", settings.group_column),
+    ):
         if column is not None and column not in source.schema.names:
             raise InputError(
                 f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "

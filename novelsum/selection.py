@@ -56,9 +56,7 @@ class Scoring:
     @staticmethod
     def of(settings: Settings) -> "Scoring":
         """From the settings of a run."""
-        return Scoring(
-            settings.formula, settings.metric, settings.proximity_power, settings.density_power
-        )
+        return Scoring(settings.formula, settings.metric, settings.proximity_power, settings.density_power)
 
 
 def select(spark: SparkSession, pool: Pool, settings: Settings) -> list[Candidate]:
@@ -144,7 +142,7 @@ class _BlockState:
     """A block in a worker's memory, with the distances (n, picks) of its candidates to the picks so far."""
 
     def __init__(
-        self, ids: list[str | int], rows: NDArray[np.int64], points: Array, density: Array, places: Array
+        self, ids: list[str | int], rows: NDArray[np.int64], points: Array, density: Array, places: NDArray[np.int64]
     ) -> None:
         self.picks = 0
         self._ids, self._rows, self._points, self._density, self._places = ids, rows, points, density, places

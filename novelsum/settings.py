@@ -24,9 +24,7 @@ ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
 SELECTING: tuple[Job, ...] = ("select_subset", "curate")
 
 
-def setting(
-    description: str, default: Any = None, *, jobs: tuple[Job, ...] = ALL, required: bool = False
-) -> Any:
+def setting(description: str, default: Any = None, *, jobs: tuple[Job, ...] = ALL, required: bool = False) -> Any:
     """A field of :class:`Settings`: its help text, default, and the jobs that use it."""
     metadata = {"help": description, "jobs": jobs, "required": required}
     return dataclasses.field(default=default, metadata=metadata)
@@ -39,7 +37,10 @@ class Settings:
     input: str = setting("Parquet file, folder or glob with one embedding a row", "", required=True)
     output: str = setting("folder to write the result to", "", required=True)
     density: str = setting(
-        "what estimate_density wrote: Parquet with the id and density", "", jobs=("select_subset",), required=True
+        "what estimate_density wrote: Parquet with the id and density",
+        "",
+        jobs=("select_subset",),
+        required=True,
     )
     budget: int = setting("how many samples to select", 0, jobs=SELECTING, required=True)
     first: str | None = setting("id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING)

@@ -155,9 +155,7 @@ def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[p
             raise InputError(_damaged(location, error)) from None
 
 
-def read_ids_and_vectors(
-    source: Source, chunk: Chunk
-) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, "Vectors"]]:
+def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, "Vectors"]]:
     """The chunk in batches: file number, row numbers in the file (n,), ids (n,), and the vectors."""
     for group in chunk:
         row = group.first_row
@@ -252,9 +250,7 @@ _ML_VECTOR = ("type", "size", "indices", "values")
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    )
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _is_ml_vector(kind: pa.DataType) -> bool:
@@ -329,9 +325,7 @@ def _partition_values(root: Location, files: list[Location]) -> tuple[dict[str, 
     return tuple(values)
 
 
-def _unified(
-    path: str, schemas: list[pa.Schema], partition_values: tuple[dict[str, Any], ...]
-) -> pa.Schema:
+def _unified(path: str, schemas: list[pa.Schema], partition_values: tuple[dict[str, Any], ...]) -> pa.Schema:
     """One schema for all files; columns that only some have are null in the others."""
     try:
         schema = pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")

@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-
 _WILDCARDS = "*?["
 
 
@@ -72,7 +71,7 @@ class Location:
 
     def exists(self) -> bool:
         """Whether a file or folder is there."""
-        return self.kind() != fs.FileType.NotFound
+        return bool(self.kind() != fs.FileType.NotFound)
 
     def entries(self) -> list["Location"]:
         """What lies directly in the folder, sorted by name; nothing when it is not there."""

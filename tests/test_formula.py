@@ -29,14 +29,19 @@ def plain_density(points: list[list[float]], i: int, k: int, method: str, metric
 
 
 def plain_novelty(
-    points: list[list[float]], sigma: list[float], i: int, chosen: list[int], method: str, metric: str, κ1: float, κ2: float
+    points: list[list[float]],
+    sigma: list[float],
+    i: int,
+    chosen: list[int],
+    method: str,
+    metric: str,
+    κ1: float,
+    κ2: float,
 ) -> float:
     if method == "paper":
         pairs = sorted((plain_distance(points[i], points[j], metric), j) for j in chosen)
         return sum((1 / rank) ** κ1 * sigma[j] ** κ2 * d for rank, (d, j) in enumerate(pairs, start=1))
-    weighted = sorted(
-        (sigma[i] ** κ2 + sigma[j] ** κ2) * plain_distance(points[i], points[j], metric) for j in chosen
-    )
+    weighted = sorted((sigma[i] ** κ2 + sigma[j] ** κ2) * plain_distance(points[i], points[j], metric) for j in chosen)
     return sum(a / rank**κ1 for rank, a in enumerate(weighted, start=1)) / len(chosen)
 
 

@@ -1,0 +1,56 @@
+# make run and make test need only Python 3.11 or newer and Java 17 or newer; they do the rest themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export SPARK_LOCAL_IP ?= 127.0.0.1
+
+.PHONY: help setup run test test-spark35 lint types check-java clean
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+setup: check-java .venv/ready ## make .venv with pinned versions
+
+run: setup ## curate the shipped sample of real prompts; the result goes to out/demo
+	$(BIN)/python jobs/curate.py --config conf/demo.toml --overwrite
+
+test: setup ## the default test suite
+	$(BIN)/python -m pytest
+
+test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
+	.venv-spark35/bin/python -m pytest tests/test_engine.py tests/test_jobs.py \
+	  -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind"
+
+lint: setup ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup ## strict types of the package
+	$(BIN)/mypy
+
+clean: ## remove what the other targets made
+	rm -rf .venv .venv-spark35 out build .mypy_cache .ruff_cache .pytest_cache
+
+check-java:
+	@java=java; [ -z "$${JAVA_HOME:-}" ] || java="$$JAVA_HOME/bin/java"; \
+	version=$$("$$java" -version 2>&1 | sed -nE 's/.*version "([0-9]+).*/\1/p' || true); \
+	if [ "$${version:-0}" -lt 17 ]; then \
+	  echo "error: Spark needs Java 17 or newer and '$$java' is not that: install it (Debian, Ubuntu: apt-get install openjdk-17-jre-headless) or set JAVA_HOME" >&2; exit 1; fi
+
+.venv/ready: requirements.txt requirements-dev.txt pyproject.toml
+	@[ -n "$(PYTHON)" ] && "$(PYTHON)" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "error: Python 3.11 or newer with venv is needed: install it (Debian: apt-get install python3 python3-venv) or name it with make PYTHON=..." >&2; exit 1; }
+	"$(PYTHON)" -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv-spark35/ready: .venv/ready
+	"$(PYTHON)" -m venv .venv-spark35
+	.venv-spark35/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	.venv-spark35/bin/pip install --quiet --disable-pip-version-check pyspark==3.5.9
+	.venv-spark35/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@

@@ -1,0 +1,481 @@
+"""The jobs by their real command lines: results, refusals with their exit codes, and what is left behind."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SAMPLE, Points, error_line, run_job, run_jobs, write_parquet
+
+RNG = np.random.default_rng(11)
+VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
+IDS = [f"n{i:02d}" for i in range(40)]
+
+
+def selected(output: Path) -> pa.Table:
+    return pq.read_table(output / "selected")
+
+
+def manifest(output: Path) -> dict:
+    return json.loads((output / "_MANIFEST.json").read_text())
+
+
+# --- results ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sample curated by plain Python."""
+    output = tmp_path_factory.mktemp("curated") / "out"
+    arguments = ("--input", SAMPLE, "--budget", 25, "--output", output, "--text-column", "text")
+    done = run_job("curate", *arguments, "--group-column", "group", "--show", 5)
+    assert done.returncode == 0, done.stderr
+    assert "2869 rows, 98 duplicates dropped: 2771 candidates of 384 dimensions" in done.stdout
+    assert "groups by their share of the pool" in done.stdout
+    return output
+
+
+def test_curate_writes_the_picks_of_the_formula_with_all_other_columns(curated, sample, oracle):
+    """selected/ has pick, id, novelty, density, and text and group as in the input, but no embedding."""
+    table = selected(curated)
+    expected = oracle(sample, 25)
+    assert table.schema.names == ["pick", "id", "novelty", "density", "text", "group"]
+    assert table.column("pick").to_pylist() == list(range(1, 26))
+    assert table.column("id").to_pylist() == expected.picks
+    assert table.column("novelty").to_pylist() == expected.novelty
+    assert table.column("density").to_pylist() == [expected.density[id_] for id_ in expected.picks]
+    rows = {row["id"]: row for row in pq.read_table(SAMPLE, columns=["id", "text", "group"]).to_pylist()}
+    for row in table.to_pylist():
+        assert (row["text"], row["group"]) == (rows[row["id"]]["text"], rows[row["id"]]["group"])
+
+
+def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
+    """Settings, fingerprint, counts, seed, versions, seconds for each stage; no work directory."""
+    content = manifest(curated)
+    assert content["settings"]["budget"] == 25
+    assert content["input"]["duplicates_dropped"] == 98
+    assert content["input"]["candidates"] == 2771
+    assert len(content["input"]["fingerprint"]) == 32
+    assert content["selected"]["seed"] == 42
+    assert {"novelsum", "pyspark", "numpy", "pyarrow", "python"} <= set(content["versions"])
+    assert {"ingest", "density", "selection", "write", "total"} <= set(content["seconds"])
+    assert sorted(entry.name for entry in curated.iterdir()) == ["_MANIFEST.json", "selected"]
+
+
+def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
+    """estimate_density then select_subset, both by spark-submit, settings from a file, give curate's picks."""
+    config = tmp_path / "settings.toml"
+    config.write_text(f"input = {json.dumps(str(SAMPLE))}\nbudget = 999\nneighbors = 10\n")
+    density, output = tmp_path / "density", tmp_path / "out"
+    done = run_job("estimate_density", "--config", config, "--output", density, submit=True)
+    assert done.returncode == 0, done.stderr
+    table = pq.read_table(list(density.glob("part-*.parquet")))
+    assert table.schema.names == ["id", "density", "kth_distance"]
+    assert len(table) == 2771
+    assert manifest(density)["job"] == "estimate_density"
+    done = run_job(
+        "select_subset",
+        "--config",
+        config,
+        "--density",
+        density,
+        "--output",
+        output,
+        "--budget",
+        25,
+        submit=True,
+    )
+    assert done.returncode == 0, done.stderr
+    both = selected(output), selected(curated)
+    for column in ("id", "novelty", "density"):
+        assert both[0].column(column).to_pylist() == both[1].column(column).to_pylist()
+    assert manifest(output)["input"]["fingerprint"] == manifest(curated)["input"]["fingerprint"]
+    other = run_job(
+        "select_subset",
+        "--config",
+        config,
+        "--density",
+        density,
+        "--output",
+        tmp_path / "o",
+        "--metric",
+        "euclidean",
+    )
+    assert other.returncode == 3
+    assert "was estimated with metric = 'cosine'" in error_line(other)
+
+
+def test_strange_ids_texts_and_columns_come_through(tmp_path):
+    """Quotes, newlines, HTML, folders that carry a value, a column only some files have, a list column."""
+    ids = ['a"b', "line\nbreak", "<b>", "comma,", "naïve 😀", "'; DROP TABLE x", "", " "]
+    folder = tmp_path / "in"
+    for night in (1, 2):
+        (folder / f"night={night}").mkdir(parents=True)
+    texts = ["<script>alert(1)</script>"] * 4
+    write_parquet(folder / "night=1" / "a.parquet", ids[:4], VECTORS[:4], text=texts)
+    write_parquet(folder / "night=2" / "b.parquet", ids[4:], VECTORS[4:8], tags=[["x"], [], None, ["y", "z"]])
+    (folder / "_SUCCESS").write_text("")
+    (folder / ".hidden.parquet").write_text("not Parquet")
+    output = tmp_path / "out"
+    done = run_job("curate", "--input", folder, "--output", output, "--budget", 8, "--neighbors", 2)
+    assert done.returncode == 0, done.stderr
+    rows = {row["id"]: row for row in selected(output).to_pylist()}
+    assert set(rows) == set(ids)
+    assert rows['a"b']["text"] == "<script>alert(1)</script>"
+    assert rows['a"b']["night"] == 1
+    assert rows[" "]["tags"] == ["y", "z"]
+    assert rows[" "]["text"] is None
+    assert rows[" "]["night"] == 2
+
+
+def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(tmp_path):
+    """Refused without --overwrite; a run that fails late, or is interrupted, touches nothing."""
+    path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
+    output = tmp_path / "out"
+    arguments = ("--input", path, "--output", output, "--neighbors", 3)
+    assert run_job("curate", *arguments, "--budget", 5).returncode == 0
+    before = manifest(output)
+    again = run_job("curate", *arguments, "--budget", 5)
+    assert again.returncode == 2
+    assert "is not empty" in error_line(again)
+    failed = run_job("curate", *arguments, "--budget", 6, "--overwrite", "--first", "n99")
+    assert failed.returncode == 3
+    assert "--first 'n99' is not among the candidates" in error_line(failed)
+    assert manifest(output) == before
+    assert selected(output).num_rows == 5
+    replaced = run_job("curate", *arguments, "--budget", 6, "--overwrite", "--first", "n07")
+    assert replaced.returncode == 0, replaced.stderr
+    assert selected(output).column("id").to_pylist()[0] == "n07"
+    assert selected(output).num_rows == 6
+    (output / "thesis.txt").write_text("mine")
+    foreign = run_job("curate", *arguments, "--budget", 6, "--overwrite")
+    assert foreign.returncode == 2
+    assert "'thesis.txt'" in error_line(foreign)
+
+
+def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path):
+    """SIGTERM in the middle of the selection: exit code 1, no manifest, no selected folder."""
+    output = tmp_path / "out"
+    arguments = ["--input", SAMPLE, "--output", output, "--budget", 2700]
+    command = [sys.executable, ROOT / "jobs" / "curate.py", *arguments]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((output / "_work").glob("density/*.parquet")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.2)
+    assert not (output / "selected").exists()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: interrupted" in errors
+    assert not output.exists()
+
+
+def test_bad_rows_are_set_aside_with_a_reason_each(tmp_path):
+    """--on-bad-rows drop: every kind of bad row is in rejected/, counted in the manifest, and not selected."""
+    vectors = [row.tolist() for row in VECTORS]
+    ids = list(IDS)
+    ids[0] = None
+    vectors[1] = None
+    vectors[2] = [1.0, float("nan"), 0.0, 0.0]
+    vectors[3] = [1.0, float("inf"), 0.0, 0.0]
+    vectors[4] = [0.0] * 4
+    vectors[5] = [1.0] * 3
+    vectors[6] = []
+    vectors[7] = [1.0, None, 2.0, 3.0]
+    ids[9] = ids[8]
+    ids.append(IDS[10])
+    vectors.append(vectors[10])
+    path = write_parquet(tmp_path / "in.parquet", ids, pa.array(vectors, pa.list_(pa.float32())))
+    output = tmp_path / "out"
+    done = run_job(
+        "curate",
+        "--input",
+        path,
+        "--output",
+        output,
+        "--budget",
+        30,
+        "--neighbors",
+        3,
+        "--on-bad-rows",
+        "drop",
+    )
+    assert done.returncode == 0, done.stderr
+    rejected = pq.read_table(output / "rejected").to_pylist()
+    reasons = {row["file_row"]: row["reason"] for row in rejected}
+    assert reasons == {
+        0: "null id",
+        1: "null embedding",
+        2: "not finite",
+        3: "not finite",
+        4: "zero vector",
+        5: "unequal length",
+        6: "null embedding",
+        7: "not finite",
+        8: "duplicate id",
+        9: "duplicate id",
+        40: "duplicate id",
+    }
+    assert {row["file"] for row in rejected} == {path}
+    assert manifest(output)["input"]["bad_rows"] == {
+        "null id": 1,
+        "null embedding": 2,
+        "not finite": 3,
+        "zero vector": 1,
+        "unequal length": 1,
+        "duplicate id": 3,
+    }
+    assert set(selected(output).column("id").to_pylist()) == set(IDS[10:])
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.FixedSizeListArray.from_arrays(pa.array(VECTORS.reshape(-1)), 4),
+        pa.array(VECTORS.tolist(), pa.large_list(pa.float64())),
+        pa.array(
+            [
+                {"type": 1, "size": None, "indices": None, "values": row.tolist()}
+                if i % 2
+                else {"type": 0, "size": 4, "indices": [0, 1, 2, 3], "values": row.tolist()}
+                for i, row in enumerate(VECTORS)
+            ],
+            pa.struct(
+                [
+                    ("type", pa.int8()),
+                    ("size", pa.int32()),
+                    ("indices", pa.list_(pa.int32())),
+                    ("values", pa.list_(pa.float64())),
+                ]
+            ),
+        ),
+    ],
+    ids=["fixed-size list", "large list of double", "Spark ML vector"],
+)
+def test_every_kind_of_embedding_gives_the_same_picks(tmp_path, engine, oracle, column):
+    """As a list of float does."""
+    path = write_parquet(tmp_path / "in.parquet", IDS, column)
+    points = Points(IDS, VECTORS)
+    assert engine(path, 10, neighbors=3).picks == oracle(points, 10, neighbors=3).picks
+
+
+# --- refusals ---------------------------------------------------------------------------------------------
+
+
+def lists(*rows: object) -> pa.Array:
+    """Rows instead of the first of VECTORS."""
+    return pa.array([*rows, *VECTORS[len(rows) :].tolist()], pa.list_(pa.float32()))
+
+
+REFUSED_BY_ROWS = {
+    "null id": (
+        [None, *IDS[1:]],
+        VECTORS,
+        "1 row(s) of {path} have a null id in column 'id' (first: row 0 of {path})",
+    ),
+    "duplicate id": (
+        ["n01", *IDS[1:]],
+        VECTORS,
+        "2 row(s) of {path} share their id in column 'id' with another row",
+    ),
+    "null vector": (
+        IDS,
+        lists(None),
+        "null or empty in column 'embedding' (first: id 'n00', row 0 of {path})",
+    ),
+    "NaN": (
+        IDS,
+        lists([0, 1, 2, float("nan")]),
+        "1 row(s) of {path} hold NaN, infinite or null values in column 'embe",
+    ),
+    "infinite": (
+        IDS,
+        lists([0, 1, float("inf"), 1], [0, 1, 1, float("-inf")]),
+        "2 row(s) of {path} hold NaN, infinite",
+    ),
+    "zero vector": (
+        IDS,
+        lists([0, 0, 0, -0.0]),
+        "are zero vectors in column 'embedding', which have no cosine distance",
+    ),
+    "unequal lengths": (
+        IDS,
+        lists([1, 2], [1, 2, 3, 4, 5]),
+        "2 row(s) of {path} have another length than most, 4, in",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refused_by_rows(tmp_path_factory) -> tuple[Path, dict]:
+    """The outcome of curate on each of the inputs above."""
+    folder = tmp_path_factory.mktemp("refused")
+    commands = {}
+    for case, (ids, vectors, _) in REFUSED_BY_ROWS.items():
+        path = write_parquet(folder / f"{case}.parquet", ids, vectors)
+        commands[case] = ("curate", "--input", path, "--output", folder / f"{case}-out", "--budget", 5)
+    return folder, run_jobs(commands)
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_ROWS)
+def test_rows_that_break_the_contract_are_refused(refused_by_rows, case):
+    """Exit code 3, one line with the column, a row id, how many rows and what to do; no output folder."""
+    folder, outcomes = refused_by_rows
+    assert outcomes[case].returncode == 3, outcomes[case].stderr
+    line = error_line(outcomes[case])
+    assert REFUSED_BY_ROWS[case][2].format(path=folder / f"{case}.parquet") in line
+    assert "--on-bad-rows drop" in line
+    assert not (folder / f"{case}-out").exists()
+
+
+def half_written(path: Path) -> str:
+    content = Path(write_parquet(path, IDS, VECTORS)).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    return str(path)
+
+
+REFUSED_BY_FOOTERS = {
+    "no such path": (lambda p: str(p), (), "in.parquet does not exist"),
+    "no such glob": (lambda p: f"{p}/*.parquet", (), "*.parquet does not exist"),
+    "no id column": (
+        lambda p: write_parquet(p, IDS, VECTORS),
+        ("--id-column", "key"),
+        "in.parquet has no column 'key'; its columns are id, embedding",
+    ),
+    "no embedding column": (
+        lambda p: write_parquet(p, IDS, VECTORS),
+        ("--embedding-column", "vec"),
+        "no column 'vec'",
+    ),
+    "embedding of text": (
+        lambda p: write_parquet(p, IDS, pa.array(IDS)),
+        (),
+        "'embedding' of {path} has type string",
+    ),
+    "embedding of integers": (
+        lambda p: write_parquet(p, IDS, pa.array(np.ones((40, 4), int).tolist())),
+        (),
+        "has type list<element: int64>, expected a list of float or double",
+    ),
+    "id of doubles": (
+        lambda p: write_parquet(p, np.arange(40.0), VECTORS),
+        (),
+        "column 'id' of {path} has type double",
+    ),
+    "no rows": (lambda p: write_parquet(p, pa.array([], pa.string()), VECTORS[:0]), (), "has no rows"),
+    "budget above the pool": (
+        lambda p: write_parquet(p, IDS, VECTORS),
+        ("--budget", 41),
+        "--budget 41 is above",
+    ),
+    "K not below the pool": (
+        lambda p: write_parquet(p, IDS, VECTORS),
+        ("--neighbors", 40),
+        "--neighbors 40 must be",
+    ),
+    "truncated file": (half_written, (), "in.parquet is not a whole Parquet file"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_FOOTERS)
+def test_an_input_that_footers_rule_out_is_refused_before_spark_starts(tmp_path, case):
+    """Exit code 3 and one line that names path, column and what to do."""
+    make, arguments, words = REFUSED_BY_FOOTERS[case]
+    path = make(tmp_path / "in.parquet")
+    done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 5, *arguments)
+    assert done.returncode == 3, done.stderr
+    assert words.format(path=path) in error_line(done)
+    assert "start: done" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_budget_above_what_duplicates_leave_is_refused(tmp_path):
+    """Only counting after the drop can tell."""
+    path = write_parquet(tmp_path / "in.parquet", IDS, np.repeat(VECTORS[:20], 2, axis=0))
+    done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 21, "--neighbors", 3)
+    assert done.returncode == 3
+    assert "--budget 21 is above the number of candidates, 20, that are left of the 40 rows" in error_line(done)
+
+
+def test_damage_in_the_middle_of_a_file_is_found(tmp_path):
+    """The footer is whole, the pages are not: exit code 3, the file named."""
+    path = tmp_path / "in.parquet"
+    write_parquet(path, IDS, VECTORS)
+    content = bytearray(path.read_bytes())
+    start = pq.ParquetFile(path).metadata.row_group(0).column(1).data_page_offset
+    content[start : start + 400] = b"\xff" * 400
+    path.write_bytes(bytes(content))
+    done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 5, "--neighbors", 3)
+    assert done.returncode == 3, done.stderr
+    assert f"{path} is not a whole Parquet file" in error_line(done)
+
+
+DENSITIES = {
+    "missing": (IDS[:-2], np.ones(38), "2 candidate(s) have no density in {path}"),
+    "repeated": ([*IDS, "n03"], np.ones(41), "1 candidate(s) have more than one density in {path}"),
+    "zero": (
+        IDS,
+        np.r_[0.0, np.ones(39)],
+        "1 candidate(s) have a density in {path} that is not a positive finite",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def refused_by_density(tmp_path_factory) -> tuple[Path, dict]:
+    """The outcome of select_subset with each of the densities above."""
+    folder = tmp_path_factory.mktemp("densities")
+    path = write_parquet(folder / "in.parquet", IDS, VECTORS)
+    commands = {}
+    for case, (ids, values, _) in DENSITIES.items():
+        density = folder / f"{case}.parquet"
+        pq.write_table(pa.table({"id": ids, "density": values}), density)
+        output = folder / f"{case}-out"
+        commands[case] = ("select_subset", "--input", path, "--density", density, "--output", output, "--budget", 5)
+    return folder, run_jobs(commands)
+
+
+@pytest.mark.parametrize("case", DENSITIES)
+def test_candidates_without_a_good_density_are_refused(refused_by_density, case):
+    """Exit code 3, how many and the first id."""
+    folder, outcomes = refused_by_density
+    assert outcomes[case].returncode == 3, outcomes[case].stderr
+    line = error_line(outcomes[case])
+    assert DENSITIES[case][2].format(path=folder / f"{case}.parquet") in line
+    assert "first id: 'n" in line
+    assert not (folder / f"{case}-out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--input", "x"), "--output is missing"),
+        (("--input", "x", "--output", "y"), "--budget is missing"),
+        (("--input", "x", "--output", "y", "--budget", 0), "--budget must be at least 1, not 0"),
+        (("--input", "x", "--output", "y", "--budget", "many"), "--budget"),
+        (("--formula", "mine"), "--formula: invalid choice: 'mine'"),
+        (
+            ("--input", "x", "--output", "y", "--budget", 1, "--density-power", "nan"),
+            "--density-power must be a finite",
+        ),
+        (("--input", "x", "--output", "x", "--budget", 1), "lie in one another"),
+        (("--input", "x/y", "--output", "x", "--budget", 1), "lie in one another"),
+        (("--bugdet", 3), "--bugdet"),
+        (("--config", "{config}"), "unknown key 'bugdet'; did you mean budget?"),
+        (("--config", "none.toml"), "--config none.toml cannot be read"),
+    ],
+)
+def test_bad_usage_exits_2_and_names_the_setting(tmp_path, arguments, words):
+    config = tmp_path / "c.toml"
+    config.write_text("bugdet = 3\n")
+    done = run_job("curate", *(str(a).format(config=config) for a in arguments))
+    assert done.returncode == 2, done.stderr
+    assert words in error_line(done)

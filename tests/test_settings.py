@@ -1,0 +1,64 @@
+"""Settings from a file and from flags."""
+
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from novelsum import settings
+from novelsum.errors import UsageError
+
+GIVEN = ["--input", "in", "--output", "out", "--budget", "3"]
+
+
+def parse(*arguments: str) -> settings.Settings:
+    return settings.parse("curate", "", [*GIVEN, *arguments])
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
+    config = tmp_path / "c.toml"
+    config.write_text('neighbors = 5\ndensity_power = 1\nmetric = "euclidean"\noverwrite = true\n')
+    found = parse("--config", str(config), "--neighbors", "7", "--no-overwrite")
+    assert (found.neighbors, found.density_power, found.metric) == (7, 1.0, "euclidean")
+    assert found.overwrite is False
+    assert found.seed == 42
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('neighbors = "ten"', "neighbors must be a value of type int, not str 'ten'"),
+        ("neighbors = true", "neighbors must be a value of type int, not bool True"),
+        ("neighbors = 0", "--neighbors must be at least 1, not 0"),
+        ('formula = "mine"', "--formula must be one of paper, released, not 'mine'"),
+        ("proximity_power = -1", "--proximity-power must be a finite number of at least 0"),
+        ("neighbors = ", "is not valid TOML"),
+        ("[spark]\nx = 1", "unknown key 'spark'"),
+    ],
+)
+def test_a_bad_file_is_refused_with_the_key_named(tmp_path: Path, line: str, words: str):
+    config = tmp_path / "c.toml"
+    config.write_text(line + "\n")
+    with pytest.raises(UsageError) as caught:
+        parse("--config", str(config))
+    assert words in str(caught.value)
+
+
+def test_a_file_may_hold_the_keys_of_other_jobs(tmp_path: Path):
+    """One file can serve all jobs."""
+    config = tmp_path / "c.toml"
+    config.write_text('density = "somewhere"\nneighbors = 4\n')
+    assert parse("--config", str(config)).neighbors == 4
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf").glob("*.toml")), ids=lambda path: path.name)
+def test_the_example_files_are_valid(path: Path):
+    settings.parse("curate", "", ["--config", str(path), "--input", "in", "--output", "out", "--budget", "3"])
+
+
+def test_every_setting_is_in_the_readme():
+    """A flag that is not documented does not exist for its users."""
+    readme = (ROOT / "README.md").read_text()
+    for job in settings.ALL:
+        for field in settings.fields_of(job):
+            assert f"`{settings.flag(field)}`" in readme, field.name
