@@ -3,8 +3,11 @@
 0: done. 2: usage. 3: the input breaks the contract. 1: anything else.
 """
 
+import io
+import re
 import signal
 import sys
+import traceback
 from types import FrameType
 
 from novelsum.errors import InputError, UsageError
@@ -19,6 +22,9 @@ def main(job: Job, description: str) -> int:
     """Run the job with the settings of the command line; return the exit code."""
     log_to_stderr()
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         run(job, parse(job, description))
     except UsageError as error:
@@ -26,8 +32,20 @@ def main(job: Job, description: str) -> int:
     except InputError as error:
         return fail(error, INPUT)
     except KeyboardInterrupt:
-        return fail("interrupted; nothing was written", FAILED)
+        return fail("interrupted; the output holds no finished result of this run", FAILED)
+    except Exception as error:
+        reason = _input_error_of_a_task(error)
+        if reason:
+            return fail(reason, INPUT)
+        traceback.print_exc()
+        return fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}", FAILED)
     return DONE
+
+
+def _input_error_of_a_task(error: Exception) -> str | None:
+    """The message of an InputError that a task raised, as Spark passes it on within its own error."""
+    found = re.search(r"novelsum\.errors\.InputError: (.+)", str(error))
+    return found.group(1) if found else None
 
 
 def fail(reason: object, code: int) -> int:

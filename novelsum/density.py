@@ -19,7 +19,23 @@ from novelsum.source import Chunk, Source, read_columns
 from novelsum.storage import Location
 from novelsum.store import Block, BlockDensity, Pool, read_block, read_density, write_density
 
+LARGEST_POWERED = 1e150
+"""A density factor to the power κ2 must stay below this, for sums over distances to stay finite."""
+
 _CHUNK_ROWS = 1 << 20
+
+
+def require_finite_powers(pool: Pool, settings: Settings) -> None:
+    """Raise InputError when a density factor to the power κ2 is no positive finite number."""
+    for block in pool.blocks:
+        density = read_density(pool.work, block.name).density
+        with np.errstate(over="ignore", under="ignore"):
+            powered = np.array([density.min(), density.max()]) ** settings.density_power
+        if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
+            raise InputError(
+                f"--density-power {settings.density_power:g} takes density factors between {density.min():g} and "
+                f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
+            )
 
 
 def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
@@ -29,7 +45,7 @@ def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
         kind = "distinct embeddings" if settings.formula == "released" else "candidates"
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
-            "a point is not its own neighbour"
+            "a point is not its own neighbour; ask for fewer"
         )
 
 
@@ -62,7 +78,7 @@ def _estimate_blocks(
                 nearest.add(metric_space(corpus.vectors[wanted], space), corpus.rows[wanted])
         squared = nearest.squared
         if released:
-            density, kth = released_density(squared[:, 1:]), squared[:, -1]
+            density, kth = released_density(squared[:, 1:]), np.sqrt(squared[:, -1])
         else:
             distances = from_squared(squared, metric)
             density, kth = density_factor(distances), distances[:, -1]

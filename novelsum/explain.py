@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from novelsum.errors import InputError
-from novelsum.formula import Array, density_factor, novelty, proximity_weights
+from novelsum.formula import DISTANCE_SUM_FLOOR, Array, density_factor, novelty, proximity_weights
 
 _SYMMETRY_TOLERANCE = 1e-9
 
@@ -93,7 +93,12 @@ def read_distances(path: str) -> tuple[list[str], Array]:
     if len(set(labels)) != len(labels) or "" in labels:
         raise InputError(f"{path}: the labels in the first row must be different and not empty: {', '.join(labels)}")
     if len(rows) - 1 != len(labels):
-        raise InputError(f"{path} is not square: {len(rows) - 1} rows of distances under {len(labels)} labels")
+        raise InputError(
+            f"{path} is not square: cell ({labels[len(rows) - 1] if len(rows) <= len(labels) else rows[-1][0]}, "
+            f"{labels[0]}) should "
+            + ("be there" if len(rows) <= len(labels) else "not be there")
+            + f", as there are {len(labels)} labels and {len(rows) - 1} rows of distances"
+        )
     table = np.zeros((len(labels), len(labels)))
     for i, row in enumerate(rows[1:]):
         if len(row) != len(labels) + 1:
@@ -221,9 +226,10 @@ def as_text(explanation: Explanation) -> str:
     for line in explanation.densities:
         names = " + ".join(f"d({line.point},{other})" for other in line.neighbors)
         numbers = " + ".join(_number(d) for d in line.distances)
-        lines.append(
-            f"  σ({line.point}) = 1 / ({names}) = 1 / ({numbers}) = 1 / {_number(line.sum)} = {_number(line.sigma)}"
-        )
+        sum_ = _number(line.sum)
+        if line.sum < DISTANCE_SUM_FLOOR:
+            sum_ = f"{DISTANCE_SUM_FLOOR:g} (the floor of the sum)"
+        lines.append(f"  σ({line.point}) = 1 / ({names}) = 1 / ({numbers}) = 1 / {sum_} = {_number(line.sigma)}")
     for number, round_ in enumerate(explanation.rounds, start=1):
         lines += ["", f"Round {number}: S = {{{', '.join(round_.selected)}}}"]
         if not round_.selected:

@@ -72,10 +72,14 @@ def squared_distances(a: ArrayLike, b: ArrayLike) -> Array:
     for start in range(0, len(a), step):
         block = a[start : start + step]
         for j, row in enumerate(b):
-            difference = block - row
-            np.square(difference, out=difference)
-            out[start : start + step, j] = difference.sum(axis=1)
+            out[start : start + step, j] = squared_lengths(block - row)
     return out
+
+
+def squared_lengths(rows: Array) -> Array:
+    """Σ x² of each row (n, D), added in one fixed order: (n,) float64. Overwrites ``rows``."""
+    np.square(rows, out=rows)
+    return np.asarray(rows.sum(axis=1))
 
 
 def metric_space(vectors: ArrayLike, metric: Metric) -> Array:

@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -26,6 +27,8 @@ from novelsum.source import Chunk, Source, read_ids_and_vectors, read_rows
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, StoredBlock, write_block
 
+logger = logging.getLogger("novelsum")
+
 BLOCK_BYTES = 64 << 20
 LARGEST_VALUE = 1e100
 """Values above this are refused: their squares would overflow float64."""
@@ -37,7 +40,7 @@ _SHUFFLE_ROWS = 250_000
 _UNREADABLE = "unreadable"
 _FAULTS = {
     "null id": ("have a null id in column {id}", "give every row an id"),
-    "null embedding": ("are null or empty in column {embedding}", "embed them"),
+    "null embedding": ("are null, empty or malformed in column {embedding}", "embed them"),
     "not finite": ("hold NaN, infinite or null values in column {embedding}", "embed them again"),
     "too large": (
         f"hold values above {LARGEST_VALUE:g} in magnitude in column {{embedding}}",
@@ -70,10 +73,11 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         context.parallelize(numbered, len(numbered)).mapPartitions(scan), _scan_schema(source)
     ).persist()
 
-    checked, dimension = _with_unequal_lengths(scanned)
-    checked = _with_duplicate_ids(checked)
+    dimension, fingerprint = _dimension_and_fingerprint(scanned)
+    checked = _with_duplicate_ids(_marked(scanned, sf.col("length") != dimension, "unequal length")).persist()
     bad_rows = _refuse_or_count(checked, source, chunks, settings, dimension)
     if bad_rows:
+        logger.warning("ingest: %d of %d rows are bad and set aside: %s", sum(bad_rows.values()), source.rows, bad_rows)
         _write_rejected(checked, source, chunks, work)
 
     same_embedding = Window.partitionBy("digest").orderBy("id")
@@ -93,21 +97,21 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
     write = partial(_write_blocks, source, chunks, work, block_rows, settings.group_column)
     written = placed.groupByKey(len(chunks)).flatMap(write).collect()
-    good.unpersist()
-    scanned.unpersist()
+    for frame in (good, checked, scanned):
+        frame.unpersist()
     groups: Counter[str] = Counter()
-    for _, _, of_block in written:
+    for _, of_block in written:
         groups.update(of_block)
     return Pool(
         work=work,
-        blocks=tuple(sorted((block for block, _, _ in written), key=lambda block: block.name)),
+        blocks=tuple(sorted((block for block, _ in written), key=lambda block: block.name)),
         dimension=dimension,
         integer_ids=source.integer_ids,
         input_rows=source.rows,
         bad_rows=bad_rows,
         duplicates_dropped=good_rows - distinct if settings.duplicates == "drop" else 0,
         distinct=distinct,
-        fingerprint=f"{sum(part for _, part, _ in written) % (1 << 128):032x}",
+        fingerprint=fingerprint,
         groups=dict(groups),
     )
 
@@ -158,58 +162,49 @@ def _write_blocks(
     block_rows: int,
     group_column: str | None,
     placed: tuple[int, Iterable[tuple[int, int, bool]]],
-) -> Iterator[tuple[Block, int, dict[str, int]]]:
-    """Write a chunk's candidates; of each block yield its name and size, fingerprint, and rows per group.
+) -> Iterator[tuple[Block, dict[str, int]]]:
+    """Write a chunk's candidates; of each block yield its name and size, and its rows per group.
 
     ``placed``: the chunk's number, and of each candidate in it the position, the row, and whether it is distinct.
     """
     number, places = placed
     by_position = sorted(places)
     blocks = max(1, round(len(by_position) / block_rows))
-    for block in range(blocks):
-        part = by_position[block * len(by_position) // blocks : (block + 1) * len(by_position) // blocks]
-        content = _gather(source, chunks[number], part)
-        name = f"{number:06d}-{block:04d}.parquet"
-        write_block(work, name, content)
-        yield Block(name, len(part)), _fingerprint(content), _group_counts(source, content, group_column)
+    held: list[StoredBlock] = []
+    written = 0
+    for piece in _pieces(source, chunks[number], by_position):
+        held.append(piece)
+        while held and written < blocks:
+            size = (written + 1) * len(by_position) // blocks - written * len(by_position) // blocks
+            if sum(len(part.rows) for part in held) < size:
+                break
+            together = StoredBlock.joined(held)
+            content = together.take(np.argsort(together.rows[:size]))
+            held = [together.take(np.arange(size, len(together.rows)))]
+            name = f"{number:06d}-{written:04d}.parquet"
+            write_block(work, name, content)
+            yield Block(name, size), _group_counts(source, content, group_column)
+            written += 1
 
 
-def _gather(source: Source, chunk: Chunk, places: list[tuple[int, int, bool]]) -> StoredBlock:
-    """The candidates at some positions of a chunk, sorted by row."""
-    positions = np.array([place[0] for place in places])
-    ids, vectors, files, file_rows = [], [], [], []
+def _pieces(source: Source, chunk: Chunk, places: list[tuple[int, int, bool]]) -> Iterator[StoredBlock]:
+    """The candidates at some positions of a chunk, in that order, a piece for each batch that is read."""
+    positions, row_numbers, distinct = (np.array(column) for column in zip(*places, strict=True))
     start = 0
-    for file, rows, batch_ids, batch in read_ids_and_vectors(source, chunk):
-        wanted = positions[(positions >= start) & (positions < start + len(rows))] - start
+    for file, rows, ids, vectors in read_ids_and_vectors(source, chunk):
+        here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
+        wanted = positions[here] - start
         if len(wanted):
-            at, matrix = batch.of_length(int(batch.lengths[wanted[0]]))
-            vectors.append(matrix[np.searchsorted(at, wanted)])
-            ids.append(batch_ids.take(pa.array(wanted)))
-            files.append(np.full(len(wanted), file))
-            file_rows.append(rows[wanted])
+            at, matrix = vectors.of_length(int(vectors.lengths[wanted[0]]))
+            yield StoredBlock(
+                rows=row_numbers[here],
+                ids=ids.take(pa.array(wanted)),
+                vectors=matrix[np.searchsorted(at, wanted)],
+                distinct=distinct[here],
+                file=np.full(len(wanted), file),
+                file_rows=rows[wanted],
+            )
         start += len(rows)
-        if start > positions[-1]:
-            break
-    order = np.argsort([place[1] for place in places])
-    return StoredBlock(
-        rows=np.array([place[1] for place in places])[order],
-        ids=pa.concat_arrays(ids).take(pa.array(order)),
-        vectors=np.concatenate(vectors)[order],
-        distinct=np.array([place[2] for place in places])[order],
-        file=np.concatenate(files)[order],
-        file_rows=np.concatenate(file_rows)[order],
-    )
-
-
-def _fingerprint(block: StoredBlock) -> int:
-    """A number that depends on the ids and vectors of the block; sums over blocks do not depend on layout."""
-    total = 0
-    for id_, vector in zip(block.ids.to_pylist(), block.vectors, strict=True):
-        name = str(id_).encode()
-        digest = hashlib.blake2b(len(name).to_bytes(8, "big") + name, digest_size=16)
-        digest.update(vector.tobytes())
-        total += int.from_bytes(digest.digest(), "big")
-    return total
 
 
 def _group_counts(source: Source, block: StoredBlock, group_column: str | None) -> dict[str, int]:
@@ -240,11 +235,17 @@ def _scan_schema(source: Source) -> st.StructType:
     )
 
 
-def _with_unequal_lengths(scanned: DataFrame) -> tuple[DataFrame, int]:
-    """Mark rows whose length is not the most common one; return the rows and that length."""
-    lengths = scanned.where("reason IS NULL").groupBy("length").count().collect()
-    dimension = max(((row["count"], row["length"]) for row in lengths), default=(0, 0))[1]
-    return _marked(scanned, sf.col("length") != dimension, "unequal length"), int(dimension)
+def _dimension_and_fingerprint(scanned: DataFrame) -> tuple[int, str]:
+    """The most common length of embeddings, and a number that depends on all rows but not on their order."""
+    of_row = sf.xxhash64("id", "digest", "reason").cast("decimal(38,0)")
+    lengths = (
+        scanned.groupBy("length", sf.col("reason").isNull().alias("good"))
+        .agg(sf.count("*").alias("rows"), sf.sum(of_row).alias("hash"))
+        .collect()
+    )
+    total = sum(int(row["hash"]) for row in lengths)
+    dimension = max(((row["rows"], row["length"]) for row in lengths if row["good"]), default=(0, 0))[1]
+    return int(dimension), f"{total % (1 << 96):024x}"
 
 
 def _with_duplicate_ids(checked: DataFrame) -> DataFrame:
@@ -253,7 +254,7 @@ def _with_duplicate_ids(checked: DataFrame) -> DataFrame:
     same_id = Window.partitionBy("id", good)
     in_order = same_id.orderBy("chunk", "position")
     unlike = sf.min("digest").over(same_id) != sf.max("digest").over(same_id)
-    return _marked(checked, unlike | (sf.row_number().over(in_order) > 1), "duplicate id").persist()
+    return _marked(checked, unlike | (sf.row_number().over(in_order) > 1), "duplicate id")
 
 
 def _marked(rows: DataFrame, condition: Column, reason: str) -> DataFrame:

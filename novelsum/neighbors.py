@@ -1,8 +1,8 @@
 """The K smallest distances of some points to a corpus that arrives in blocks. NumPy only.
 
 A matrix product finds which pairs may be among the K smallest; those few are then computed again by
-:func:`novelsum.formula.squared_distances`'s rule, one pair at a time. So the result has the same bits
-whatever the blocks were.
+the formula's rule, :func:`novelsum.formula.squared_lengths`, one pair at a time. So the result has the same
+bits whatever the blocks were.
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import Array
+from novelsum.formula import Array, squared_lengths
 
 _TILE_PAIRS = 4 << 20
 _PAIR_BYTES = 16 << 20
@@ -75,10 +75,7 @@ def _paired_squared_distances(
     step = max(1, _PAIR_BYTES // (8 * max(1, a.shape[1])))
     for start in range(0, len(a_at), step):
         pairs = slice(start, start + step)
-        difference = a[a_at[pairs]]
-        difference -= b[b_at[pairs]]
-        np.square(difference, out=difference)
-        squared[pairs] = difference.sum(axis=1)
+        squared[pairs] = squared_lengths(a[a_at[pairs]] - b[b_at[pairs]])
     return squared
 
 

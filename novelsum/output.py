@@ -23,6 +23,8 @@ from novelsum.storage import Location
 
 MANIFEST = "_MANIFEST.json"
 WORK = "_work"
+RESULT = "result"
+OUTPUT_COLUMNS = ("pick", "novelty", "density")
 _RESULTS = ("selected", "rejected")
 
 
@@ -30,13 +32,21 @@ def check_output(output: str, inputs: Sequence[str], overwrite: bool) -> Locatio
     """The output folder, if a result may be written there; raise UsageError if not."""
     location = Location.of(output)
     for path in inputs:
-        used = Location.of(path).listing_root
-        if _is_within(location, used) or _is_within(used, location):
+        used = Location.of(path)
+        if used.contains(location) or location.contains(used.listing_root):
             raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
-    entries = [entry.name for entry in location.entries() if entry.name != WORK]
-    if entries and not overwrite:
+    try:
+        entries = [entry.name for entry in location.entries()]
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"--output {output} cannot be a folder: {str(error).splitlines()[0]}") from None
+    result = [name for name in entries if not _is_leftover(name)]
+    if result and not overwrite:
         raise UsageError(f"--output {output} is not empty; name another folder or replace it with --overwrite")
-    foreign = [name for name in entries if not _is_result(name)]
+    if result and MANIFEST not in result:
+        raise UsageError(
+            f"--output {output} has no {MANIFEST}, so no job wrote it and --overwrite will not touch it; name another"
+        )
+    foreign = [name for name in result if not _is_result(name)]
     if foreign:
         raise UsageError(
             f"--output {output} holds {foreign[0]!r}, which no job wrote, so --overwrite will not touch the folder; "
@@ -45,25 +55,35 @@ def check_output(output: str, inputs: Sequence[str], overwrite: bool) -> Locatio
     return location
 
 
-def _is_within(inner: Location, outer: Location) -> bool:
-    return inner.uri == outer.uri or inner.uri.startswith(outer.uri.rstrip("/") + "/")
-
-
 def _is_result(name: str) -> bool:
     part_of_density = name.startswith("part-") and name.endswith(".parquet")
     return part_of_density or name in (MANIFEST, *_RESULTS)
 
 
+def _is_leftover(name: str) -> bool:
+    """Whether a run that was killed may have left it."""
+    return name == WORK or name.startswith(f".{MANIFEST}.")
+
+
+def start_work(work: Location) -> None:
+    """Make the work directory; raise UsageError where that is not possible."""
+    try:
+        work.delete()
+        (work / "store").make_folder()
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"{work} cannot be written: {str(error).splitlines()[0]}") from None
+
+
 def publish(output: Location, work: Location, manifest: dict[str, Any]) -> None:
     """Replace what the output holds by the results in the work directory, the manifest first and last."""
     for entry in sorted(output.entries(), key=lambda entry: entry.name != MANIFEST):
-        if _is_result(entry.name):
+        if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
             entry.delete()
-    for result in [*(work / "result").entries(), work / "rejected"]:
+    for result in [*(work / RESULT).entries(), work / "rejected"]:
         if result.exists():
             result.move_to(output / result.name)
-    work.delete()
     (output / MANIFEST).write_bytes((json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
+    work.delete()
 
 
 def discard(output: Location, work: Location) -> None:
@@ -79,12 +99,16 @@ def read_manifest(folder: Location) -> dict[str, Any] | None:
     return json.loads(location.read_bytes()) if location.exists() else None
 
 
+def output_name(column: str) -> str:
+    """What a copied column is called in a selection: ``input_`` goes before a name the selection itself uses."""
+    return f"input_{column}" if column in OUTPUT_COLUMNS else column
+
+
 def write_selected(
     spark: SparkSession, source: Source, picks: list[Candidate], id_column: str, folder: Location
 ) -> None:
     """Write the picks with the other columns of the input, one file in the order of picking."""
     others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
-    others = [name for name in others if name not in ("pick", "novelty", "density")]
     by_file: dict[int, list[int]] = {}
     for place, pick in enumerate(picks):
         by_file.setdefault(pick.file, []).append(place)
@@ -108,7 +132,7 @@ def write_selected(
         rows = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
         order = np.argsort([place for places, _ in parts for place in places])
         rows = rows.take(pa.array(order))
-        columns.update({name: rows.column(name) for name in others})
+        columns.update({output_name(name): rows.column(name) for name in others})
     table = pa.table(columns)
     (folder / "selected").make_folder()
     (folder / "selected" / "part-00000.parquet").write_parquet(table)

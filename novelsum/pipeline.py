@@ -6,6 +6,7 @@ it or not, :mod:`~novelsum.output` writes what was picked.
 """
 
 import logging
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,11 +15,29 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from novelsum import session
-from novelsum.density import estimate_density, load_density, require_enough_neighbors, write_density_result
+from novelsum.density import (
+    estimate_density,
+    load_density,
+    require_enough_neighbors,
+    require_finite_powers,
+    write_density_result,
+)
 from novelsum.errors import InputError
 from novelsum.ingest import ingest
-from novelsum.output import WORK, check_output, discard, now, publish, read_manifest, versions, write_selected
-from novelsum.selection import Candidate, select
+from novelsum.output import (
+    OUTPUT_COLUMNS,
+    RESULT,
+    WORK,
+    check_output,
+    discard,
+    now,
+    publish,
+    read_manifest,
+    start_work,
+    versions,
+    write_selected,
+)
+from novelsum.selection import Candidate, first_row, select
 from novelsum.settings import Job, Settings
 from novelsum.source import Source, open_density, open_source
 from novelsum.storage import Location
@@ -53,14 +72,22 @@ def run(job: Job, settings: Settings) -> None:
     _check_sizes(job, settings, source, given)
     work = output / WORK
     stages = Stages()
+    logger.info(
+        "%s: %d rows in %d file(s) of %s; result to %s", job, source.rows, len(source.files), source.path, output
+    )
     try:
-        work.delete()
-        (work / "store").make_folder()
+        start_work(work)
         with stages.time("start"):
             spark = session.start(job, settings.master)
         try:
-            pool = _density(spark, job, settings, source, given, work, stages)
-            picks = _select(spark, job, settings, source, pool, stages)
+            with stages.time("ingest"):
+                pool = ingest(spark, source, settings, work)
+            _check_candidates(job, settings, source, pool)
+            if job == "estimate_density":
+                _estimate(spark, settings, pool, stages)
+                picks = []
+            else:
+                picks = _select(spark, settings, source, given, pool, stages)
         finally:
             spark.stop()
         stages.seconds["total"] = round(time.monotonic() - started, 3)
@@ -79,7 +106,30 @@ def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | N
         )
     if job != "select_subset" and settings.neighbors >= source.rows:
         raise InputError(
-            f"--neighbors {settings.neighbors} must be below the number of rows of {settings.input}, {source.rows}"
+            f"--neighbors {settings.neighbors} must be below the number of rows of {settings.input}, {source.rows}; "
+            "ask for fewer"
+        )
+    _check_columns(job, settings, source)
+    if settings.first is not None and source.integer_ids and not re.fullmatch(r"[+-]?\d+", settings.first):
+        raise InputError(
+            f"--first {settings.first!r} is not an integer, as the ids of {settings.input} are; give one of them"
+        )
+    if given is not None and given.integer_ids != source.integer_ids:
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.density} and "
+            "strings in the other; estimate the density over this input"
+        )
+    if given is not None:
+        _check_density_settings(settings)
+
+
+def _check_columns(job: Job, settings: Settings, source: Source) -> None:
+    """Refuse an id column that would be taken for one of the result, and columns to print that are not there."""
+    reserved = ("density", "kth_distance") if job == "estimate_density" else OUTPUT_COLUMNS
+    if settings.id_column in reserved:
+        raise InputError(
+            f"the id column of {settings.input} may not be called {settings.id_column!r}, as a column of the result "
+            "is; rename it"
         )
     for option, column in (
         ("--text-column", settings.text_column),
@@ -90,13 +140,6 @@ def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | N
                 f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "
                 f"one of them with {option} or leave it out"
             )
-    if given is not None and given.integer_ids != source.integer_ids:
-        raise InputError(
-            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.density} and "
-            "strings in the other; estimate the density over this input"
-        )
-    if given is not None:
-        _check_density_settings(settings)
 
 
 def _check_density_settings(settings: Settings) -> None:
@@ -110,46 +153,42 @@ def _check_density_settings(settings: Settings) -> None:
             )
 
 
-def _density(
-    spark: SparkSession,
-    job: Job,
-    settings: Settings,
-    source: Source,
-    given: Source | None,
-    work: Location,
-    stages: Stages,
-) -> Pool:
-    """The pool, its store and its density factors."""
-    with stages.time("ingest"):
-        pool = ingest(spark, source, settings, work)
+def _check_candidates(job: Job, settings: Settings, source: Source, pool: Pool) -> None:
+    """Refuse before any costly work what only the checked rows can tell."""
+    if job != "select_subset":
+        require_enough_neighbors(pool, settings)
     if job != "estimate_density" and settings.budget > pool.candidates:
         raise InputError(
             f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
             f"{source.rows} rows after dropping {sum(pool.bad_rows.values())} bad rows and "
             f"{pool.duplicates_dropped} duplicates; ask for fewer"
         )
+    estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
+    if estimated and estimated["input"]["fingerprint"] != pool.fingerprint:
+        logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
+
+
+def _estimate(spark: SparkSession, settings: Settings, pool: Pool, stages: Stages) -> None:
     with stages.time("density"):
-        if given is None:
-            require_enough_neighbors(pool, settings)
-            estimate_density(spark, pool, settings)
-        else:
-            load_density(spark, pool, given)
-    return pool
+        estimate_density(spark, pool, settings)
+    with stages.time("write"):
+        write_density_result(spark, pool, settings.id_column, pool.work / RESULT)
 
 
 def _select(
-    spark: SparkSession, job: Job, settings: Settings, source: Source, pool: Pool, stages: Stages
+    spark: SparkSession, settings: Settings, source: Source, given: Source | None, pool: Pool, stages: Stages
 ) -> list[Candidate]:
-    """Write the job's result to the work directory; the picks, if the job makes any."""
-    result = pool.work / "result"
-    if job == "estimate_density":
-        with stages.time("write"):
-            write_density_result(spark, pool, settings.id_column, result)
-        return []
+    first = first_row(spark, pool, settings)
+    with stages.time("density"):
+        if given is None:
+            estimate_density(spark, pool, settings)
+        else:
+            load_density(spark, pool, given)
+        require_finite_powers(pool, settings)
     with stages.time("selection"):
-        picks = select(spark, pool, settings)
+        picks = select(spark, pool, settings, first)
     with stages.time("write"):
-        write_selected(spark, source, picks, settings.id_column, result)
+        write_selected(spark, source, picks, settings.id_column, pool.work / RESULT)
     return picks
 
 
@@ -160,7 +199,12 @@ def _manifest(
         "job": job,
         "finished": now(),
         "settings": settings.for_manifest(job),
-        "input": {"files": len(source.files), "fingerprint": pool.fingerprint, **pool.counts()},
+        "input": {
+            "path": str(Location.of(source.path)),
+            "files": len(source.files),
+            "fingerprint": pool.fingerprint,
+            **pool.counts(),
+        },
         "versions": versions(),
         "seconds": stages.seconds,
     }

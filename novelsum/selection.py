@@ -59,13 +59,13 @@ class Scoring:
         return Scoring(settings.formula, settings.metric, settings.proximity_power, settings.density_power)
 
 
-def select(spark: SparkSession, pool: Pool, settings: Settings) -> list[Candidate]:
-    """Pick ``budget`` candidates of the pool, whose density factors lie beside it, in the order of picking."""
+def select(spark: SparkSession, pool: Pool, settings: Settings, first: int) -> list[Candidate]:
+    """Pick ``budget`` candidates of the pool, whose density factors lie beside it, starting with row ``first``."""
     context = spark.sparkContext
     run = uuid.uuid4().hex
     scoring = Scoring.of(settings)
     blocks = context.parallelize(pool.blocks, len(pool.blocks))
-    picks = [_first_pick(spark, pool, settings)]
+    picks = blocks.flatMap(partial(_candidate_of_row, pool.work, settings.metric, first)).collect()
     broadcasts = [context.broadcast(picks[0])]
     with Progress("selection (picks)", settings.budget) as progress:
         progress.advance()
@@ -82,42 +82,38 @@ def select(spark: SparkSession, pool: Pool, settings: Settings) -> list[Candidat
     return picks
 
 
-def _first_pick(spark: SparkSession, pool: Pool, settings: Settings) -> Candidate:
-    """The candidate named by ``first``, or the one that ``seed`` draws; nothing but the ids matters."""
-    wanted: str | int | None = settings.first
-    if settings.first is not None and pool.integer_ids:
-        try:
-            wanted = int(settings.first)
-        except ValueError:
-            raise InputError(f"--first {settings.first!r} is not an integer, as the ids of the input are") from None
+def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
+    """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
+    wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
-    drawn = blocks.flatMap(partial(_draw, pool.work, settings.metric, wanted, settings.seed)).collect()
+    drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed)).collect()
     if not drawn:
         raise InputError(
             f"--first {settings.first!r} is not among the candidates: the input has no such id, or its row was "
             "dropped as bad or as the duplicate of a row with a smaller id"
         )
-    return min(drawn, key=lambda lot: lot[0])[1]
+    return min(drawn)[1]
 
 
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
-def _draw(
-    work: Location, metric: Metric, wanted: str | int | None, seed: int, block: Block
-) -> Iterator[tuple[bytes, Candidate]]:
-    """The wanted candidate if it is in the block; or, if none is wanted, the one with the smallest lot."""
+def _draw(work: Location, wanted: str | int | None, seed: int, block: Block) -> Iterator[tuple[bytes, int]]:
+    """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row."""
     stored = read_block(work, block.name)
     ids = stored.ids.to_pylist()
     if wanted is None:
         lots = [hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest() for id_ in ids]
-        at = min(range(len(ids)), key=lots.__getitem__)
-        lot = lots[at]
+        yield min(zip(lots, stored.rows.tolist(), strict=True))
     elif wanted in ids:
-        at, lot = ids.index(wanted), b""
-    else:
-        return
-    yield lot, _BlockState.read(work, block, metric).candidate(at, 0.0)
+        yield b"", int(stored.rows[ids.index(wanted)])
+
+
+def _candidate_of_row(work: Location, metric: Metric, row: int, block: Block) -> Iterator[Candidate]:
+    state = _BlockState.read(work, block, metric)
+    at = state.place_of(row)
+    if at is not None:
+        yield state.candidate(at, 0.0)
 
 
 def _best_of_block(
@@ -157,6 +153,11 @@ class _BlockState:
         density = read_density(work, block.name).density
         places = np.stack([stored.file, stored.file_rows], axis=1)
         return cls(stored.ids.to_pylist(), stored.rows, metric_space(stored.vectors, metric), density, places)
+
+    def place_of(self, row: int) -> int | None:
+        """Where the candidate of that row is in the block, None where it is not."""
+        at = int(np.searchsorted(self._rows, row))
+        return at if at < len(self._rows) and self._rows[at] == row else None
 
     def add(self, pick: Candidate, metric: Metric) -> None:
         """Add the column of a pick."""

@@ -1,7 +1,9 @@
 """The Spark session of a job, whether plain Python or spark-submit started it."""
 
+import atexit
 import io
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -21,14 +23,13 @@ def start(job: str, master: str | None) -> SparkSession:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     builder = SparkSession.builder.appName(f"novelsum {job}")
-    # Half the latency of a task where Spark knows it (4.2 on); older versions ignore it.
-    builder = builder.config("spark.python.unix.domain.socket.enabled", "true")
     if not submitted:
-        builder = builder.master(master or "local[*]").config("spark.driver.host", "127.0.0.1")
+        builder = builder.master(master or "local[*]")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
-        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile=file:{_LOGGING}")
+        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
         if not master or master.startswith("local"):
             builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
+            builder = builder.config("spark.driver.host", "127.0.0.1")
     elif master:
         builder = builder.master(master)
     # One BLAS thread for each core that Spark gives a task, or tasks would fight over the cores.
@@ -43,12 +44,13 @@ def start(job: str, master: str | None) -> SparkSession:
 
 
 def _zipped(package: Path) -> str:
-    """The package as a zip file in a temporary folder that lives as long as the process."""
+    """The package as a zip file in a temporary folder that is removed when the process ends."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         for module in sorted(package.glob("*.py")):
             archive.write(module, f"{package.name}/{module.name}")
     folder = tempfile.mkdtemp(prefix="novelsum-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     path = Path(folder) / f"{package.name}.zip"
     path.write_bytes(content.getvalue())
     return str(path)

@@ -80,7 +80,7 @@ class Settings:
                 raise UsageError(f"{flag(field)} must be at least {_MINIMUM[field.name]}, not {value}")
             if field.type is float and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{flag(field)} must be a finite number of at least 0, not {value}")
-            if value == "":
+            if value == "" and field.name != "first":
                 raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
 
     def for_manifest(self, job: Job) -> dict[str, Any]:
@@ -139,6 +139,8 @@ def read_config(path: str, job: Job) -> dict[str, Any]:
         expected = _value_type(known[key])
         if expected is float and type(value) is int:
             values[key] = value = float(value)
+        if key == "first" and type(value) is int:
+            values[key] = value = str(value)
         if type(value) is not expected:
             raise UsageError(
                 f"{path}: {key} must be a value of type {expected.__name__}, not {type(value).__name__} {value!r}"

@@ -67,11 +67,13 @@ class Source:
         """The row groups in order, gathered into pieces of at least that many rows where they are smaller."""
         chunks: list[Chunk] = []
         gathered: list[RowGroup] = []
+        gathered_rows = 0
         for group in self.row_groups:
             gathered.append(group)
-            if sum(g.rows for g in gathered) >= rows:
+            gathered_rows += group.rows
+            if gathered_rows >= rows:
                 chunks.append(tuple(gathered))
-                gathered = []
+                gathered, gathered_rows = [], 0
         return [*chunks, tuple(gathered)] if gathered else chunks
 
 
@@ -116,6 +118,9 @@ def _open(path: str, id_: _Column, value: _Column) -> Source:
         footers = list(threads.map(_footer, files))
     schemas = [schema for schema, _ in footers]
     for file, schema in zip(files, schemas, strict=True):
+        twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if twice:
+            raise InputError(f"{file} has more than one column {twice[0]!r}; rename or leave out all but one")
         for column in (id_, value):
             _check_column(file, schema, column)
         if _has_integer(schema, id_.name) != _has_integer(schemas[0], id_.name):
@@ -136,7 +141,7 @@ def _open(path: str, id_: _Column, value: _Column) -> Source:
         path=path,
         files=tuple(str(file) for file in files),
         row_groups=tuple(group for group in groups if group.rows),
-        schema=_unified(path, schemas, partition_values),
+        schema=_unified(path, value.name, schemas, partition_values),
         partition_values=partition_values,
         id_column=id_.name,
         value_column=value.name,
@@ -169,21 +174,28 @@ def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, ND
 def read_rows(source: Source, file: int, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
     """The named columns of some rows (n,) of a file, in that order, with the values its folders carry."""
     location = Location(source.files[file])
-    parquet = pq.ParquetFile(location.path, filesystem=location.filesystem)
-    stored = [name for name in columns if name in parquet.schema_arrow.names]
+    try:
+        return _read_rows(source, location, file, rows, columns)
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(_damaged(location, error)) from None
+
+
+def _read_rows(source: Source, location: Location, file: int, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
     order = np.argsort(rows, kind="stable")
     pieces = []
-    for group in (g for g in source.row_groups if g.file == file):
-        wanted = rows[order] - group.first_row
-        wanted = wanted[(wanted >= 0) & (wanted < group.rows)]
-        if len(wanted):
-            pieces.append(parquet.read_row_group(group.index, columns=stored).take(pa.array(wanted)))
+    with pq.ParquetFile(location.path, filesystem=location.filesystem) as parquet:
+        stored = [name for name in columns if name in parquet.schema_arrow.names]
+        for group in (g for g in source.row_groups if g.file == file):
+            wanted = rows[order] - group.first_row
+            wanted = wanted[(wanted >= 0) & (wanted < group.rows)]
+            if len(wanted):
+                pieces.append(parquet.read_row_group(group.index, columns=stored).take(pa.array(wanted)))
     table = pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
     arrays = []
     for name in columns:
         kind = source.schema.field(name).type
         if name in stored:
-            arrays.append(table.column(name).cast(kind))
+            arrays.append(table.column(name).cast(kind, safe=False))
         elif name in source.partition_values[file]:
             arrays.append(pa.array([source.partition_values[file][name]] * len(rows), kind))
         else:
@@ -237,12 +249,20 @@ def _densified(column: pa.StructArray) -> pa.Array:
     for kind, size, places, numbers in zip(
         kinds.to_pylist(), sizes.to_pylist(), indices.to_pylist(), values.to_pylist(), strict=True
     ):
-        if kind == 0:
-            row = np.zeros(size)
-            row[places] = numbers
-            numbers = row.tolist()
-        rows.append(numbers)
+        rows.append(_densified_row(size, places, numbers) if kind == 0 else numbers)
     return pa.array(rows, pa.list_(pa.float64()))
+
+
+def _densified_row(size: int | None, places: list[int] | None, numbers: list[float] | None) -> list[float] | None:
+    """A sparse vector written out; None where its parts do not fit together."""
+    if size is None or places is None or numbers is None or len(places) != len(numbers):
+        return None
+    if any(place is None or not 0 <= place < size for place in places):
+        return None
+    row: list[float] = [0.0] * size
+    for place, number in zip(places, numbers, strict=True):
+        row[place] = number
+    return row
 
 
 _EMBEDDING = "a list of float or double, or a Spark ML vector"
@@ -265,9 +285,12 @@ def _has_doubles(kind: pa.DataType) -> bool:
     return _is_ml_vector(kind) or bool((kind.value_type if _is_list(kind) else kind) == pa.float64())
 
 
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _is_id(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = _decoded(kind)
     whole = pa.types.is_integer(kind) and kind != pa.uint64()
     return bool(whole or pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
@@ -298,7 +321,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_column(file: Location, schema: pa.Schema, column: _Column) -> None:
-    if schema.names.count(column.name) != 1:
+    if column.name not in schema.names:
         raise InputError(
             f"{file} has no column {column.name!r}; its columns are {', '.join(schema.names)}: name the right "
             f"one with {column.option}"
@@ -311,6 +334,10 @@ def _check_column(file: Location, schema: pa.Schema, column: _Column) -> None:
         )
 
 
+def _is_plain_integer(text: str) -> bool:
+    return text.isdecimal() and len(text) < 19 and str(int(text)) == text
+
+
 def _partition_values(root: Location, files: list[Location]) -> tuple[dict[str, Any], ...]:
     """What folders named ``key=value`` below the root say of each file; integers where all of a key are."""
     values: list[dict[str, Any]] = []
@@ -318,17 +345,23 @@ def _partition_values(root: Location, files: list[Location]) -> tuple[dict[str, 
         folders = file.uri[len(root.uri) :].split("/")[:-1] if file.uri.startswith(root.uri) else []
         values.append(dict(folder.split("=", 1) for folder in folders if "=" in folder))
     for key in {key for of_file in values for key in of_file}:
-        if all(of_file.get(key, "0").isdecimal() for of_file in values):
+        if all(_is_plain_integer(of_file.get(key, "0")) for of_file in values):
             for of_file in values:
                 if key in of_file:
                     of_file[key] = int(of_file[key])
     return tuple(values)
 
 
-def _unified(path: str, schemas: list[pa.Schema], partition_values: tuple[dict[str, Any], ...]) -> pa.Schema:
-    """One schema for all files; columns that only some have are null in the others."""
+def _unified(
+    path: str, value_column: str, schemas: list[pa.Schema], partition_values: tuple[dict[str, Any], ...]
+) -> pa.Schema:
+    """Ids and copied columns as one schema: null where a file lacks a column, dictionaries decoded."""
+    plain = [
+        pa.schema([(field.name, _decoded(field.type)) for field in schema if field.name != value_column])
+        for schema in schemas
+    ]
     try:
-        schema = pa.unify_schemas([s.remove_metadata() for s in schemas], promote_options="permissive")
+        schema = pa.unify_schemas(plain, promote_options="permissive")
     except (pa.ArrowException, TypeError) as error:
         raise InputError(f"the files of {path} do not agree on a column's type: {_first_line(error)}") from None
     for of_file in partition_values:

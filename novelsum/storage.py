@@ -3,6 +3,7 @@
 import fnmatch
 import functools
 import os
+import re
 import uuid
 from dataclasses import dataclass
 from typing import Any
@@ -31,10 +32,9 @@ class Location:
 
     @staticmethod
     def of(path: str) -> "Location":
-        """The location a user named; a relative local path is made absolute."""
-        if path.startswith("file://"):
-            path = path.removeprefix("file://")
-        return Location(path.rstrip("/") if "://" in path else os.path.abspath(path))
+        """The location a user named; a local path is made absolute and its links are followed."""
+        path = re.sub(r"^file:(//localhost(?=/)|//)?", "", path)
+        return Location(path.rstrip("/") if "://" in path else os.path.realpath(path))
 
     def __truediv__(self, name: str) -> "Location":
         return Location(f"{self.uri}/{name}")
@@ -84,21 +84,23 @@ class Location:
         As in Spark, names that start with ``_`` or ``.`` below the folder are not data.
         """
         if self.is_glob:
-            pattern = self.path.split("/")
-            return [
-                file
-                for file in self.listing_root._walk()
-                if len(parts := file.path.split("/")) >= len(pattern)
-                and all(fnmatch.fnmatchcase(*pair) for pair in zip(parts, pattern, strict=False))
-            ]
+            return [file for file in self.listing_root._walk() if self.contains(file)]
         if self.kind() == fs.FileType.File:
             return [self]
         return self._walk()
 
     @property
     def is_glob(self) -> bool:
-        """Whether the path has a wildcard: ``*``, ``?`` or ``[``; one never crosses a folder."""
-        return any(mark in self.path for mark in _WILDCARDS)
+        """Whether the path names nothing but has a wildcard: ``*``, ``?`` or ``[``; one never crosses a folder."""
+        return any(mark in self.path for mark in _WILDCARDS) and not self.exists()
+
+    def contains(self, other: "Location") -> bool:
+        """Whether the other lies in this folder, or is it; for a glob, in a folder that it names."""
+        parts, outer = other.uri.split("/"), self.uri.rstrip("/").split("/")
+        if len(parts) < len(outer):
+            return False
+        pairs = zip(parts, outer, strict=False)
+        return all(fnmatch.fnmatchcase(*pair) for pair in pairs) if self.is_glob else parts[: len(outer)] == outer
 
     @property
     def listing_root(self) -> "Location":
@@ -115,7 +117,7 @@ class Location:
         paths = sorted(
             info.path
             for info in self.filesystem.get_file_info(selector)
-            if info.type == fs.FileType.File
+            if info.type != fs.FileType.Directory
             and not any(part.startswith(("_", ".")) for part in info.path[skip:].split("/"))
         )
         return [self._at(path) for path in paths]
@@ -154,9 +156,9 @@ class Location:
         with self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
-    def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
+    def read_parquet(self) -> pa.Table:
         """The Parquet file as a table."""
-        return pq.ParquetFile(self.path, filesystem=self.filesystem).read(columns=columns)
+        return pq.ParquetFile(self.path, filesystem=self.filesystem).read()
 
     def _temporary(self) -> "Location":
         """A name beside it that no other writer uses and no reader looks at."""

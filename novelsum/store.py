@@ -72,6 +72,29 @@ class StoredBlock:
     file: NDArray[np.int64]
     file_rows: NDArray[np.int64]
 
+    def take(self, places: NDArray[np.int64]) -> "StoredBlock":
+        """The candidates at some places of it, in that order."""
+        return StoredBlock(
+            rows=self.rows[places],
+            ids=self.ids.take(pa.array(places)),
+            vectors=self.vectors[places],
+            distinct=self.distinct[places],
+            file=self.file[places],
+            file_rows=self.file_rows[places],
+        )
+
+    @staticmethod
+    def joined(blocks: list["StoredBlock"]) -> "StoredBlock":
+        """Blocks one after the other, in no order of rows."""
+        return StoredBlock(
+            rows=np.concatenate([block.rows for block in blocks]),
+            ids=pa.concat_arrays([block.ids for block in blocks]),
+            vectors=np.concatenate([block.vectors for block in blocks]),
+            distinct=np.concatenate([block.distinct for block in blocks]),
+            file=np.concatenate([block.file for block in blocks]),
+            file_rows=np.concatenate([block.file_rows for block in blocks]),
+        )
+
 
 def block_location(work: Location, name: str) -> Location:
     """Where a block of the store lies."""
@@ -113,8 +136,8 @@ def read_block(work: Location, name: str) -> StoredBlock:
 class BlockDensity:
     """Density factors of a block's candidates in the order of the block.
 
-    ``density`` (n,) is σ before the power κ2; ``kth_distance`` (n,) the distance to the K-th neighbour, in
-    the density's own unit, NaN where the density was given and not computed.
+    ``density`` (n,) is σ before the power κ2; ``kth_distance`` (n,) the distance to the K-th neighbour
+    (for ``released`` the Euclidean one of the raw vectors), NaN where the density was given and not computed.
     """
 
     density: NDArray[np.float64]

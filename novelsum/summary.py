@@ -5,7 +5,7 @@ import unicodedata
 from collections import Counter
 from typing import Any, TextIO
 
-from novelsum.output import MANIFEST
+from novelsum.output import MANIFEST, output_name
 from novelsum.settings import Job, Settings
 from novelsum.storage import Location
 from novelsum.store import Pool
@@ -23,13 +23,13 @@ def print_result(job: Job, settings: Settings, pool: Pool, output: Location, to:
     else:
         table = (output / "selected" / "part-00000.parquet").read_parquet()
         columns = [settings.id_column, "novelty", "density"]
-        columns += [c for c in (settings.group_column, settings.text_column) if c is not None]
+        columns += [output_name(c) for c in (settings.group_column, settings.text_column) if c is not None]
         picks = table.select(["pick", *dict.fromkeys(columns)]).slice(0, settings.show).to_pylist()
         if picks:
             lines += ["", f"first {len(picks)} of {len(table)} picks"]
             lines += _table([_pick_cells(settings, pick) for pick in [None, *picks]])
         if settings.group_column:
-            selected = Counter(str(group) for group in table.column(settings.group_column).to_pylist())
+            selected = Counter(str(group) for group in table.column(output_name(settings.group_column)).to_pylist())
             lines += ["", "groups by their share of the pool", *_group_lines(pool.groups, selected)]
         lines += ["", f"selected   {output / 'selected'}"]
     if pool.bad_rows:
@@ -52,9 +52,9 @@ def _pick_cells(settings: Settings, pick: dict[str, Any] | None) -> list[str]:
     cells = [str(pick["pick"]), _short(pick[settings.id_column], _ID_WIDTH)]
     cells += [f"{pick['novelty']:.6g}", f"{pick['density']:.6g}"]
     if settings.group_column:
-        cells.append(_short(pick[settings.group_column], _ID_WIDTH))
+        cells.append(_short(pick[output_name(settings.group_column)], _ID_WIDTH))
     if settings.text_column:
-        cells.append(_short(pick[settings.text_column], _TEXT_WIDTH))
+        cells.append(_short(pick[output_name(settings.text_column)], _TEXT_WIDTH))
     return cells
 
 

@@ -19,14 +19,17 @@ import pytest
 from novelsum import formula, session
 from novelsum.density import estimate_density
 from novelsum.ingest import ingest
-from novelsum.selection import select
+from novelsum.selection import first_row, select
 from novelsum.settings import Settings
 from novelsum.source import open_source
 from novelsum.storage import Location
 from novelsum.store import read_block, read_density
 
 # Short runs spend their time starting Java: one fast compiler, one simple collector and no web page.
-os.environ.setdefault("JAVA_TOOL_OPTIONS", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspark.ui.enabled=false")
+os.environ.setdefault(
+    "JAVA_TOOL_OPTIONS",
+    "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dspark.ui.enabled=false -Dspark.sql.adaptive.enabled=false",
+)
 os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
 os.environ["PYSPARK_PYTHON"] = sys.executable
 
@@ -120,7 +123,7 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()
             density.update(zip(read_block(work, block.name).ids.to_pylist(), values, strict=True))
-        picks = select(spark, pool, chosen)
+        picks = select(spark, pool, chosen, first_row(spark, pool, chosen))
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool)
 
     return run

@@ -61,7 +61,7 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
     assert content["settings"]["budget"] == 25
     assert content["input"]["duplicates_dropped"] == 98
     assert content["input"]["candidates"] == 2771
-    assert len(content["input"]["fingerprint"]) == 32
+    assert len(content["input"]["fingerprint"]) == 24
     assert content["selected"]["seed"] == 42
     assert {"novelsum", "pyspark", "numpy", "pyarrow", "python"} <= set(content["versions"])
     assert {"ingest", "density", "selection", "write", "total"} <= set(content["seconds"])
@@ -118,7 +118,7 @@ def test_strange_ids_texts_and_columns_come_through(tmp_path):
     for night in (1, 2):
         (folder / f"night={night}").mkdir(parents=True)
     texts = ["<script>alert(1)</script>"] * 4
-    write_parquet(folder / "night=1" / "a.parquet", ids[:4], VECTORS[:4], text=texts)
+    write_parquet(folder / "night=1" / "a.parquet", ids[:4], VECTORS[:4], text=texts, pick=texts)
     write_parquet(folder / "night=2" / "b.parquet", ids[4:], VECTORS[4:8], tags=[["x"], [], None, ["y", "z"]])
     (folder / "_SUCCESS").write_text("")
     (folder / ".hidden.parquet").write_text("not Parquet")
@@ -129,6 +129,7 @@ def test_strange_ids_texts_and_columns_come_through(tmp_path):
     assert set(rows) == set(ids)
     assert rows['a"b']["text"] == "<script>alert(1)</script>"
     assert rows['a"b']["night"] == 1
+    assert rows['a"b']["input_pick"] == texts[0]
     assert rows[" "]["tags"] == ["y", "z"]
     assert rows[" "]["text"] is None
     assert rows[" "]["night"] == 2
@@ -289,7 +290,7 @@ REFUSED_BY_ROWS = {
     "null vector": (
         IDS,
         lists(None),
-        "null or empty in column 'embedding' (first: id 'n00', row 0 of {path})",
+        "null, empty or malformed in column 'embedding' (first: id 'n00', row 0 of {path})",
     ),
     "NaN": (
         IDS,
@@ -334,6 +335,31 @@ def test_rows_that_break_the_contract_are_refused(refused_by_rows, case):
     assert REFUSED_BY_ROWS[case][2].format(path=folder / f"{case}.parquet") in line
     assert "--on-bad-rows drop" in line
     assert not (folder / f"{case}-out").exists()
+
+
+def test_overwrite_never_touches_the_input_or_what_no_job_wrote(tmp_path):
+    """Not through a link to the input, and not a folder of Parquet without a manifest."""
+    real = tmp_path / "real"
+    real.mkdir()
+    path = Path(write_parquet(real / "part-00000.parquet", IDS, VECTORS))
+    (tmp_path / "link").symlink_to(real)
+    linked = run_job("curate", "--input", real, "--output", tmp_path / "link", "--budget", 5, "--overwrite")
+    assert linked.returncode == 2
+    assert "lie in one another" in error_line(linked)
+    other = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
+    unknown = run_job("curate", "--input", other, "--output", real, "--budget", 5, "--overwrite")
+    assert unknown.returncode == 2
+    assert "has no _MANIFEST.json" in error_line(unknown)
+    assert path.exists()
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused(tmp_path):
+    path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/novelsum")):
+        done = run_job("curate", "--input", path, "--output", output, "--budget", 5, "--neighbors", 3)
+        assert done.returncode == 2, done.stderr
+        assert str(output) in error_line(done)
 
 
 def half_written(path: Path) -> str:
@@ -382,6 +408,21 @@ REFUSED_BY_FOOTERS = {
         "--neighbors 40 must be",
     ),
     "truncated file": (half_written, (), "in.parquet is not a whole Parquet file"),
+    "id called like a column of the result": (
+        lambda p: write_parquet(p, IDS, VECTORS, pick=IDS),
+        ("--id-column", "pick"),
+        "may not be called 'pick'",
+    ),
+    "embedding as text": (
+        lambda p: write_parquet(p, IDS, VECTORS),
+        ("--text-column", "embedding"),
+        "has no column 'embedding'; its columns are id: name one of them with --text-column",
+    ),
+    "first of integers": (
+        lambda p: write_parquet(p, np.arange(40), VECTORS),
+        ("--first", "n01"),
+        "--first 'n01' is not an integer",
+    ),
 }
 
 
@@ -405,17 +446,37 @@ def test_a_budget_above_what_duplicates_leave_is_refused(tmp_path):
     assert "--budget 21 is above the number of candidates, 20, that are left of the 40 rows" in error_line(done)
 
 
-def test_damage_in_the_middle_of_a_file_is_found(tmp_path):
-    """The footer is whole, the pages are not: exit code 3, the file named."""
-    path = tmp_path / "in.parquet"
-    write_parquet(path, IDS, VECTORS)
+def damage(path: Path, column: int) -> None:
+    """Overwrite the beginning of a column's pages."""
     content = bytearray(path.read_bytes())
-    start = pq.ParquetFile(path).metadata.row_group(0).column(1).data_page_offset
-    content[start : start + 400] = b"\xff" * 400
+    start = pq.ParquetFile(path).metadata.row_group(0).column(column).data_page_offset
+    content[start : start + 200] = b"\xff" * 200
     path.write_bytes(bytes(content))
-    done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 5, "--neighbors", 3)
+
+
+def test_damage_in_the_middle_of_a_file_is_found(tmp_path):
+    """The footer is whole, the pages are not: exit code 3, the file named, for embeddings and densities."""
+    path, density = tmp_path / "in.parquet", tmp_path / "density.parquet"
+    write_parquet(path, IDS, VECTORS)
+    pq.write_table(pa.table({"id": IDS, "density": RNG.random(40)}), density)
+    damage(density, 1)
+    common = ("--output", tmp_path / "out", "--budget", 5)
+    done = run_job("select_subset", "--input", path, "--density", density, *common)
+    assert done.returncode == 3, done.stderr
+    assert f"{density} is not a whole Parquet file" in error_line(done)
+    damage(path, 1)
+    done = run_job("curate", "--input", path, "--neighbors", 3, *common)
     assert done.returncode == 3, done.stderr
     assert f"{path} is not a whole Parquet file" in error_line(done)
+
+
+def test_a_power_that_leaves_the_range_of_numbers_is_refused(tmp_path):
+    """Instead of infinite novelties and picks by tie."""
+    path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
+    common = ("--output", tmp_path / "out", "--budget", 5, "--neighbors", 3)
+    done = run_job("curate", "--input", path, "--density-power", 2000, *common)
+    assert done.returncode == 3, done.stderr
+    assert "--density-power 2000 takes density factors" in error_line(done)
 
 
 DENSITIES = {
