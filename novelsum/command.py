@@ -17,11 +17,15 @@ from novelsum.settings import Job, parse
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
+_INTERRUPTED = "interrupted; the output holds no finished result of this run"
+_signals: list[int] = []
+
 
 def main(job: Job, description: str) -> int:
     """Run the job with the settings of the command line; return the exit code."""
     log_to_stderr()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _interrupt)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -32,8 +36,10 @@ def main(job: Job, description: str) -> int:
     except InputError as error:
         return fail(error, INPUT)
     except KeyboardInterrupt:
-        return fail("interrupted; the output holds no finished result of this run", FAILED)
+        return fail(_INTERRUPTED, FAILED)
     except Exception as error:
+        if _signals:  # Spark turns what the signal raised into errors of its own
+            return fail(_INTERRUPTED, FAILED)
         reason = _input_error_of_a_task(error)
         if reason:
             return fail(reason, INPUT)
@@ -55,4 +61,5 @@ def fail(reason: object, code: int) -> int:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    _signals.append(number)
     raise KeyboardInterrupt

@@ -74,19 +74,15 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     ).persist()
 
     dimension, fingerprint = _dimension_and_fingerprint(scanned)
-    checked = _with_duplicate_ids(_marked(scanned, sf.col("length") != dimension, "unequal length")).persist()
-    bad_rows = _refuse_or_count(checked, source, chunks, settings, dimension)
+    checked = _with_duplicate_ids(_marked(scanned, sf.col("length") != dimension, "unequal length"))
+    checked = _with_distinct(checked).persist()
+    found = _count(checked)
+    bad_rows = _refuse_or_count(found, source, chunks, settings, dimension)
     if bad_rows:
         logger.warning("ingest: %d of %d rows are bad and set aside: %s", sum(bad_rows.values()), source.rows, bad_rows)
         _write_rejected(checked, source, chunks, work)
 
-    same_embedding = Window.partitionBy("digest").orderBy("id")
-    good = (
-        checked.where(sf.col("reason").isNull())
-        .withColumn("distinct", sf.row_number().over(same_embedding) == 1)
-        .persist()
-    )
-    good_rows, distinct = good.agg(sf.count("*"), sf.sum(sf.col("distinct").cast("long"))).collect()[0]
+    good = checked.where("reason IS NULL")
     candidates = good.where("distinct") if settings.duplicates == "drop" else good
     placed = (
         candidates.orderBy("id")
@@ -97,8 +93,8 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
     write = partial(_write_blocks, source, chunks, work, block_rows, settings.group_column)
     written = placed.groupByKey(len(chunks)).flatMap(write).collect()
-    for frame in (good, checked, scanned):
-        frame.unpersist()
+    checked.unpersist()
+    scanned.unpersist()
     groups: Counter[str] = Counter()
     for _, of_block in written:
         groups.update(of_block)
@@ -109,8 +105,8 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         integer_ids=source.integer_ids,
         input_rows=source.rows,
         bad_rows=bad_rows,
-        duplicates_dropped=good_rows - distinct if settings.duplicates == "drop" else 0,
-        distinct=distinct,
+        duplicates_dropped=found[None]["rows"] - found[None]["distinct"] if settings.duplicates == "drop" else 0,
+        distinct=found[None]["distinct"],
         fingerprint=fingerprint,
         groups=dict(groups),
     )
@@ -262,28 +258,34 @@ def _marked(rows: DataFrame, condition: Column, reason: str) -> DataFrame:
     return rows.withColumn("reason", sf.when(sf.col("reason").isNull() & condition, reason).otherwise(sf.col("reason")))
 
 
+def _with_distinct(checked: DataFrame) -> DataFrame:
+    """Mark the good row with the smallest id of those with equal embeddings."""
+    same_embedding = Window.partitionBy("digest", sf.col("reason").isNull()).orderBy("id")
+    return checked.withColumn("distinct", sf.row_number().over(same_embedding) == 1)
+
+
+def _count(checked: DataFrame) -> dict[str | None, Row]:
+    """Rows by reason, with the first of them in the input; good rows are at None, with the distinct among them."""
+    counted = checked.groupBy("reason").agg(
+        sf.count("*").alias("rows"),
+        sf.sum(sf.col("distinct").cast("long")).alias("distinct"),
+        sf.min(sf.struct("chunk", "position", "id")).alias("first"),
+        sf.min("detail").alias("detail"),
+    )
+    return {row["reason"]: row for row in counted.collect()}
+
+
 def _refuse_or_count(
-    checked: DataFrame, source: Source, chunks: list[Chunk], settings: Settings, dimension: int
+    found: dict[str | None, Row], source: Source, chunks: list[Chunk], settings: Settings, dimension: int
 ) -> dict[str, int]:
     """Bad rows by reason. Raise InputError if there are any and they may not be dropped, or no row is good."""
-    found = {
-        row["reason"]: row
-        for row in checked.where("reason IS NOT NULL")
-        .groupBy("reason")
-        .agg(
-            sf.count("*").alias("rows"),
-            sf.min(sf.struct("chunk", "position", "id")).alias("first"),
-            sf.min("detail").alias("detail"),
-        )
-        .collect()
-    }
     if _UNREADABLE in found:
         raise InputError(found[_UNREADABLE]["detail"])
-    if found and settings.on_bad_rows == "fail":
-        reason = next(reason for reason in _FAULTS if reason in found)
-        raise InputError(_fault_message(found[reason], reason, source, chunks, dimension))
     bad_rows = {reason: int(found[reason]["rows"]) for reason in _FAULTS if reason in found}
-    if sum(bad_rows.values()) == source.rows:
+    if bad_rows and settings.on_bad_rows == "fail":
+        reason = next(iter(bad_rows))
+        raise InputError(_fault_message(found[reason], reason, source, chunks, dimension))
+    if None not in found:
         raise InputError(f"{source.path} has no good row among its {source.rows} ({bad_rows}); nothing is left")
     return bad_rows
 

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from novelsum import formula, session
-from novelsum.density import estimate_density
+from novelsum.density import estimate_density, require_finite_powers
 from novelsum.ingest import ingest
 from novelsum.selection import first_row, select
 from novelsum.settings import Settings
@@ -119,6 +119,7 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         (work / "store").make_folder()
         pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work)
         estimate_density(spark, pool, chosen)
+        require_finite_powers(pool, chosen)
         density = {}
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()

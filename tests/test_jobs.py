@@ -1,6 +1,7 @@
 """The jobs by their real command lines: results, refusals with their exit codes, and what is left behind."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, Points, error_line, run_job, run_jobs, write_parquet
+
+from novelsum.density import load_density
+from novelsum.errors import InputError
+from novelsum.source import open_density
 
 RNG = np.random.default_rng(11)
 VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
@@ -135,27 +140,27 @@ def test_strange_ids_texts_and_columns_come_through(tmp_path):
     assert rows[" "]["night"] == 2
 
 
-def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(tmp_path):
-    """Refused without --overwrite; a run that fails late, or is interrupted, touches nothing."""
-    path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
+def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(curated, tmp_path):
+    """Refused without --overwrite; a run that fails late touches nothing; --overwrite replaces it all."""
     output = tmp_path / "out"
-    arguments = ("--input", path, "--output", output, "--neighbors", 3)
-    assert run_job("curate", *arguments, "--budget", 5).returncode == 0
+    shutil.copytree(curated, output)
     before = manifest(output)
-    again = run_job("curate", *arguments, "--budget", 5)
+    path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
+    arguments = ("--input", path, "--output", output, "--neighbors", 3, "--budget", 6)
+    again = run_job("curate", *arguments)
     assert again.returncode == 2
     assert "is not empty" in error_line(again)
-    failed = run_job("curate", *arguments, "--budget", 6, "--overwrite", "--first", "n99")
+    failed = run_job("curate", *arguments, "--overwrite", "--first", "n99")
     assert failed.returncode == 3
     assert "--first 'n99' is not among the candidates" in error_line(failed)
     assert manifest(output) == before
-    assert selected(output).num_rows == 5
-    replaced = run_job("curate", *arguments, "--budget", 6, "--overwrite", "--first", "n07")
+    assert selected(output).num_rows == 25
+    replaced = run_job("curate", *arguments, "--overwrite", "--first", "n07")
     assert replaced.returncode == 0, replaced.stderr
     assert selected(output).column("id").to_pylist()[0] == "n07"
     assert selected(output).num_rows == 6
     (output / "thesis.txt").write_text("mine")
-    foreign = run_job("curate", *arguments, "--budget", 6, "--overwrite")
+    foreign = run_job("curate", *arguments, "--overwrite")
     assert foreign.returncode == 2
     assert "'thesis.txt'" in error_line(foreign)
 
@@ -297,11 +302,6 @@ REFUSED_BY_ROWS = {
         lists([0, 1, 2, float("nan")]),
         "1 row(s) of {path} hold NaN, infinite or null values in column 'embe",
     ),
-    "infinite": (
-        IDS,
-        lists([0, 1, float("inf"), 1], [0, 1, 1, float("-inf")]),
-        "2 row(s) of {path} hold NaN, infinite",
-    ),
     "zero vector": (
         IDS,
         lists([0, 0, 0, -0.0]),
@@ -316,25 +316,50 @@ REFUSED_BY_ROWS = {
 
 
 @pytest.fixture(scope="module")
-def refused_by_rows(tmp_path_factory) -> tuple[Path, dict]:
-    """The outcome of curate on each of the inputs above."""
+def refused(tmp_path_factory) -> tuple[Path, dict]:
+    """The outcome of the jobs on each of the inputs above, on too many duplicates, and on too few densities."""
     folder = tmp_path_factory.mktemp("refused")
     commands = {}
     for case, (ids, vectors, _) in REFUSED_BY_ROWS.items():
         path = write_parquet(folder / f"{case}.parquet", ids, vectors)
         commands[case] = ("curate", "--input", path, "--output", folder / f"{case}-out", "--budget", 5)
+    path = write_parquet(folder / "copies.parquet", IDS, np.repeat(VECTORS[:20], 2, axis=0))
+    commands["copies"] = ("curate", "--input", path, "--output", folder / "copies-out", "--budget", 21)
+    path = write_parquet(folder / "whole.parquet", IDS, VECTORS)
+    density = folder / "density.parquet"
+    pq.write_table(pa.table({"id": IDS[:-2], "density": np.ones(38)}), density)
+    common = ("--output", folder / "density-out", "--budget", 5)
+    commands["density"] = ("select_subset", "--input", path, "--density", density, *common)
     return folder, run_jobs(commands)
 
 
 @pytest.mark.parametrize("case", REFUSED_BY_ROWS)
-def test_rows_that_break_the_contract_are_refused(refused_by_rows, case):
+def test_rows_that_break_the_contract_are_refused(refused, case):
     """Exit code 3, one line with the column, a row id, how many rows and what to do; no output folder."""
-    folder, outcomes = refused_by_rows
+    folder, outcomes = refused
     assert outcomes[case].returncode == 3, outcomes[case].stderr
     line = error_line(outcomes[case])
     assert REFUSED_BY_ROWS[case][2].format(path=folder / f"{case}.parquet") in line
     assert "--on-bad-rows drop" in line
     assert not (folder / f"{case}-out").exists()
+
+
+def test_a_budget_above_what_duplicates_leave_is_refused(refused):
+    """Only counting after the drop can tell."""
+    done = refused[1]["copies"]
+    assert done.returncode == 3, done.stderr
+    assert "--budget 21 is above the number of candidates, 20, that are left of the 40 rows" in error_line(done)
+
+
+def test_a_candidate_without_density_is_refused(refused):
+    """Exit code 3, how many and the first id."""
+    folder, outcomes = refused
+    done = outcomes["density"]
+    assert done.returncode == 3, done.stderr
+    line = error_line(done)
+    assert f"2 candidate(s) have no density in {folder / 'density.parquet'}; estimate it over the same input" in line
+    assert "first id: 'n38'" in line
+    assert not (folder / "density-out").exists()
 
 
 def test_overwrite_never_touches_the_input_or_what_no_job_wrote(tmp_path):
@@ -438,14 +463,6 @@ def test_an_input_that_footers_rule_out_is_refused_before_spark_starts(tmp_path,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_budget_above_what_duplicates_leave_is_refused(tmp_path):
-    """Only counting after the drop can tell."""
-    path = write_parquet(tmp_path / "in.parquet", IDS, np.repeat(VECTORS[:20], 2, axis=0))
-    done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 21, "--neighbors", 3)
-    assert done.returncode == 3
-    assert "--budget 21 is above the number of candidates, 20, that are left of the 40 rows" in error_line(done)
-
-
 def damage(path: Path, column: int) -> None:
     """Overwrite the beginning of a column's pages."""
     content = bytearray(path.read_bytes())
@@ -454,8 +471,8 @@ def damage(path: Path, column: int) -> None:
     path.write_bytes(bytes(content))
 
 
-def test_damage_in_the_middle_of_a_file_is_found(tmp_path):
-    """The footer is whole, the pages are not: exit code 3, the file named, for embeddings and densities."""
+def test_damage_in_the_middle_of_a_file_is_found(tmp_path, engine):
+    """The footer is whole, the pages are not: the file named, and exit code 3 also when a later stage finds it."""
     path, density = tmp_path / "in.parquet", tmp_path / "density.parquet"
     write_parquet(path, IDS, VECTORS)
     pq.write_table(pa.table({"id": IDS, "density": RNG.random(40)}), density)
@@ -465,54 +482,33 @@ def test_damage_in_the_middle_of_a_file_is_found(tmp_path):
     assert done.returncode == 3, done.stderr
     assert f"{density} is not a whole Parquet file" in error_line(done)
     damage(path, 1)
-    done = run_job("curate", "--input", path, "--neighbors", 3, *common)
-    assert done.returncode == 3, done.stderr
-    assert f"{path} is not a whole Parquet file" in error_line(done)
+    with pytest.raises(InputError, match=r"in\.parquet is not a whole Parquet file"):
+        engine(str(path), 5)
 
 
-def test_a_power_that_leaves_the_range_of_numbers_is_refused(tmp_path):
+def test_a_power_that_leaves_the_range_of_numbers_is_refused(tmp_path, engine):
     """Instead of infinite novelties and picks by tie."""
     path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS)
-    common = ("--output", tmp_path / "out", "--budget", 5, "--neighbors", 3)
-    done = run_job("curate", "--input", path, "--density-power", 2000, *common)
-    assert done.returncode == 3, done.stderr
-    assert "--density-power 2000 takes density factors" in error_line(done)
+    with pytest.raises(InputError, match="--density-power 2000 takes density factors"):
+        engine(path, 5, density_power=2000.0, neighbors=3)
 
 
-DENSITIES = {
-    "missing": (IDS[:-2], np.ones(38), "2 candidate(s) have no density in {path}"),
-    "repeated": ([*IDS, "n03"], np.ones(41), "1 candidate(s) have more than one density in {path}"),
-    "zero": (
-        IDS,
-        np.r_[0.0, np.ones(39)],
-        "1 candidate(s) have a density in {path} that is not a positive finite",
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def refused_by_density(tmp_path_factory) -> tuple[Path, dict]:
-    """The outcome of select_subset with each of the densities above."""
-    folder = tmp_path_factory.mktemp("densities")
-    path = write_parquet(folder / "in.parquet", IDS, VECTORS)
-    commands = {}
-    for case, (ids, values, _) in DENSITIES.items():
-        density = folder / f"{case}.parquet"
-        pq.write_table(pa.table({"id": ids, "density": values}), density)
-        output = folder / f"{case}-out"
-        commands[case] = ("select_subset", "--input", path, "--density", density, "--output", output, "--budget", 5)
-    return folder, run_jobs(commands)
-
-
-@pytest.mark.parametrize("case", DENSITIES)
-def test_candidates_without_a_good_density_are_refused(refused_by_density, case):
-    """Exit code 3, how many and the first id."""
-    folder, outcomes = refused_by_density
-    assert outcomes[case].returncode == 3, outcomes[case].stderr
-    line = error_line(outcomes[case])
-    assert DENSITIES[case][2].format(path=folder / f"{case}.parquet") in line
-    assert "first id: 'n" in line
-    assert not (folder / f"{case}-out").exists()
+@pytest.mark.parametrize(
+    ("ids", "values", "words"),
+    [
+        ([*IDS, "n03"], np.ones(41), "1 candidate.s. have more than one density in .*n03"),
+        (IDS, np.r_[0.0, np.ones(39)], "1 candidate.s. have a density in .* not a positive finite number.*n00"),
+        (IDS, np.r_[np.ones(39), np.inf], "not a positive finite number.*n39"),
+    ],
+    ids=["repeated", "zero", "infinite"],
+)
+def test_a_density_that_cannot_be_used_is_refused(spark, engine, tmp_path, ids, values, words):
+    """How many candidates, and the first id."""
+    density = tmp_path / "density.parquet"
+    pq.write_table(pa.table({"id": ids, "density": values}), density)
+    pool = engine(write_parquet(tmp_path / "in.parquet", IDS, VECTORS), 1, neighbors=3).pool
+    with pytest.raises(InputError, match=words):
+        load_density(spark, pool, open_density(str(density), "id"))
 
 
 @pytest.mark.parametrize(
