@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from novelsum.embeddings import EXPECTED, Vectors, has_doubles, is_embedding
 from novelsum.errors import InputError
 from novelsum.storage import Location
 
@@ -82,7 +82,7 @@ def open_source(path: str, id_column: str, embedding_column: str) -> Source:
     return _open(
         path,
         _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
-        _Column(embedding_column, "--embedding-column", _is_embedding, _EMBEDDING),
+        _Column(embedding_column, "--embedding-column", is_embedding, EXPECTED),
     )
 
 
@@ -145,7 +145,7 @@ def _open(path: str, id_: _Column, value: _Column) -> Source:
         partition_values=partition_values,
         id_column=id_.name,
         value_column=value.name,
-        wide=any(_has_doubles(schema.field(value.name).type) for schema in schemas),
+        wide=any(has_doubles(schema.field(value.name).type) for schema in schemas),
     )
 
 
@@ -160,7 +160,7 @@ def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[p
             raise InputError(_damaged(location, error)) from None
 
 
-def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, "Vectors"]]:
+def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, Vectors]]:
     """The chunk in batches: file number, row numbers in the file (n,), ids (n,), and the vectors."""
     for group in chunk:
         row = group.first_row
@@ -201,88 +201,6 @@ def _read_rows(source: Source, location: Location, file: int, rows: NDArray[np.i
         else:
             arrays.append(pa.nulls(len(rows), kind))
     return pa.table(arrays, schema=pa.schema([source.schema.field(name) for name in columns]))
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """A column of embeddings, possibly with nulls and unequal lengths.
-
-    ``values`` holds the numbers of all rows on end, ``lengths`` (n,) how many each row has (-1: a null row),
-    ``starts`` (n,) where they begin.
-    """
-
-    values: NDArray[np.floating[Any]]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-
-    @staticmethod
-    def of(column: pa.Array, dtype: type[np.floating[Any]]) -> "Vectors":
-        """From a list, large list, fixed-size list, or the struct of a Spark ML vector."""
-        if pa.types.is_struct(column.type):
-            column = _densified(column)
-        lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False).astype(np.int64)
-        # A null number becomes NaN here, and is refused as such.
-        numbers = column.flatten().to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-        starts = np.concatenate([[0], np.cumsum(np.maximum(lengths, 0))[:-1]]).astype(np.int64)
-        return Vectors(numbers, starts, lengths)
-
-    def of_length(self, length: int) -> tuple[NDArray[np.int64], NDArray[np.floating[Any]]]:
-        """Rows that have that many numbers: their positions (m,) and the numbers (m, length).
-
-        Negative zeros are made zeros, so that equal vectors have equal bytes.
-        """
-        positions = np.flatnonzero(self.lengths == length)
-        if len(positions) == len(self.lengths):
-            matrix = self.values.reshape(len(positions), length)
-        else:
-            matrix = self.values[self.starts[positions, None] + np.arange(length)]
-        return positions, matrix + matrix.dtype.type(0)
-
-
-def _densified(column: pa.StructArray) -> pa.Array:
-    """Spark ML vectors (struct of type, size, indices, values; type 1 is dense) as lists of double."""
-    kinds, sizes, indices, values = (pc.struct_field(column, name) for name in _ML_VECTOR)
-    dense = pc.fill_null(pc.equal(kinds, 1), True)
-    if pc.all(dense).as_py() is not False:
-        return values
-    rows: list[list[float] | None] = []
-    for kind, size, places, numbers in zip(
-        kinds.to_pylist(), sizes.to_pylist(), indices.to_pylist(), values.to_pylist(), strict=True
-    ):
-        rows.append(_densified_row(size, places, numbers) if kind == 0 else numbers)
-    return pa.array(rows, pa.list_(pa.float64()))
-
-
-def _densified_row(size: int | None, places: list[int] | None, numbers: list[float] | None) -> list[float] | None:
-    """A sparse vector written out; None where its parts do not fit together."""
-    if size is None or places is None or numbers is None or len(places) != len(numbers):
-        return None
-    if any(place is None or not 0 <= place < size for place in places):
-        return None
-    row: list[float] = [0.0] * size
-    for place, number in zip(places, numbers, strict=True):
-        row[place] = number
-    return row
-
-
-_EMBEDDING = "a list of float or double, or a Spark ML vector"
-_ML_VECTOR = ("type", "size", "indices", "values")
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
-
-
-def _is_ml_vector(kind: pa.DataType) -> bool:
-    return pa.types.is_struct(kind) and {kind.field(i).name for i in range(kind.num_fields)} == set(_ML_VECTOR)
-
-
-def _is_embedding(kind: pa.DataType) -> bool:
-    return _is_ml_vector(kind) or (_is_list(kind) and kind.value_type in (pa.float32(), pa.float64()))
-
-
-def _has_doubles(kind: pa.DataType) -> bool:
-    return _is_ml_vector(kind) or bool((kind.value_type if _is_list(kind) else kind) == pa.float64())
 
 
 def _decoded(kind: pa.DataType) -> pa.DataType:
