@@ -1,11 +1,11 @@
 """What the tests share: the sample, one lazy Spark session, the engine called as a function, the jobs as commands."""
 
+import functools
 import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
+from pyspark import SparkConf
+from pyspark.java_gateway import launch_gateway
 
 from novelsum import formula, session
 from novelsum.density import estimate_density, require_finite_powers
@@ -36,6 +38,7 @@ os.environ["PYSPARK_PYTHON"] = sys.executable
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "tests" / "data"
 SAMPLE = DATA / "sample"
+LOGGING = (ROOT / "conf" / "log4j2.properties").as_uri()
 
 
 @dataclass(frozen=True)
@@ -152,20 +155,27 @@ def _oracle(points: Points, budget: int, first: Any = None, seed: int = 42, **se
     return Outcome(picks, selection.novelty.tolist(), dict(zip(points.ids, sigma.tolist(), strict=True)), None)
 
 
-def run_job(name: str, *arguments: object, submit: bool = False) -> subprocess.CompletedProcess[str]:
-    """Run a job by its real command line, in plain Python or by spark-submit."""
-    command = [sys.executable, str(ROOT / "jobs" / f"{name}.py")]
-    if submit:
-        binary = Path(sys.executable).parent / "spark-submit"
-        command = [str(binary), "--master", "local[2]", str(ROOT / "jobs" / f"{name}.py")]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True, timeout=300, check=False)
+_ENTRY = {"python": [sys.executable], "spark-submit": [str(Path(sys.executable).parent / "spark-submit")]}
 
 
-def run_jobs(commands: dict[str, tuple[object, ...]]) -> dict[str, subprocess.CompletedProcess[str]]:
-    """Run many jobs, two at a time: Java's start is most of each."""
-    with ThreadPoolExecutor(2) as threads:
-        done = threads.map(lambda arguments: run_job(*arguments), commands.values())
-        return dict(zip(commands, done, strict=True))
+def run_job(name: str, *arguments: object, by: str = "gateway") -> subprocess.CompletedProcess[str]:
+    """Run a job by its real command line: by "python" or "spark-submit", which each start Java, or by "gateway".
+
+    The last is what spark-submit does once its Java runs: it starts the job as a process of its own and hands it
+    the port of that Java. Here one Java serves many jobs in turn, so that its start is paid only once.
+    """
+    command = [*_ENTRY.get(by, _ENTRY["python"]), str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
+    environment = {**os.environ, **(_gateway() if by == "gateway" else {})}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+@functools.cache
+def _gateway() -> dict[str, str]:
+    """What spark-submit tells its child of the Java it runs in; that Java ends with this process."""
+    settings = {"spark.master": "local[2]", "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={LOGGING}"}
+    gateway = launch_gateway(SparkConf(loadDefaults=False).setAll(list(settings.items())))
+    server = gateway.java_parameters
+    return {"PYSPARK_GATEWAY_PORT": str(server.port), "PYSPARK_GATEWAY_SECRET": server.auth_token}
 
 
 def error_line(done: subprocess.CompletedProcess[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, Points, error_line, run_job, run_jobs, write_parquet
+from conftest import ROOT, SAMPLE, Points, error_line, run_job, write_parquet
 
 from novelsum.density import load_density
 from novelsum.errors import InputError
@@ -39,7 +39,7 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample curated by plain Python."""
     output = tmp_path_factory.mktemp("curated") / "out"
     arguments = ("--input", SAMPLE, "--budget", 25, "--output", output, "--text-column", "text")
-    done = run_job("curate", *arguments, "--group-column", "group", "--show", 5)
+    done = run_job("curate", *arguments, "--group-column", "group", "--show", 5, by="python")
     assert done.returncode == 0, done.stderr
     assert "2869 rows, 98 duplicates dropped: 2771 candidates of 384 dimensions" in done.stdout
     assert "groups by their share of the pool" in done.stdout
@@ -74,11 +74,11 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
 
 
 def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
-    """estimate_density then select_subset, both by spark-submit, settings from a file, give curate's picks."""
+    """estimate_density then select_subset under spark-submit, settings from a file, give curate's picks."""
     config = tmp_path / "settings.toml"
     config.write_text(f"input = {json.dumps(str(SAMPLE))}\nbudget = 999\nneighbors = 10\n")
     density, output = tmp_path / "density", tmp_path / "out"
-    done = run_job("estimate_density", "--config", config, "--output", density, submit=True)
+    done = run_job("estimate_density", "--config", config, "--output", density, by="spark-submit")
     assert done.returncode == 0, done.stderr
     table = pq.read_table(list(density.glob("part-*.parquet")))
     assert table.schema.names == ["id", "density", "kth_distance"]
@@ -94,7 +94,6 @@ def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
         output,
         "--budget",
         25,
-        submit=True,
     )
     assert done.returncode == 0, done.stderr
     both = selected(output), selected(curated)
@@ -330,7 +329,7 @@ def refused(tmp_path_factory) -> tuple[Path, dict]:
     pq.write_table(pa.table({"id": IDS[:-2], "density": np.ones(38)}), density)
     common = ("--output", folder / "density-out", "--budget", 5)
     commands["density"] = ("select_subset", "--input", path, "--density", density, *common)
-    return folder, run_jobs(commands)
+    return folder, {case: run_job(*arguments) for case, arguments in commands.items()}
 
 
 @pytest.mark.parametrize("case", REFUSED_BY_ROWS)
