@@ -62,8 +62,11 @@ _FAULTS = {
 """Reason of a bad row: what its rows do, and what to do about them; in the order they are reported."""
 
 
-def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location) -> Pool:
-    """Write the store of a run and return the pool; raise InputError where the input breaks the contract."""
+def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location, stage: Location) -> Pool:
+    """Write the store of a run to ``work`` and bad rows to ``stage``; return the pool.
+
+    Raises InputError where the input breaks the contract.
+    """
     context = spark.sparkContext
     spark.conf.set("spark.sql.shuffle.partitions", max(context.defaultParallelism, source.rows // _SHUFFLE_ROWS))
     chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
@@ -80,7 +83,7 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     bad_rows = _refuse_or_count(found, source, chunks, settings, dimension)
     if bad_rows:
         logger.warning("ingest: %d of %d rows are bad and set aside: %s", sum(bad_rows.values()), source.rows, bad_rows)
-        _write_rejected(checked, source, chunks, work)
+        _write_rejected(checked, source, chunks, stage)
 
     good = checked.where("reason IS NULL")
     candidates = good.where("distinct") if settings.duplicates == "drop" else good
@@ -102,6 +105,7 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         work=work,
         blocks=tuple(sorted((block for block, _ in written), key=lambda block: block.name)),
         dimension=dimension,
+        itemsize=np.dtype(source.dtype).itemsize,
         integer_ids=source.integer_ids,
         input_rows=source.rows,
         bad_rows=bad_rows,
@@ -311,16 +315,16 @@ def _place(source: Source, chunk: Chunk, position: int) -> tuple[str, int]:
     raise IndexError(position)
 
 
-def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], work: Location) -> None:
-    """Write the bad rows to ``<work>/rejected``: id as text, reason, and where the row is."""
-    (work / "rejected").make_folder()
+def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], stage: Location) -> None:
+    """Write the bad rows to ``<stage>/rejected``: id as text, reason, and where the row is."""
+    (stage / "rejected").make_folder()
     bad = checked.where("reason IS NOT NULL").select("id", "reason", "chunk", "position")
-    write = partial(_write_rejected_part, source, chunks, work)
+    write = partial(_write_rejected_part, source, chunks, stage)
     bad.rdd.mapPartitionsWithIndex(write).count()
 
 
 def _write_rejected_part(
-    source: Source, chunks: list[Chunk], work: Location, part: int, rows: Iterable[Row]
+    source: Source, chunks: list[Chunk], stage: Location, part: int, rows: Iterable[Row]
 ) -> Iterator[int]:
     bad = list(rows)
     if not bad:
@@ -334,7 +338,7 @@ def _write_rejected_part(
             "file_row": [file_row for _, file_row in places],
         }
     )
-    (work / "rejected" / f"part-{part:05d}.parquet").write_parquet(table)
+    (stage / "rejected" / f"part-{part:05d}.parquet").write_parquet(table)
     yield len(bad)
 
 

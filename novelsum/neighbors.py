@@ -63,11 +63,11 @@ class NearestDistances:
         limit = np.minimum(limit, np.finfo(np.float64).max)  # below the inf that marks the query itself
         limit[best[:, -1] == 0] = -np.inf  # nothing is smaller than zero
         query_at, corpus_at = np.nonzero(approximate <= limit[:, None])
-        squared = _paired_squared_distances(queries, corpus, query_at, corpus_at)
+        squared = paired_squared_distances(queries, corpus, query_at, corpus_at)
         self.squared[tile] = _merged(best, query_at, squared)
 
 
-def _paired_squared_distances(
+def paired_squared_distances(
     a: Array, b: Array, a_at: NDArray[np.int64], b_at: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Squared distances of the pairs (a[a_at], b[b_at]), each by the formula's own rule: (pairs,) float64."""

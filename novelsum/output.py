@@ -4,6 +4,7 @@ All is made in the work directory and moved into place at the very end, so that 
 earlier result untouched, and nothing that looks finished.
 """
 
+import hashlib
 import json
 import platform
 import time
@@ -65,30 +66,40 @@ def _is_leftover(name: str) -> bool:
     return name == WORK or name.startswith(f".{MANIFEST}.")
 
 
-def start_work(work: Location) -> None:
-    """Make the work directory; raise UsageError where that is not possible."""
-    try:
-        work.delete()
-        (work / "store").make_folder()
-    except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{work} cannot be written: {str(error).splitlines()[0]}") from None
+def work_location(work_dir: str | None, output: Location) -> Location:
+    """Where a run keeps its store and pick log: in the output, or in a folder of ``work_dir`` named for the output."""
+    if work_dir is None:
+        return output / WORK / "work"
+    return Location.of(work_dir) / f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
 
 
-def publish(output: Location, work: Location, manifest: dict[str, Any]) -> None:
-    """Replace what the output holds by the results in the work directory, the manifest first and last."""
+def start_work(work: Location, stage: Location) -> None:
+    """Make the folders that a run works in anew; raise UsageError where that is not possible."""
+    for folder in (stage, work):
+        try:
+            folder.delete()
+            folder.make_folder()
+        except (OSError, pa.ArrowException) as error:
+            raise UsageError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
+    (work / "store").make_folder()
+
+
+def publish(output: Location, stage: Location, manifest: dict[str, Any]) -> None:
+    """Replace what the output holds by the results in the stage, the manifest first and last."""
     for entry in sorted(output.entries(), key=lambda entry: entry.name != MANIFEST):
         if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
             entry.delete()
-    for result in [*(work / RESULT).entries(), work / "rejected"]:
+    for result in [*(stage / RESULT).entries(), stage / "rejected"]:
         if result.exists():
             result.move_to(output / result.name)
     (output / MANIFEST).write_bytes((json.dumps(manifest, indent=1, ensure_ascii=False) + "\n").encode())
-    work.delete()
+    (stage / RESULT).delete()
 
 
-def discard(output: Location, work: Location) -> None:
-    """Remove the work of a run that failed, and the output folder if the run was the first to make it."""
+def discard(output: Location, work: Location, stage: Location) -> None:
+    """Remove what a run worked in, and the output folder if nothing else is there."""
     work.delete()
+    stage.delete()
     if output.exists() and not output.entries():
         output.delete()
 

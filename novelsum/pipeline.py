@@ -35,9 +35,10 @@ from novelsum.output import (
     read_manifest,
     start_work,
     versions,
+    work_location,
     write_selected,
 )
-from novelsum.selection import Candidate, first_row, select
+from novelsum.selection import Candidate, Effort, first_row, select
 from novelsum.settings import Job, Settings
 from novelsum.source import Source, open_density, open_source
 from novelsum.storage import Location
@@ -70,30 +71,34 @@ def run(job: Job, settings: Settings) -> None:
     source = open_source(settings.input, settings.id_column, settings.embedding_column)
     given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
     _check_sizes(job, settings, source, given)
-    work = output / WORK
+    stage = output / WORK
+    work = work_location(settings.work_dir, output)
     stages = Stages()
     logger.info(
         "%s: %d rows in %d file(s) of %s; result to %s", job, source.rows, len(source.files), source.path, output
     )
     try:
-        start_work(work)
+        start_work(work, stage)
         with stages.time("start"):
             spark = session.start(job, settings.master)
         try:
             with stages.time("ingest"):
-                pool = ingest(spark, source, settings, work)
+                pool = ingest(spark, source, settings, work, stage)
             _check_candidates(job, settings, source, pool)
             if job == "estimate_density":
-                _estimate(spark, settings, pool, stages)
-                picks = []
+                _estimate(spark, settings, pool, stage, stages)
+                picks: list[Candidate] = []
+                effort = None
             else:
-                picks = _select(spark, settings, source, given, pool, stages)
+                picks, effort = _select(spark, settings, source, given, pool, stage, stages)
         finally:
             spark.stop()
         stages.seconds["total"] = round(time.monotonic() - started, 3)
-        publish(output, work, _manifest(job, settings, source, pool, picks, stages))
+        publish(output, stage, _manifest(job, settings, source, pool, picks, effort, stages))
+        if not settings.keep_work:
+            discard(output, work, stage)
     except BaseException:
-        discard(output, work)
+        discard(output, work, stage)
         raise
     print_result(job, settings, pool, output)
 
@@ -168,16 +173,22 @@ def _check_candidates(job: Job, settings: Settings, source: Source, pool: Pool) 
         logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
 
 
-def _estimate(spark: SparkSession, settings: Settings, pool: Pool, stages: Stages) -> None:
+def _estimate(spark: SparkSession, settings: Settings, pool: Pool, stage: Location, stages: Stages) -> None:
     with stages.time("density"):
         estimate_density(spark, pool, settings)
     with stages.time("write"):
-        write_density_result(spark, pool, settings.id_column, pool.work / RESULT)
+        write_density_result(spark, pool, settings.id_column, stage / RESULT)
 
 
 def _select(
-    spark: SparkSession, settings: Settings, source: Source, given: Source | None, pool: Pool, stages: Stages
-) -> list[Candidate]:
+    spark: SparkSession,
+    settings: Settings,
+    source: Source,
+    given: Source | None,
+    pool: Pool,
+    stage: Location,
+    stages: Stages,
+) -> tuple[list[Candidate], Effort]:
     first = first_row(spark, pool, settings)
     with stages.time("density"):
         if given is None:
@@ -186,14 +197,20 @@ def _select(
             load_density(spark, pool, given)
         require_finite_powers(pool, settings)
     with stages.time("selection"):
-        picks = select(spark, pool, settings, first)
+        picks, effort = select(spark, pool, settings, first)
     with stages.time("write"):
-        write_selected(spark, source, picks, settings.id_column, pool.work / RESULT)
-    return picks
+        write_selected(spark, source, picks, settings.id_column, stage / RESULT)
+    return picks, effort
 
 
 def _manifest(
-    job: Job, settings: Settings, source: Source, pool: Pool, picks: list[Candidate], stages: Stages
+    job: Job,
+    settings: Settings,
+    source: Source,
+    pool: Pool,
+    picks: list[Candidate],
+    effort: Effort | None,
+    stages: Stages,
 ) -> dict[str, Any]:
     manifest: dict[str, Any] = {
         "job": job,
@@ -208,6 +225,11 @@ def _manifest(
         "versions": versions(),
         "seconds": stages.seconds,
     }
-    if picks:
-        manifest["selected"] = {"picks": len(picks), "first": picks[0].id, "seed": settings.seed}
+    if effort:
+        manifest["selected"] = {
+            "picks": len(picks),
+            "first": picks[0].id,
+            "seed": settings.seed,
+            **effort.for_manifest(),
+        }
     return manifest

@@ -1,85 +1,144 @@
-"""Stage 3: NovelSelect. The driver broadcasts each new pick; executors update their candidates.
+"""Stage 3: NovelSelect in rounds of draft and verify.
 
-One round for each pick. Every task holds the distances of its candidates to all picks so far, adds the
-column of the newest, evaluates v with the formula itself, and returns its best candidate. The driver takes
-the best of these, ties to the smallest row.
+The driver holds a pool of contenders (:mod:`~novelsum.contenders`) and drafts the next picks by exact greedy
+selection inside it. It broadcasts the draft; every executor checks each step against all its candidates
+(:mod:`~novelsum.verify`, :mod:`~novelsum.sketch`) and reports those that may beat it, or may soon. The driver
+admits these to the pool, keeps the longest prefix of the draft that none of them beats, and then the
+challenger that does. So every pick is the argmax over all candidates; a poor draft costs time, nothing else.
 
-A task keeps its block in its Python worker's memory. That is a hint only: a worker that meets a block for
-the first time reads it from the store and computes the columns of all picks, which are still broadcast.
+What executors know of their candidates lies in their local scratch (:mod:`~novelsum.scratch`) and is rebuilt
+from the store and the pick log (:mod:`~novelsum.picklog`) where it is missing.
 """
 
 import hashlib
+import logging
+import os
+import socket
+import time
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import Broadcast
+from pyspark import RDD, Broadcast, SparkContext
 from pyspark.sql import SparkSession
 
+from novelsum import picklog, scratch
+from novelsum.contenders import Contenders, Draft, Samples, Scoring
 from novelsum.errors import InputError
-from novelsum.formula import Array, Formula, Metric, from_squared, metric_space, novelty, squared_distances
+from novelsum.formula import Array, metric_space
+from novelsum.picklog import Logged
 from novelsum.progress import Progress
+from novelsum.scratch import Units, block_bytes, local_directory
 from novelsum.settings import Settings
+from novelsum.sketch import Outlook, Single, Weights
 from novelsum.storage import Location
-from novelsum.store import Block, Pool, read_block, read_density
+from novelsum.store import Block, Pool, read_columns, read_density
+from novelsum.verify import STATE_BYTES, BlockCheck, Findings, Picks, Question
+
+logger = logging.getLogger("novelsum")
+
+CAPACITY = 1024
+"""Contenders in the driver's pool."""
+LONGEST_DRAFT = 256
+_DRAFT_SHARE = 16
+"""A draft is at most this part of the picks so far."""
+_REFILL = 0.1
+"""Executors report candidates that would be in this leading part of the pool after the draft."""
+_LOGGED_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A candidate as it travels to the driver and, once picked, to all executors.
-
-    ``point`` (D,) float64 is its vector in the metric's space, ``density`` its σ before the power κ2,
-    ``novelty`` its v when it was picked, ``file`` and ``file_row`` where its other columns are.
+    """A candidate that was picked: its row and id, v when it was picked, σ before the power κ2, and where its
+    other columns are.
     """
 
     row: int
     id: str | int
     novelty: float
     density: float
-    point: Array
     file: int
     file_row: int
 
 
+@dataclass
+class Effort:
+    """What a selection took: counts, and seconds of the driver by phase."""
+
+    rounds: int = 0
+    drafted: int = 0
+    rejected: int = 0
+    reported: int = 0
+    bounds_recomputed: int = 0
+    evaluated: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"draft": 0.0, "verify": 0.0, "admit": 0.0, "log": 0.0})
+
+    def for_manifest(self) -> dict[str, object]:
+        """As it goes into the manifest."""
+        return {**vars(self), "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
+
+
 @dataclass(frozen=True)
-class Scoring:
-    """The settings that v depends on."""
+class Run:
+    """What all rounds of a selection have in common."""
 
-    formula: Formula
-    metric: Metric
-    proximity_power: float
-    density_power: float
-
-    @staticmethod
-    def of(settings: Settings) -> "Scoring":
-        """From the settings of a run."""
-        return Scoring(settings.formula, settings.metric, settings.proximity_power, settings.density_power)
+    id: str
+    work: Location
+    scoring: Scoring
+    budget: int
+    twins: bool
+    units: Units = Units()
 
 
-def select(spark: SparkSession, pool: Pool, settings: Settings, first: int) -> list[Candidate]:
+@dataclass(frozen=True)
+class Round:
+    """What the driver broadcasts: a question, and the picks from place ``since`` on, drafted ones last.
+
+    ``number`` of the round; ``confirmed``: the number of the round whose whole draft the final picks end with.
+    """
+
+    number: int
+    confirmed: int
+    since: int
+    picks: Logged
+    question: Question
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a block answers: the candidates found (k), their vectors as in the store and σ^κ2."""
+
+    rows: NDArray[np.int64]
+    vectors: NDArray[np.floating]
+    powered: Array
+    findings: Findings
+
+
+def select(spark: SparkSession, pool: Pool, settings: Settings, first: int) -> tuple[list[Candidate], Effort]:
     """Pick ``budget`` candidates of the pool, whose density factors lie beside it, starting with row ``first``."""
     context = spark.sparkContext
-    run = uuid.uuid4().hex
-    scoring = Scoring.of(settings)
-    blocks = context.parallelize(pool.blocks, len(pool.blocks))
-    picks = blocks.flatMap(partial(_candidate_of_row, pool.work, settings.metric, first)).collect()
-    broadcasts = [context.broadcast(picks[0])]
-    with Progress("selection (picks)", settings.budget) as progress:
-        progress.advance()
-        while len(picks) < settings.budget:
-            context.setJobDescription(f"novelsum selection: pick {len(picks) + 1} of {settings.budget}")
-            best_of_block = partial(_best_of_block, pool.work, run, scoring, broadcasts)
-            best = min(blocks.flatMap(best_of_block).collect(), key=lambda c: (-c.novelty, c.row))
-            picks.append(best)
-            broadcasts.append(context.broadcast(best))
-            progress.advance()
-    context.setJobDescription("")
-    for broadcast in broadcasts:
-        broadcast.destroy()
-    return picks
+    (pool.work / "picks").make_folder()
+    scoring = Scoring(settings.formula, settings.metric, settings.proximity_power, settings.density_power)
+    run = Run(uuid.uuid4().hex, pool.work, scoring, settings.budget, twins=pool.distinct < pool.candidates)
+    blocks = context.parallelize(pool.blocks, len(pool.blocks)).cache()
+    try:
+        _preflight(context, blocks, pool, settings)
+        selection = _Selection(context, blocks, run, pool, first)
+        with Progress("selection (picks)", settings.budget) as progress:
+            while selection.contenders.picks < settings.budget:
+                selection.round()
+                progress.reach(selection.contenders.picks)
+        context.setJobDescription("novelsum selection: rows of the picks")
+        picks = _details(blocks, pool, selection)
+    finally:
+        context.setJobDescription("")
+        blocks.unpersist()
+    return picks, selection.effort
 
 
 def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
@@ -95,105 +154,289 @@ def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
     return min(drawn)[1]
 
 
+# --- before the first round -------------------------------------------------------------------------------
+
+
+def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings) -> None:
+    """Tell what the selection will take; raise InputError where a scratch disk cannot hold it."""
+    context.setJobDescription("novelsum selection: free scratch")
+    itemsize = pool.itemsize
+    needed: dict[tuple[str, int], int] = defaultdict(int)
+    free: dict[tuple[str, int], tuple[int, str]] = {}
+    for host, device, available, folder, rows in blocks.map(_free_scratch).collect():
+        needed[host, device] += block_bytes(rows, pool.dimension, itemsize)
+        free[host, device] = (available, folder)
+    largest = max(block.rows for block in pool.blocks)
+    cores = context.defaultParallelism
+    of_task = largest * STATE_BYTES + 3 * settings.budget * pool.dimension * 4 + (256 << 20)
+    operations = 2 * pool.candidates * settings.budget * pool.dimension
+    logger.info(
+        "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
+        "time, %.3g distance operations",
+        settings.budget,
+        pool.candidates,
+        _size(sum(needed.values())),
+        len({host for host, _ in needed}),
+        _size(of_task),
+        cores,
+        operations,
+    )
+    for disk, bytes_ in needed.items():
+        available, folder = free[disk]
+        if bytes_ > available:
+            raise InputError(
+                f"the selection needs {_size(bytes_)} of scratch in {folder} on {disk[0]}, which has {_size(available)} "
+                "free; set spark.local.dir (SPARK_LOCAL_DIRS, or the node manager's local-dirs) to a larger disk"
+            )
+
+
+def _free_scratch(block: Block) -> tuple[str, int, int, str, int]:
+    folder = local_directory()
+    disk = os.statvfs(folder)
+    return socket.gethostname(), os.stat(folder).st_dev, disk.f_bavail * disk.f_frsize, str(folder), block.rows
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
+
+
+# --- rounds -----------------------------------------------------------------------------------------------
+
+
+class _Selection:
+    """The driver's side of a selection: the contenders, the pick log, and how long the next draft is to be."""
+
+    def __init__(self, context: SparkContext, blocks: RDD[Block], run: Run, pool: Pool, first: int) -> None:
+        self._context, self._blocks = context, blocks
+        self.novelty: list[float] = []
+        self.effort = Effort()
+        self._capacity = CAPACITY
+        self._length = 1
+        self._confirmed = -1
+        self._logged = 0
+        context.setJobDescription("novelsum selection: scratch and the first pick")
+        prepared = blocks.map(partial(_prepare, run, first)).collect()
+        units = Units.of(
+            max(longest for longest, _, _ in prepared), max(heaviest for _, heaviest, _ in prepared), run.scoring.metric
+        )
+        self.run = replace(run, units=units)
+        self._picks = next(found for _, _, found in prepared if len(found))
+        weights = Weights.of(run.budget, run.scoring.proximity_power)
+        self.contenders = Contenders(run.scoring, weights, run.budget, pool.dimension)
+        slot = self.contenders.admit(
+            _samples(self.run, self._picks), np.zeros(1), Outlook.empty(1), np.zeros(1, np.float32)
+        )
+        self._vectors: dict[int, NDArray[np.floating]] = {}
+        self.novelty += [self.contenders.commit(int(slot[0])) or 0.0]
+        self.contenders.dismiss(self._capacity)
+
+    def round(self) -> None:
+        """Draft, verify, and commit what stands."""
+        contenders, effort, before = self.contenders, self.effort, self.contenders.picks
+        clock = time.perf_counter()
+        draft = contenders.draft(min(self._length, self.run.budget - before))
+        clock = self._spent("draft", clock)
+        reports = self._verify(draft)
+        clock = self._spent("verify", clock)
+        new = contenders.admit(*self._arrivals(reports))
+        safe_steps = min(report.findings.safe_steps for report in reports)
+        stands, challenger = contenders.challenge(draft, new, min(safe_steps, len(draft.slots)))
+        accepted = [*draft.slots[:stands], *([] if challenger is None else [challenger])]
+        self._keep(contenders.rows[accepted], contenders.powered[accepted])
+        challenger_sum = contenders.commit(challenger)
+        self.novelty += [*draft.sums[:stands], *([] if challenger_sum is None else [challenger_sum])]
+        full = stands == len(draft.slots) and challenger is None
+        self._confirmed = effort.rounds if full else -1
+        self._adapt(len(draft.slots), stands, len(accepted))
+        contenders.dismiss(self._capacity)
+        rows = set(contenders.rows.tolist())
+        self._vectors = {row: vector for row, vector in self._vectors.items() if row in rows}
+        effort.rounds += 1
+        effort.drafted += len(draft.slots)
+        effort.rejected += len(draft.slots) - stands
+        effort.reported += len(new)
+        effort.bounds_recomputed += sum(report.findings.recomputed for report in reports)
+        effort.evaluated = contenders.evaluated
+        clock = self._spent("admit", clock)
+        self._log()
+        self._spent("log", clock)
+
+    def _spent(self, phase: str, since: float) -> float:
+        now = time.perf_counter()
+        self.effort.seconds[phase] += now - since
+        return now
+
+    def _verify(self, draft: Draft) -> list[Report]:
+        """Ask all blocks; one Spark job."""
+        contenders, number = self.contenders, self.effort.rounds
+        committed, steps = len(self._picks), len(draft.slots)
+        upper = contenders.upper[contenders.upper > -np.inf]
+        place = int(self._capacity * _REFILL)
+        question = Question(
+            committed=committed,
+            sums=np.array(draft.sums),
+            pool=np.sort(contenders.rows),
+            threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
+            most=max(1, self._capacity // self._blocks.getNumPartitions()),
+        )
+        picks = Logged.joined(
+            [
+                self._picks[self._logged :],
+                self._logged_slots(contenders.rows[draft.slots], contenders.powered[draft.slots]),
+            ]
+        )
+        message = self._context.broadcast(Round(number, self._confirmed, self._logged, picks, question))
+        self._context.setJobDescription(
+            f"novelsum selection: round {number + 1}, picks {committed + 1} to {committed + steps} of {self.run.budget}"
+        )
+        reports = self._blocks.map(partial(_check_block, self.run, message)).collect()
+        message.destroy()
+        return reports
+
+    def _arrivals(self, reports: list[Report]) -> tuple[Samples, Array, Outlook, Single]:
+        """What the pool takes in: the candidates reported, their bounds and outlooks."""
+        found = Logged.joined([Logged(report.rows, report.powered, report.vectors) for report in reports])
+        self._vectors.update(zip(found.rows.tolist(), found.vectors, strict=True))
+        findings = [report.findings for report in reports]
+        return (
+            _samples(self.run, found),
+            np.concatenate([part.upper for part in findings]),
+            Outlook.joined([part.outlook for part in findings]),
+            np.concatenate([part.error for part in findings]),
+        )
+
+    def _logged_slots(self, rows: NDArray[np.int64], powered: Array) -> Logged:
+        """Contenders as they are broadcast and logged: with their vectors as in the store."""
+        vectors = [self._vectors[row] for row in rows.tolist()]
+        stacked = np.stack(vectors) if vectors else self._picks.vectors[:0]
+        return Logged(rows, powered * self.run.units.powered, stacked)
+
+    def _keep(self, rows: NDArray[np.int64], powered: Array) -> None:
+        self._picks = Logged.joined([self._picks, self._logged_slots(rows, powered)])
+
+    def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
+        """Draft more after a draft that stood, less after one that did not; widen the pool if nothing moved."""
+        if stands == drafted:
+            self._length = max(self._length + 1, int(1.5 * self._length))
+        else:
+            self._length = int(1.2 * stands)
+        self._length = max(1, min(self._length, self.contenders.picks // _DRAFT_SHARE, LONGEST_DRAFT))
+        stuck = drafted > 0 and accepted == 0
+        self._capacity = 2 * self._capacity if stuck else max(CAPACITY, self._capacity * 3 // 4)
+
+    def _log(self) -> None:
+        """Write the picks to the log from time to time; what is not there goes with every broadcast."""
+        if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
+            picklog.append(self.run.work, self._logged, self._picks[self._logged :])
+            self._logged = len(self._picks)
+
+
+def _samples(run: Run, found: Logged) -> Samples:
+    """Candidates in the metric's space and in the units of the selection."""
+    if not len(found):
+        return Samples(found.rows, np.empty(found.vectors.shape), found.powered)
+    points = metric_space(found.vectors, run.scoring.metric) / run.units.length
+    return Samples(found.rows, points, found.powered / run.units.powered)
+
+
+def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Candidate]:
+    """The picks with id, density and place in the input."""
+    rows, units = selection.contenders.picked(slice(None)).rows, selection.run.units
+    found = {
+        detail[0]: detail[1:] for detail in blocks.flatMap(partial(_ids_of_rows, pool.work, np.sort(rows))).collect()
+    }
+    scale = units.powered * units.length
+    picks = []
+    for place, row in enumerate(rows.tolist()):
+        id_, density, file, file_row = found[row]
+        mean_of = max(place, 1) if selection.run.scoring.formula == "released" else 1
+        picks.append(Candidate(row, id_, selection.novelty[place] / mean_of * scale, density, file, file_row))
+    return picks
+
+
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
 def _draw(work: Location, wanted: str | int | None, seed: int, block: Block) -> Iterator[tuple[bytes, int]]:
     """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row."""
-    stored = read_block(work, block.name)
-    ids = stored.ids.to_pylist()
+    rows, ids = (column.to_pylist() for column in read_columns(work, block.name, ["row", "id"]).columns)
     if wanted is None:
         lots = [hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest() for id_ in ids]
-        yield min(zip(lots, stored.rows.tolist(), strict=True))
+        yield min(zip(lots, rows, strict=True))
     elif wanted in ids:
-        yield b"", int(stored.rows[ids.index(wanted)])
+        yield b"", rows[ids.index(wanted)]
 
 
-def _candidate_of_row(work: Location, metric: Metric, row: int, block: Block) -> Iterator[Candidate]:
-    state = _BlockState.read(work, block, metric)
-    at = state.place_of(row)
-    if at is not None:
-        yield state.candidate(at, 0.0)
-
-
-def _best_of_block(
-    work: Location, run: str, scoring: Scoring, picks: list[Broadcast[Candidate]], block: Block
-) -> Iterator[Candidate]:
-    """The block's candidate with the greatest v that is not picked yet, the smallest row of equals."""
-    key = (run, block.name)
-    state = _states.get(key)
-    if state is None:
-        for old in [old for old in _states if old[0] != run]:
-            del _states[old]
-        state = _states[key] = _BlockState.read(work, block, scoring.metric)
-    for broadcast in picks[state.picks :]:
-        state.add(broadcast.value, scoring.metric)
-    v = state.novelty(scoring)
-    best = int(np.argmax(v))
-    if v[best] > -np.inf:
-        yield state.candidate(best, float(v[best]))
-
-
-class _BlockState:
-    """A block in a worker's memory, with the distances (n, picks) of its candidates to the picks so far."""
-
-    def __init__(
-        self, ids: list[str | int], rows: NDArray[np.int64], points: Array, density: Array, places: NDArray[np.int64]
-    ) -> None:
-        self.picks = 0
-        self._ids, self._rows, self._points, self._density, self._places = ids, rows, points, density, places
-        self._distances = np.empty((len(rows), 64))
-        self._picked_rows: list[int] = []
-        self._picked_density: list[float] = []
-
-    @classmethod
-    def read(cls, work: Location, block: Block, metric: Metric) -> "_BlockState":
-        """From the store, with no pick added yet."""
-        stored = read_block(work, block.name)
-        density = read_density(work, block.name).density
-        places = np.stack([stored.file, stored.file_rows], axis=1)
-        return cls(stored.ids.to_pylist(), stored.rows, metric_space(stored.vectors, metric), density, places)
-
-    def place_of(self, row: int) -> int | None:
-        """Where the candidate of that row is in the block, None where it is not."""
-        at = int(np.searchsorted(self._rows, row))
-        return at if at < len(self._rows) and self._rows[at] == row else None
-
-    def add(self, pick: Candidate, metric: Metric) -> None:
-        """Add the column of a pick."""
-        if self.picks == self._distances.shape[1]:
-            self._distances = np.concatenate([self._distances, np.empty_like(self._distances)], axis=1)
-        column = squared_distances(self._points, pick.point[None, :])[:, 0]
-        self._distances[:, self.picks] = from_squared(column, metric)
-        self._picked_rows.append(pick.row)
-        self._picked_density.append(pick.density)
-        self.picks += 1
-
-    def novelty(self, scoring: Scoring) -> Array:
-        """v of every candidate (n,), -inf where it is picked."""
-        by_row = np.argsort(self._picked_rows)
-        v = novelty(
-            self._distances[:, by_row],
-            np.array(self._picked_density)[by_row],
-            self._density,
-            formula=scoring.formula,
-            proximity_power=scoring.proximity_power,
-            density_power=scoring.density_power,
-        )
-        v[np.isin(self._rows, self._picked_rows)] = -np.inf
-        return v
-
-    def candidate(self, at: int, v: float) -> Candidate:
-        """The candidate at a place of the block."""
-        return Candidate(
-            row=int(self._rows[at]),
-            id=self._ids[at],
-            novelty=v,
-            density=float(self._density[at]),
-            point=self._points[at],
-            file=int(self._places[at, 0]),
-            file_row=int(self._places[at, 1]),
+def _prepare(run: Run, first: int, block: Block) -> tuple[float, float, Logged]:
+    """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
+    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins) as held:
+        at = np.flatnonzero(held.candidates.rows == first)
+        return (
+            held.longest,
+            float(held.powered.max()),
+            Logged(held.candidates.rows[at], held.powered[at], held.vectors[at]),
         )
 
 
-_states: dict[tuple[str, str], _BlockState] = {}
+def _check_block(run: Run, message: Broadcast[Round], block: Block) -> Report:
+    """Check a draft against a block, whose bounds are brought up to date first."""
+    asked = message.value
+    question = asked.question
+    picks = _picks_of(run, asked)
+    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins) as held:
+        start = held.start(question.committed, asked.number, asked.confirmed)
+        weights = Weights.of(run.budget, run.scoring.proximity_power)
+        check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
+        findings = check.check(question, start, held.release)
+        held.done(question.committed, asked.number)
+        at = findings.places
+        return Report(held.candidates.rows[at], held.vectors[at], held.powered[at], findings)
+
+
+def _ids_of_rows(
+    work: Location, rows: NDArray[np.int64], block: Block
+) -> Iterator[tuple[int, str | int, float, int, int]]:
+    """Row, id, density and place in the input of those of some sorted rows that the block has."""
+    table = read_columns(work, block.name, ["row", "id", "file", "file_row"])
+    at = np.flatnonzero(np.isin(table.column("row").to_numpy(), rows))
+    density = read_density(work, block.name).density[at]
+    row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
+    yield from zip(row, id_, density.tolist(), file, file_row, strict=True)
+
+
+class _PickCache:
+    """The picks as a worker last knew them; a hint, as a task may meet any worker."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.known = 0
+        self.picks: Picks | None = None
+
+
+_cache = _PickCache()
+
+
+def _picks_of(run: Run, asked: Round) -> Picks:
+    """All picks of a round, drafted ones last, from this worker's memory, the broadcast, and else the pick log."""
+    dimension = asked.picks.vectors.shape[1]
+    if _cache.run != run.id or _cache.picks is None:
+        _cache.run, _cache.known = run.id, 0
+        size = run.budget
+        _cache.picks = Picks(
+            np.empty(size, np.int64),
+            np.empty((size, dimension), np.float32),
+            np.empty(size, np.float32),
+            np.empty(size),
+        )
+    held = _cache.picks
+    parts = [(asked.since, asked.picks)]
+    if _cache.known < asked.since:
+        parts.append((_cache.known, picklog.read(run.work, _cache.known, asked.since)))
+    for start, logged in parts:
+        samples = _samples(run, logged)
+        part = slice(start, start + len(samples))
+        held.rows[part], held.points[part], held.powered[part] = samples.rows, samples.points, samples.powered
+        held.norms[part] = np.square(samples.points).sum(axis=1)
+    _cache.known = asked.question.committed
+    whole = slice(0, asked.since + len(asked.picks))
+    return Picks(held.rows[whole], held.points[whole], held.norms[whole], held.powered[whole])

@@ -67,6 +67,10 @@ class Settings:
     block_rows: int | None = setting(
         "rows of a block, the unit of parallel work (default: by pool and cores; never changes the result)"
     )
+    work_dir: str | None = setting(
+        "folder for the store and the pick log, which all executors reach (default: inside the output)"
+    )
+    keep_work: bool = setting("leave the store and the pick log when the run has succeeded", False)
     master: str | None = setting("Spark master, when not started by spark-submit (default: local[*])")
 
     def check(self, job: Job) -> None:

@@ -156,9 +156,9 @@ class Location:
         with self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
-    def read_parquet(self) -> pa.Table:
-        """The Parquet file as a table."""
-        return pq.ParquetFile(self.path, filesystem=self.filesystem).read()
+    def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
+        """The Parquet file as a table, or some of its columns."""
+        return pq.ParquetFile(self.path, filesystem=self.filesystem).read(columns)
 
     def _temporary(self) -> "Location":
         """A name beside it that no other writer uses and no reader looks at."""

@@ -30,6 +30,8 @@ class Pool:
     work: Location
     blocks: tuple[Block, ...]
     dimension: int
+    itemsize: int
+    """Bytes of a value of a vector in the store."""
     integer_ids: bool
     input_rows: int
     bad_rows: dict[str, int]
@@ -130,6 +132,11 @@ def read_block(work: Location, name: str) -> StoredBlock:
         file=table.column("file").to_numpy(),
         file_rows=table.column("file_row").to_numpy(),
     )
+
+
+def read_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
+    """Some columns of a block."""
+    return block_location(work, name).read_parquet(columns)
 
 
 @dataclass(frozen=True)

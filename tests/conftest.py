@@ -120,14 +120,14 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         chosen = replace(Settings(input=path, budget=budget), **settings)
         work = Location.of(str(tmp_path / f"work-{next(runs)}"))
         (work / "store").make_folder()
-        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work)
+        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work, work)
         estimate_density(spark, pool, chosen)
         require_finite_powers(pool, chosen)
         density = {}
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()
             density.update(zip(read_block(work, block.name).ids.to_pylist(), values, strict=True))
-        picks = select(spark, pool, chosen, first_row(spark, pool, chosen))
+        picks, _ = select(spark, pool, chosen, first_row(spark, pool, chosen))
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool)
 
     return run

@@ -19,7 +19,7 @@ def few(sample: Points) -> Points:
 def assert_equal(found, expected) -> None:
     assert found.picks == expected.picks
     assert found.density == expected.density
-    assert found.novelty == expected.novelty
+    assert found.novelty == pytest.approx(expected.novelty, rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("method", formula.FORMULAS)

@@ -1,0 +1,183 @@
+"""A block's vectors and the state of its candidates, in files of the executor's local scratch that are mapped.
+
+The store and the pick log are the truth. Scratch is made from the store when a task does not find it, and a
+state that a task left half changed is started over; either costs time only. One task at a time holds a block.
+"""
+
+import fcntl
+import mmap
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from novelsum.contenders import Scoring
+from novelsum.formula import Array, Metric, metric_space
+from novelsum.sketch import Integers
+from novelsum.storage import Location
+from novelsum.store import Block, StoredBlock, read_block, read_density
+from novelsum.verify import STATE, STATE_BYTES, Candidates
+
+_DIRTY, _PICKS, _ROUND = range(3)
+_LARGEST = np.finfo(np.float32).max
+_PLAIN = (1e-15, 1e15)
+"""Float32 vectors of lengths in this range are multiplied as they are; others are brought to length 1 first."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Powers of two that lengths and σ^κ2 are divided by, so that float32 holds them. They change no digit."""
+
+    length: float = 1.0
+    powered: float = 1.0
+
+    @staticmethod
+    def of(longest: float, heaviest: float, metric: Metric) -> "Units":
+        """For points and σ^κ2 up to these; the cosine's points have length 1 already."""
+        lengths = 1.0 if metric == "cosine" else longest
+        return Units(*(2.0 ** np.ceil(np.log2(greatest)) if greatest > 0 else 1.0 for greatest in (lengths, heaviest)))
+
+
+def local_directory() -> Path:
+    """Where this executor may write: its first directory of Spark's local ones, which Spark removes at the end."""
+    return Path(os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or tempfile.gettempdir())
+
+
+def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
+    """Bytes of scratch for a block, at most."""
+    vectors = itemsize + (4 if itemsize > 4 else 0)
+    return rows * (dimension * vectors + STATE_BYTES + 6 * 8)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A block in scratch, held by this task: ``candidates`` and their ``state`` as the check needs them.
+
+    ``vectors`` (n, D) as in the store; ``density`` (n,) float64 to the power κ2.
+    """
+
+    candidates: Candidates
+    state: dict[str, NDArray[Any]]
+    vectors: NDArray[Any]
+    powered: Array
+    longest: float
+    """The greatest length of a point in the metric's space."""
+    head: Integers
+
+    def start(self, committed: int, round_: int, confirmed: int) -> int:
+        """Against how many picks the bounds of the state hold; they are started over where they are of no use.
+
+        ``confirmed``: the round whose whole draft the ``committed`` picks end with, so that its proposed bounds hold.
+        """
+        known, picks, at_round = not self.head[_DIRTY], int(self.head[_PICKS]), int(self.head[_ROUND])
+        self.head[_DIRTY] = 1
+        if known and at_round == round_:
+            return committed
+        if known and at_round == confirmed:
+            self.state["upper"][:] = self.state["proposed"]
+            return committed
+        if known and 0 < picks <= committed and at_round < round_:
+            return picks
+        self.state["upper"][:] = np.inf
+        self.state["counted"][:] = 0
+        return committed
+
+    def done(self, committed: int, round_: int) -> None:
+        """The state holds against that many picks now."""
+        self.head[_PICKS], self.head[_ROUND] = committed, round_
+        self.head[_DIRTY] = 0
+
+    def release(self, tile: slice) -> None:
+        """Let the system have back the memory that maps some rows of the vectors."""
+        for array in (self.candidates.points, self.vectors):
+            if isinstance(array, np.memmap):
+                row, page = array.strides[0], mmap.PAGESIZE
+                first = (array.offset + tile.start * row) // page * page
+                mapping: mmap.mmap = vars(array)["_mmap"]
+                mapping.madvise(mmap.MADV_DONTNEED, first, array.offset + tile.stop * row - first)
+
+
+@contextmanager
+def opened(work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool) -> Iterator[Scratch]:
+    """Hold a block's scratch, made from the store if it is not there."""
+    folder = local_directory() / f"novelsum-{run}" / block.name
+    if not folder.exists():
+        _make(folder, read_block(work, block.name), read_density(work, block.name).density, scoring, twins)
+    with open(folder / "lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield _map(folder, units)
+
+
+def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool) -> None:
+    """Write the files of a block beside their place and move them there."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    temporary.mkdir(parents=True)
+    try:
+        space = metric_space(stored.vectors, scoring.metric)
+        norms = np.square(space).sum(axis=1)
+        lengths = np.sqrt(np.square(stored.vectors, dtype=np.float64).sum(axis=1))
+        is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
+        save = {
+            "vectors": stored.vectors,
+            "rows": stored.rows,
+            "norms": norms,
+            "powered": density**scoring.density_power,
+        }
+        if not is_plain:
+            longest = np.sqrt(norms.max(initial=0.0)) or 1.0
+            save["points"] = (space / longest).astype(np.float32)
+            save["factor"] = np.full(len(norms), longest)
+        else:
+            save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
+        if twins:
+            save["twin"] = _twins(stored.vectors)
+        for name, values in save.items():
+            np.save(temporary / f"{name}.npy", values)
+        for name, (kind, shape) in STATE.items():
+            open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
+        np.save(temporary / "head.npy", np.zeros(3, np.int64))
+        (temporary / "lock").touch()
+        temporary.rename(folder)
+    except OSError:
+        if not folder.exists():  # another task was first
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _twins(vectors: NDArray[Any]) -> Integers:
+    """For each row the place of the one before it with equal values, or -1."""
+    rows = np.ascontiguousarray(vectors + 0)
+    keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.dtype.itemsize))).reshape(-1)
+    _, group = np.unique(keys, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    same = group[order][1:] == group[order][:-1]
+    twin = np.full(len(vectors), -1)
+    twin[order[1:][same]] = order[:-1][same]
+    return twin
+
+
+def _map(folder: Path, units: Units) -> Scratch:
+    def mapped(name: str, mode: Any = "r") -> Any:
+        return np.load(folder / f"{name}.npy", mmap_mode=mode)
+
+    vectors, powered, norms = mapped("vectors"), np.load(folder / "powered.npy"), np.load(folder / "norms.npy")
+    candidates = Candidates(
+        rows=np.load(folder / "rows.npy"),
+        points=mapped("points") if (folder / "points.npy").exists() else vectors,
+        factor=(np.load(folder / "factor.npy") / units.length).astype(np.float32),
+        norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
+        powered=powered / units.powered,
+        twin=np.load(folder / "twin.npy") if (folder / "twin.npy").exists() else None,
+    )
+    state = {name: mapped(f"state-{name}", "r+") for name in STATE}
+    return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

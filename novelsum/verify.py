@@ -1,0 +1,337 @@
+"""What an executor does in a round: check a draft against every candidate of a block. NumPy only.
+
+Three levels, each paid only by candidates that survive the one before: the bound of an earlier round plus gain
+bounds; a bound recomputed from the sketch; and, in the driver's pool, the exact sum. A sketch is brought up to
+date only when its candidate reaches the second level.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novelsum.contenders import Scoring
+from novelsum.formula import Array
+from novelsum.sketch import (
+    CELLS,
+    COARSE,
+    Integers,
+    Outlook,
+    Single,
+    Sketch,
+    Spread,
+    Weights,
+    gain_bounds,
+    list_bound,
+)
+
+LISTED = 64
+"""Up to so many picks a bound comes from all keys; a sketch would cost more."""
+_TILE_KEYS = 1 << 19
+_SEGMENTS, _SEGMENT = 8, 8
+_NEAR = 0.1
+_LOOSE = 1e-3
+_RENEWED = 1.5
+_NEVER = np.iinfo(np.int32).max
+
+STATE: dict[str, tuple[str, tuple[int, ...]]] = {
+    "upper": ("f8", ()),
+    "proposed": ("f8", ()),
+    "counted": ("i4", ()),
+    "laid_at": ("i4", ()),
+    "outgrown": ("u1", ()),
+    "coarse_low": ("f4", ()),
+    "coarse_scale": ("f4", ()),
+    "coarse_before": ("i4", (COARSE,)),
+    "coarse_counted": ("i4", ()),
+    "coarse_part": ("f4", (COARSE,)),
+    "low": ("f4", ()),
+    "scale": ("f4", ()),
+    "least": ("f4", ()),
+    "greatest": ("f4", ()),
+    "loose": ("f4", ()),
+    "count": ("f4", (CELLS,)),
+    "mass": ("f4", (CELLS,)),
+}
+"""What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks."""
+
+_SKETCH = tuple(Sketch.__dataclass_fields__)
+
+STATE_BYTES = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A block's n candidates, in units in which no float32 overflows.
+
+    ``rows`` (n,) int64; ``points`` (n, D) float32, as in the store; ``factor`` (n,) float32 takes each to the
+    metric's space; ``norms`` (n,) float32, squared lengths there; ``powered`` (n,) float64, σ^κ2.
+    ``twin`` (n,) int64: the place of the candidate with the same embedding and the next smaller row, or -1.
+    """
+
+    rows: Integers
+    points: Single
+    factor: Single
+    norms: Single
+    powered: Array
+    twin: Integers | None = None
+
+
+@dataclass(frozen=True)
+class Picks:
+    """All picks in order, drafted ones last: rows, points (n, D) float32 in the metric's space, their norms, σ^κ2."""
+
+    rows: Integers
+    points: Single
+    norms: Single
+    powered: Array
+
+    def __len__(self) -> int:
+        return len(self.powered)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a round asks of every block.
+
+    ``committed``: how many picks are final; the ``drafted`` ones follow, with the sum of each in ``sums``.
+    ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose bound reaches it
+    after the draft are reported too. At most ``most`` are reported from a block.
+    """
+
+    committed: int
+    sums: Array
+    pool: Integers
+    threshold: float
+    most: int = 1 << 62
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Candidates of a block that the driver has to look at: places (k,), bounds (k,), and their outlooks.
+
+    ``safe_steps``: up to which step of the draft no candidate that is *not* reported can beat it.
+    ``recomputed``: how many bounds the check computed anew.
+    """
+
+    places: Integers
+    upper: Array
+    outlook: Outlook
+    error: Single
+    safe_steps: int
+    recomputed: int
+
+
+class BlockCheck:
+    """A block's candidates and their state (arrays as in STATE), which :meth:`check` brings forward."""
+
+    def __init__(
+        self,
+        candidates: Candidates,
+        state: dict[str, NDArray[Any]],
+        scoring: Scoring,
+        weights: Weights,
+        picks: Picks,
+    ) -> None:
+        self.candidates, self.state, self.scoring, self.weights, self.picks = candidates, state, scoring, weights, picks
+        self._paper = scoring.formula == "paper"
+        self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
+        self._spread = Spread.of(picks.powered)
+        # Of a product of D terms: its roundings, taken as random in sign, and those of its factors.
+        relative = (4 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
+        sums = candidates.norms + picks.norms.max()
+        per_pair = 0.5 * sums if scoring.metric == "cosine" else np.sqrt(sums / (4 * _NEAR))
+        self.error = (relative * per_pair).astype(np.float32)
+        """(n,) how far a distance may be from the true one."""
+
+    def check(self, question: Question, start: int, release: Callable[[slice], None] = lambda tile: None) -> Findings:
+        """Bring the bounds, which hold against the first ``start`` picks, up to date; check the draft against them.
+
+        ``release`` is called with each tile that is done.
+        """
+        n, steps = question.committed, len(question.sums)
+        state, upper = self.state, self.state["upper"]
+        eligible = self._eligible(question)
+        segments = [
+            (first, min(first + length, steps))
+            for length in [max(_SEGMENT, -(-steps // _SEGMENTS))]
+            for first in range(0, steps, length)
+        ]
+        lowest = np.array([question.sums[first:end].min() for first, end in segments])
+        found: list[tuple[Integers, Array, Integers]] = []
+        recomputed = 0
+        for tile in self._tiles(n + steps - start):
+            keys = self._keys(tile, slice(start, n + steps))
+            gains = self._gains(tile, keys, start)
+            upper[tile] += gains[:, : n - start].sum(axis=1, dtype=np.float64)
+            drafted = gains[:, n - start :]
+            along = upper[tile].copy()
+            reach = np.zeros(len(along), bool)
+            for (first, end), low in zip(segments, lowest, strict=True):
+                along += drafted[:, first:end].sum(axis=1, dtype=np.float64)
+                reach |= along >= low
+            reach |= along >= question.threshold
+            near = np.flatnonzero(reach & eligible[tile])
+            if len(near):
+                at = near + tile.start
+                self._bound(at, n)
+                recomputed += len(at)
+                step, along[near] = self._first_step(at, keys[near][:, n - start :], question, segments)
+                wanted = (step < steps) | (along[near] >= question.threshold)
+                found.append((at[wanted], upper[at[wanted]], step[wanted]))
+            state["proposed"][tile] = along
+            release(tile)
+        return self._report(found, steps, question.most, recomputed)
+
+    def _first_step(
+        self, at: Integers, keys: Single, question: Question, segments: list[tuple[int, int]]
+    ) -> tuple[Integers, Array]:
+        """The first step at which each candidate may beat the draft, the draft's length if none; its bound at the end.
+
+        ``keys`` (m, steps) of the drafted picks. At the start of a segment the bound is the joint one where that
+        is lower; within it gain bounds are added.
+        """
+        n, steps = question.committed, len(question.sums)
+        first_step = np.full(len(at), steps)
+        bound = self.state["upper"][at]
+        outlook, error = self._outlook[at], self.error[at]
+        beside = bound - outlook.part.sum(axis=1, dtype=np.float64)
+        for first, end in segments:
+            if first and self._paper:
+                joint = outlook.joint_bound(keys[:, :first], error, self.picks.powered[n : n + first], self.weights)
+                bound = np.minimum(bound, joint + beside)
+            along = np.zeros((len(at), end - first + 1))
+            np.cumsum(self._gains(at, keys[:, first:end], n + first), axis=1, out=along[:, 1:])
+            along += bound[:, None]
+            beats = along[:, :-1] >= question.sums[first:end]
+            at_first = np.where(beats.any(axis=1), first + beats.argmax(axis=1), steps)
+            first_step = np.minimum(first_step, at_first)
+            bound = along[:, -1]
+        return first_step, bound
+
+    def _eligible(self, question: Question) -> NDArray[np.bool_]:
+        """Who may be picked and is not watched by the driver already.
+
+        Of candidates with equal embeddings only the one with the smallest row can be picked next.
+        """
+        watched = np.isin(self.candidates.rows, question.pool)
+        watched |= np.isin(self.candidates.rows, self.picks.rows[: question.committed])
+        eligible = ~watched
+        if self.candidates.twin is not None:
+            twin = self.candidates.twin
+            eligible &= (twin < 0) | watched[twin]
+        return eligible
+
+    def _report(
+        self, found: list[tuple[Integers, Array, Integers]], steps: int, most: int, recomputed: int
+    ) -> Findings:
+        nothing = (np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
+        places, upper, first = (np.concatenate(part) for part in zip(nothing, *found, strict=True))
+        safe = steps
+        if len(places) > most:
+            order = np.lexsort((-upper, first))
+            safe = int(first[order[most:]].min(initial=steps))
+            places, upper = places[order[:most]], upper[order[:most]]
+        return Findings(places, upper, self._outlook[places], self.error[places], safe, recomputed)
+
+    # --- keys and gains -----------------------------------------------------------------------------------
+
+    def _tiles(self, columns: int) -> list[slice]:
+        step = max(64, _TILE_KEYS // max(1, columns))
+        n = len(self.candidates.rows)
+        return [slice(start, min(start + step, n)) for start in range(0, n, step)]
+
+    def _keys(self, at: slice | Integers, part: slice) -> Single:
+        """What the picks of a part are ranked by at some candidates, (m, k): distances, for ``released`` weighted."""
+        candidates, picks = self.candidates, self.picks
+        points, others, norms = candidates.points[at], picks.points[part], candidates.norms[at]
+        keys = points @ others.T
+        keys *= (-2 * candidates.factor[at])[:, None]
+        keys += norms[:, None]
+        keys += picks.norms[part]
+        if self.scoring.metric == "cosine":
+            keys *= np.float32(0.5)
+        else:
+            near, column = np.nonzero(keys < np.float32(_NEAR) * (norms[:, None] + picks.norms[part]))
+            for start in range(0, len(near), 4096):
+                pair = slice(start, start + 4096)
+                difference = points[near[pair]] * candidates.factor[at][near[pair], None] - others[column[pair]]
+                keys[near[pair], column[pair]] = np.square(difference).sum(axis=1)
+            np.maximum(keys, 0, out=keys)
+            np.sqrt(keys, out=keys)
+        np.maximum(keys, 0, out=keys)
+        if not self._paper:
+            keys *= (candidates.powered[at, None] + picks.powered[part]).astype(np.float32)
+        return np.asarray(keys, dtype=np.float32)
+
+    def _gains(self, at: slice | Integers, keys: Single, start: int) -> Single:
+        """Bounds on what the picks from place ``start`` on add, given their keys (m, k)."""
+        powered = self.picks.powered[start : start + keys.shape[1]]
+        error = self.error[at, None]
+        if self._paper:
+            highest = self._outlook[at].highest_weights(keys, self.error[at], self.weights)
+        else:
+            highest = None
+            error = error * (self.candidates.powered[at, None] + powered).astype(np.float32)
+        return gain_bounds(self.scoring.formula, keys, error, highest, powered, start, self._spread, self.weights)
+
+    # --- bounds -------------------------------------------------------------------------------------------
+
+    def _bound(self, at: Integers, n: int) -> None:
+        """Compute bounds and rank tables of some candidates anew, against the first n picks."""
+        state = self.state
+        if n <= LISTED:
+            for part in _parts(at, n):
+                self._bound_from_list(part, n)
+            return
+        counted, laid_at = state["counted"][at], state["laid_at"][at]
+        renew = counted == 0
+        worn = (state["loose"][at] > _LOOSE * state["upper"][at]) | (state["outgrown"][at] > 0)
+        renew |= worn & (n > _RENEWED * laid_at)
+        counted[renew] = 0
+        for known in np.unique(counted):
+            for part in _parts(at[counted == known], n - int(known)):
+                self._bound_from_sketch(part, int(known), n)
+
+    def _bound_from_list(self, at: Integers, n: int) -> None:
+        keys = self._keys(at, slice(0, n))
+        bound, outlook = list_bound(self.scoring.formula, keys, self.picks.powered[:n], self.error[at], self.weights)
+        self._lower(at, bound, outlook, n)
+
+    def _bound_from_sketch(self, at: Integers, known: int, n: int) -> None:
+        """From sketches that hold the first ``known`` picks; 0: from new ones."""
+        state, powered = self.state, self.picks.powered[:n]
+        keys = self._keys(at, slice(known, n))
+        if known:
+            sketch = Sketch(*(state[name][at] for name in _SKETCH))
+        else:
+            sketch = Sketch.over(keys, self.error[at])
+            state["laid_at"][at] = n
+        if n > known:
+            masses = keys * powered[known:].astype(np.float32) if self._paper else keys
+            sketch.add(keys, masses, self.error[at], self.scoring.formula, self._spread, self.weights)
+            for name in _SKETCH:
+                state[name][at] = getattr(sketch, name)
+            state["counted"][at] = n
+            state["outgrown"][at] = sketch.outgrown()
+        bound, outlook = sketch.upper_bound(self.scoring.formula, self.error[at], self._spread, self.weights)
+        self._lower(at, bound, outlook, n)
+
+    def _lower(self, at: Integers, bound: Array, outlook: Outlook, n: int) -> None:
+        """Take a new bound, with what errors of keys add to it, and its outlook."""
+        powered, weights = self.picks.powered[:n], self.weights
+        if self._paper:
+            missing = self.error[at] * (np.sort(powered)[::-1] @ weights.w[:n])
+        else:
+            heaviest = np.sort(powered)[::-1] @ weights.w[:n]
+            missing = self.error[at] * (self.candidates.powered[at] * weights.sums[n] + heaviest)
+        self.state["upper"][at] = bound + missing + 1e-30
+        self._outlook[at] = outlook
+
+
+def _parts(at: Integers, columns: int) -> list[Integers]:
+    """Candidates in parts whose keys fit the processor's cache."""
+    step = max(32, (1 << 18) // max(1, columns))
+    return [at[start : start + step] for start in range(0, len(at), step)]
