@@ -21,8 +21,9 @@ TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
 _WINDOW = 512
 """So many latest picks are kept as columns of distances to the contenders."""
-_TIGHTENED = 0.98
-"""Contenders whose bound is above this share of the best are bounded anew before any is evaluated."""
+_OUTDATED = 0.9
+_MET_AT_ONCE = 256
+_SAME_MASS = 1e-11
 _NEAR = 1e-6
 """Squared distances below this share of the squared norms are computed again, as a product has lost their digits."""
 
@@ -57,14 +58,90 @@ class Draft:
     sums: list[float]
 
 
-@dataclass
 class _Ranked:
-    """What a contender's sum is made of, against the first n picks, in order of rank."""
+    """What a contender's sum is made of: its keys and masses against the first ``count`` picks, in order of rank.
 
-    keys: Array
-    """(n,) squared distances; for ``released`` the weighted distances themselves."""
-    powered: Array
-    """(n,) σ^κ2 of the picks (``paper`` only)."""
+    ``doubtful`` counts picks that are too near to a neighbour in rank to tell which comes first.
+    """
+
+    def __init__(self, budget: int, tolerance: float) -> None:
+        self.count = 0
+        self._keys, self._masses = np.empty(budget + 2), np.empty(budget)
+        self._keys[:2] = -np.inf, np.inf  # one sentinel before the first key, one after the last
+        self._tolerance = tolerance
+        self._doubtful = 0
+        self._inserted: list[tuple[Integers, Integers, int]] = []
+
+    @property
+    def keys(self) -> Array:
+        """(count,) ascending."""
+        return self._keys[1 : self.count + 1]
+
+    def insert(self, keys: Array, masses: Array) -> None:
+        """Put further picks (k,) into their places."""
+        order = np.argsort(keys)
+        n, k = self.count, len(keys)
+        keys = keys[order]
+        places = self.keys.searchsorted(keys)
+        places += np.arange(k)
+        old = np.ones(n + k, bool)
+        old[places] = False
+        inner = self._keys[1 : n + k + 1]
+        inner[old] = self.keys.copy()
+        inner[places] = keys
+        self._keys[n + k + 1] = np.inf
+        self._masses[: n + k][old] = self._masses[:n].copy()
+        self._masses[places] = masses[order]
+        doubtful = self._doubts(places)
+        self._doubtful += doubtful
+        self._inserted.append((order + n, places, doubtful))
+        self.count = n + k
+
+    def _doubts(self, places: Integers) -> int:
+        """How many of the picks at some places cannot be told in rank from a neighbour, where that matters."""
+        here = self._keys[places + 1]
+        before, after = here - self._keys[places], self._keys[places + 2] - here
+        if before.min() > self._tolerance and after.min() > self._tolerance:
+            return 0
+        doubtful = 0
+        for left in (places[before <= self._tolerance] - 1, places[after <= self._tolerance]):
+            unlike = np.abs(self._masses[left + 1] - self._masses[left]) > _SAME_MASS * self._masses[left]
+            doubtful += int(unlike.sum())
+        return doubtful
+
+    def back_to(self, count: int) -> bool:
+        """Take out the picks after the first ``count``; whether it was remembered where they are."""
+        while self.count > count and self._inserted:
+            picks, places, doubtful = self._inserted.pop()
+            kept = np.ones(self.count, bool)
+            kept[places] = False
+            if picks.min() < count:
+                # Some of these stay. Their places are not remembered, so they are put in again.
+                stay = places[picks < count]
+                keys, masses = self.keys[stay], self._masses[stay]
+            else:
+                keys = masses = np.empty(0)
+            self._keys[1 : kept.sum() + 1] = self.keys[kept]
+            self._masses[: kept.sum()] = self._masses[: self.count][kept]
+            self.count = int(kept.sum())
+            self._keys[self.count + 1] = np.inf
+            self._doubtful -= doubtful
+            if len(keys):
+                self.insert(keys, masses)
+        return self.count == count
+
+    def settle(self) -> None:
+        """The picks inserted so far stay."""
+        self._inserted = []
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the order of some picks, and with it the sum, is uncertain."""
+        return self._doubtful > 0
+
+    def total(self, weights: Weights) -> float:
+        """Σ w · mass."""
+        return float(self._masses[: self.count] @ weights.w[: self.count])
 
 
 class Contenders:
@@ -91,7 +168,6 @@ class Contenders:
         self._excess = 0.0
         self._outlook = Outlook.empty(0)
         self._outlook_error = np.empty(0, np.float32)
-        self._beside = np.empty(0)
         self._columns = np.empty((0, _WINDOW))
         self._first_column = 0
         self._tolerance = 0.0
@@ -121,7 +197,6 @@ class Contenders:
         self._standing = np.concatenate([self._standing, self._standing_of(upper / (1 + self._excess))])
         self._outlook = Outlook.joined([self._outlook, outlook])
         self._outlook_error = np.concatenate([self._outlook_error, error])
-        self._beside = np.concatenate([self._beside, upper - outlook.part.sum(axis=1, dtype=np.float64)])
         self._columns = np.concatenate([self._columns, columns])
         greatest = max(self._norms.max(initial=0.0), self._picked_norms[: self.picks].max(initial=0.0))
         self._tolerance = float(16 * (self.points.shape[1] + 4) * np.finfo(np.float64).eps * greatest)
@@ -145,7 +220,6 @@ class Contenders:
             "_exact_at",
             "_standing",
             "_outlook_error",
-            "_beside",
         ):
             setattr(self, name, getattr(self, name)[kept])
         self._outlook = self._outlook[kept]
@@ -189,9 +263,10 @@ class Contenders:
         drafted = self.picks
         self.picks = self._committed
         challenger = None
+        if steps:
+            self._meet(new[self.upper[new] >= min(draft.sums[:steps])])
         for step in range(steps):
             slot, v = draft.slots[step], draft.sums[step]
-            self._tighten(new[self.upper[new] >= v])
             if self._raise_to(new, v):
                 equals = new[self._is_exact(new) & (self.upper[new] >= v - TIE * abs(v))]
                 if len(equals):
@@ -209,6 +284,9 @@ class Contenders:
             old = len(self._snapshots[stands])
             self.upper[:old] = self._snapshots[stands]
             self._exact_at[:old] = -1
+            self._ranked = {
+                row: ranked for row, ranked in self._ranked.items() if ranked.back_to(min(ranked.count, self.picks))
+            }
         assert self.picks <= drafted
         return stands, challenger
 
@@ -219,12 +297,12 @@ class Contenders:
             value = float(self.upper[challenger])
             self._push(challenger)
         self._committed, self._drafted = self.picks, 0
+        for ranked in self._ranked.values():
+            ranked.settle()
         return value
 
     def _best(self, slots: Integers) -> int:
         """The slot with the greatest sum, the smallest row of equals. Its bound is exact afterwards."""
-        best = self.upper[slots].max()
-        self._tighten(slots[self.upper[slots] >= _TIGHTENED * best])
         while True:
             slot = slots[np.argmax(self.upper[slots])]
             if self._exact_at[slot] == self.picks:
@@ -242,20 +320,6 @@ class Contenders:
         for slot in reach[~self._is_exact(reach)]:
             self._evaluate(slot)
         return len(reach) > 0
-
-    def _tighten(self, slots: Integers) -> None:
-        """Lower the bounds of some slots to the joint bound for all picks since their outlook."""
-        since = self._outlook.counted[slots]
-        slots = slots[(since >= self._first_column) & (since < self.picks) & ~self._is_exact(slots)]
-        if len(slots) == 0 or self.scoring.formula == "released":
-            return
-        since = self._outlook.counted[slots]
-        picks = slice(int(since.min()), self.picks)
-        keys = from_squared(self._columns[slots, self._window(picks)], self.scoring.metric).astype(np.float32)
-        keys[np.arange(picks.start, picks.stop) < since[:, None]] = np.inf
-        powered = self._picked.powered[picks]
-        joint = self._outlook[slots].joint_bound(keys, self._error(slots, keys), powered, self.weights)
-        self.upper[slots] = np.minimum(self.upper[slots], joint + self._beside[slots])
 
     def _error(self, slots: Integers, keys: Single) -> Single:
         """How far keys in float32 may be on the other side of a pick in the slots' outlooks."""
@@ -296,55 +360,54 @@ class Contenders:
     def _evaluate(self, slot: int) -> None:
         """Replace a slot's bound by its exact sum against the picks of the moment."""
         self.evaluated += 1
-        row = int(self.rows[slot])
-        ranked = self._ranked.get(row)
-        known = 0 if ranked is None else len(ranked.keys)
-        if known < self._committed:
-            picks = slice(known, self._committed)
-            if known > self._first_column:
-                squared = self._columns[slot, self._window(picks)]
-            else:
-                squared = self._squared(self.points[slot : slot + 1], self._norms[slot : slot + 1], picks)[0]
-            ranked = self._merged(slot, ranked, squared, picks)
-            self._ranked[row] = ranked
-            if self.scoring.formula == "paper":
-                self._look_out(slot, ranked)
-        if self.picks > self._committed:
-            picks = slice(self._committed, self.picks)
-            ranked = self._merged(slot, ranked, self._columns[slot, self._window(picks)], picks)
-        assert ranked is not None
-        exact = self._sum(slot, ranked)
-        if known == 0 and exact > 0 and self.upper[slot] < np.inf:
+        ranked = self._ranked_of(slot)
+        known = ranked.count
+        if known < self.picks:
+            ranked.insert(*self._terms(slot, slice(known, self.picks)))
+        exact = self._sum_by_rule(slot) if ranked.is_doubtful else ranked.total(self.weights)
+        if self._exact_at[slot] < 0 and exact > 0 and self.upper[slot] < np.inf:
             self._excess += 0.01 * (self.upper[slot] / exact - 1 - self._excess)
+        if self.scoring.formula == "paper" and self._outlook.counted[slot] < _OUTDATED * self.picks:
+            self._look_out(slot, ranked)
         self.upper[slot] = exact
         self._standing[slot] = self._standing_of(exact)
         self._exact_at[slot] = self.picks
 
+    def _meet(self, slots: Integers) -> None:
+        """Rank the committed picks for slots that are likely to be evaluated, by one matrix product."""
+        slots = np.array([slot for slot in slots if int(self.rows[slot]) not in self._ranked], np.int64)
+        picks = slice(0, self._committed)
+        for start in range(0, len(slots), _MET_AT_ONCE):
+            some = slots[start : start + _MET_AT_ONCE]
+            for slot, squared in zip(some, self._squared(self.points[some], self._norms[some], picks), strict=True):
+                self._ranked_of(slot).insert(*self._terms_of(slot, squared, picks))
+
+    def _ranked_of(self, slot: int) -> _Ranked:
+        """A slot's record, empty if it has none yet."""
+        row = int(self.rows[slot])
+        if row not in self._ranked:
+            tolerance = 2 * self._tolerance if self.scoring.formula == "paper" else -1.0
+            self._ranked[row] = _Ranked(len(self._picked), tolerance)
+        return self._ranked[row]
+
     def _standing_of(self, sums: Any) -> Any:
         return sums / self._best_sum if self._best_sum > 0 else sums
 
-    def _merged(self, slot: int, ranked: _Ranked | None, squared: Array, picks: slice) -> _Ranked:
-        """With further picks in their places."""
-        powered = self._picked.powered[picks]
-        if self.scoring.formula == "released":
-            keys = from_squared(squared, self.scoring.metric) * (self.powered[slot] + powered)
-            return _Ranked(
-                np.sort(keys if ranked is None else np.concatenate([ranked.keys, keys]), kind="stable"), powered
-            )
-        if ranked is not None:
-            squared = np.concatenate([ranked.keys, squared])
-            powered = np.concatenate([ranked.powered, powered])
-        order = np.argsort(squared, kind="stable")
-        return _Ranked(squared[order], powered[order])
+    def _terms(self, slot: int, picks: slice) -> tuple[Array, Array]:
+        """Keys and masses of some picks for a slot: (k,) each."""
+        if picks.start > 0 and self._first_column <= picks.start:
+            squared = self._columns[slot, self._window(picks)]
+        else:
+            squared = self._squared(self.points[slot : slot + 1], self._norms[slot : slot + 1], picks)[0]
+        return self._terms_of(slot, squared, picks)
 
-    def _sum(self, slot: int, ranked: _Ranked) -> float:
+    def _terms_of(self, slot: int, squared: Array, picks: slice) -> tuple[Array, Array]:
+        """The same from squared distances (k,)."""
+        d = from_squared(squared, self.scoring.metric)
         if self.scoring.formula == "released":
-            return float(ranked.keys @ self.weights.w[: len(ranked.keys)])
-        near = np.diff(ranked.keys) <= 2 * self._tolerance
-        if near.any() and np.any(near & (np.diff(ranked.powered) != 0)):
-            return self._sum_by_rule(slot)
-        masses = from_squared(ranked.keys, self.scoring.metric) * ranked.powered
-        return float(masses @ self.weights.w[: len(masses)])
+            keys = d * (self.powered[slot] + self._picked.powered[picks])
+            return keys, keys
+        return squared, d * self._picked.powered[picks]
 
     def _sum_by_rule(self, slot: int) -> float:
         """The sum of one slot by the formula itself, from distances computed pair by pair."""
@@ -372,17 +435,15 @@ class Contenders:
         return int(different[0])
 
     def _look_out(self, slot: int, ranked: _Ranked) -> None:
-        """Renew a slot's outlook from the picks in order of rank."""
+        """Renew what a slot's outlook says of ranks."""
         keys = from_squared(ranked.keys, self.scoring.metric)
-        sums = np.zeros(len(keys) + 1)
-        np.cumsum(keys * ranked.powered * self.weights.w[: len(keys)], out=sums[1:])
         low, scale = np.float32(keys[0]), np.float32(COARSE / max(1.001 * (keys[-1] - keys[0]), 1e-30))
-        before = np.searchsorted(keys, np.float64(low) + np.arange(COARSE + 1) / np.float64(scale))
-        before[0], before[-1] = 0, len(keys)
+        before = np.searchsorted(keys, np.float64(low) + np.arange(COARSE) / np.float64(scale))
+        before[0] = 0  # keys below the first cell are looked up in it
         outlook = self._outlook
-        outlook.low[slot], outlook.scale[slot], outlook.counted[slot] = low, scale, len(keys)
-        outlook.before[slot], outlook.part[slot] = before[:-1], np.diff(sums[before])
-        self._outlook_error[slot], self._beside[slot] = 1e-6 * keys[-1], 1e-5 * sums[-1]
+        outlook.low[slot], outlook.scale[slot], outlook.counted[slot] = low, scale, self._committed
+        outlook.before[slot] = before
+        self._outlook_error[slot] = 1e-6 * keys[-1]
 
     def _squared(self, points: Array, norms: Array, picks: slice) -> Array:
         """Squared distances of points to some picks by a matrix product; pairs near one another by the rule."""

@@ -185,8 +185,8 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
         available, folder = free[disk]
         if bytes_ > available:
             raise InputError(
-                f"the selection needs {_size(bytes_)} of scratch in {folder} on {disk[0]}, which has {_size(available)} "
-                "free; set spark.local.dir (SPARK_LOCAL_DIRS, or the node manager's local-dirs) to a larger disk"
+                f"the selection needs {_size(bytes_)} of scratch in {folder} on {disk[0]}, which has "
+                f"{_size(available)} free; set spark.local.dir (or SPARK_LOCAL_DIRS) to a larger disk"
             )
 
 
@@ -271,7 +271,7 @@ class _Selection:
         contenders, number = self.contenders, self.effort.rounds
         committed, steps = len(self._picks), len(draft.slots)
         upper = contenders.upper[contenders.upper > -np.inf]
-        place = int(self._capacity * _REFILL)
+        place = max(1, int(self._capacity * _REFILL))
         question = Question(
             committed=committed,
             sums=np.array(draft.sums),
@@ -319,7 +319,7 @@ class _Selection:
         if stands == drafted:
             self._length = max(self._length + 1, int(1.5 * self._length))
         else:
-            self._length = int(1.2 * stands)
+            self._length = max(int(1.2 * stands), int(0.6 * drafted))
         self._length = max(1, min(self._length, self.contenders.picks // _DRAFT_SHARE, LONGEST_DRAFT))
         stuck = drafted > 0 and accepted == 0
         self._capacity = 2 * self._capacity if stuck else max(CAPACITY, self._capacity * 3 // 4)

@@ -192,7 +192,7 @@ def gain_bounds(
     """
     last = weights.w[n : n + keys.shape[1]]
     if highest_weights is None:
-        return (keys + error) * (last * (1 + SLACK)).astype(np.float32)
+        return np.asarray((keys + error) * (last * (1 + SLACK)).astype(np.float32))
     gains = highest_weights * ((powered - spread.least) * (1 + SLACK)).astype(np.float32)
     gains += (spread.least * (1 + SLACK) * last).astype(np.float32)
     gains *= keys + error

@@ -103,12 +103,13 @@ def spark() -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the engine found: picks and novelty in order, density by id, and the pool."""
+    """What the engine found: picks and novelty in order, density by id, the pool, and what the selection took."""
 
     picks: list[Any]
     novelty: list[float]
     density: dict[Any, float]
     pool: Any
+    effort: Any = None
 
 
 @pytest.fixture
@@ -127,8 +128,8 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()
             density.update(zip(read_block(work, block.name).ids.to_pylist(), values, strict=True))
-        picks, _ = select(spark, pool, chosen, first_row(spark, pool, chosen))
-        return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool)
+        picks, effort = select(spark, pool, chosen, first_row(spark, pool, chosen))
+        return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
 
     return run
 

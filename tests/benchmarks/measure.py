@@ -21,7 +21,7 @@ class PeakMemory:
 
     def __enter__(self) -> "PeakMemory":
         self.peak: dict[str, int] = {"driver": 0, "workers": 0, "java": 0, "together": 0}
-        self.anonymous_of_workers = 0
+        self.private_of_workers = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
@@ -47,7 +47,7 @@ class PeakMemory:
                 anonymous += sizes["Pss_Anon"] if kind == "workers" else 0
             for kind, value in [*now.items(), ("together", sum(now.values()))]:
                 self.peak[kind] = max(self.peak[kind], value)
-            self.anonymous_of_workers = max(self.anonymous_of_workers, anonymous)
+            self.private_of_workers = max(self.private_of_workers, anonymous)
 
 
 def _tree(root: int) -> list[int]:
