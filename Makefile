@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-paper lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -23,6 +23,19 @@ test: setup ## the default test suite
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 	.venv-spark35/bin/python -m pytest tests/test_engine.py tests/test_jobs.py \
 	  -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind"
+
+test-exact: setup ## the picks of the formula with every combination of settings
+	$(BIN)/python -m pytest -m exact
+
+test-cluster: setup ## executors of their own, one of them killed
+	$(BIN)/python -m pytest -m cluster
+
+bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py bench40k
+
+bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
+	mkdir -p out/bench-paper
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
 
 lint: setup ## style
 	$(BIN)/ruff check .

@@ -95,8 +95,10 @@ def run(job: Job, settings: Settings) -> None:
             spark.stop()
         stages.seconds["total"] = round(time.monotonic() - started, 3)
         publish(output, stage, _manifest(job, settings, source, pool, picks, effort, stages))
+        if not (settings.keep_work and stage.contains(work)):
+            stage.delete()
         if not settings.keep_work:
-            discard(output, work, stage)
+            work.delete()
     except BaseException:
         discard(output, work, stage)
         raise

@@ -10,6 +10,7 @@ What executors know of their candidates lies in their local scratch (:mod:`~nove
 from the store and the pick log (:mod:`~novelsum.picklog`) where it is missing.
 """
 
+import gc
 import hashlib
 import logging
 import os
@@ -19,7 +20,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -380,6 +381,7 @@ def _prepare(run: Run, first: int, block: Block) -> tuple[float, float, Logged]:
 
 def _check_block(run: Run, message: Broadcast[Round], block: Block) -> Report:
     """Check a draft against a block, whose bounds are brought up to date first."""
+    _spare_collector()
     asked = message.value
     question = asked.question
     picks = _picks_of(run, asked)
@@ -391,6 +393,12 @@ def _check_block(run: Run, message: Broadcast[Round], block: Block) -> Report:
         held.done(question.committed, asked.number)
         at = findings.places
         return Report(held.candidates.rows[at], held.vectors[at], held.powered[at], findings)
+
+
+@cache
+def _spare_collector() -> None:
+    """Once in a worker: PySpark collects garbage after every task, and walks all modules each time unless told."""
+    gc.freeze()
 
 
 def _ids_of_rows(
