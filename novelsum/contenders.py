@@ -22,7 +22,7 @@ TIE = 1e-9
 _WINDOW = 512
 """So many latest picks are kept as columns of distances to the contenders."""
 _OUTDATED = 0.9
-_MET_AT_ONCE = 256
+_MET_AT_ONCE = 64
 _SAME_MASS = 1e-11
 _NEAR = 1e-6
 """Squared distances below this share of the squared norms are computed again, as a product has lost their digits."""
@@ -263,8 +263,6 @@ class Contenders:
         drafted = self.picks
         self.picks = self._committed
         challenger = None
-        if steps:
-            self._meet(new[self.upper[new] >= min(draft.sums[:steps])])
         for step in range(steps):
             slot, v = draft.slots[step], draft.sums[step]
             if self._raise_to(new, v):
@@ -307,6 +305,9 @@ class Contenders:
             slot = slots[np.argmax(self.upper[slots])]
             if self._exact_at[slot] == self.picks:
                 break
+            if int(self.rows[slot]) not in self._ranked:
+                likely = min(_MET_AT_ONCE, len(slots))
+                self._meet(slots[np.argpartition(self.upper[slots], -likely)[-likely:]])
             self._evaluate(slot)
         v = self.upper[slot]
         self._raise_to(slots, v)
@@ -317,7 +318,9 @@ class Contenders:
         """Evaluate all slots whose bound reaches v within a tie; whether there were any."""
         floor = v - TIE * abs(v)
         reach = slots[self.upper[slots] >= floor]
-        for slot in reach[~self._is_exact(reach)]:
+        stale = reach[~self._is_exact(reach)]
+        self._meet(stale)
+        for slot in stale:
             self._evaluate(slot)
         return len(reach) > 0
 
@@ -374,7 +377,7 @@ class Contenders:
         self._exact_at[slot] = self.picks
 
     def _meet(self, slots: Integers) -> None:
-        """Rank the committed picks for slots that are likely to be evaluated, by one matrix product."""
+        """Rank the committed picks for slots that are to be evaluated, by one matrix product and not one by one."""
         slots = np.array([slot for slot in slots if int(self.rows[slot]) not in self._ranked], np.int64)
         picks = slice(0, self._committed)
         for start in range(0, len(slots), _MET_AT_ONCE):

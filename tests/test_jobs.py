@@ -171,7 +171,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path):
     command = [sys.executable, ROOT / "jobs" / "curate.py", *arguments]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while not list((output / "_work").glob("density/*.parquet")):
+    while not list((output / "_work" / "work" / "picks").glob("*.parquet")):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.2)
