@@ -38,12 +38,14 @@ from novelsum.output import (
     work_location,
     write_selected,
 )
+from novelsum.report import check_report, write_report
 from novelsum.selection import Candidate, Effort, first_row, select
 from novelsum.settings import Job, Settings
 from novelsum.source import Source, open_density, open_source
 from novelsum.storage import Location
 from novelsum.store import Pool
 from novelsum.summary import print_result
+from novelsum.survey import survey
 
 logger = logging.getLogger("novelsum")
 
@@ -66,6 +68,8 @@ class Stages:
 def run(job: Job, settings: Settings) -> None:
     """Run a job; raise UsageError or InputError where the user has to change something."""
     started = time.monotonic()
+    if job != "estimate_density":
+        check_report(settings)
     inputs = [settings.input, settings.density] if job == "select_subset" else [settings.input]
     output = check_output(settings.output, inputs, settings.overwrite)
     source = open_source(settings.input, settings.id_column, settings.embedding_column)
@@ -91,10 +95,13 @@ def run(job: Job, settings: Settings) -> None:
                 effort = None
             else:
                 picks, effort = _select(spark, settings, source, given, pool, stage, stages)
+            found = _survey(spark, settings, source, pool, picks, stage, stages)
         finally:
             spark.stop()
+        manifest = _manifest(job, settings, source, pool, picks, effort, stages)
+        _write_report(manifest, found, stage, stages)
         stages.seconds["total"] = round(time.monotonic() - started, 3)
-        publish(output, stage, _manifest(job, settings, source, pool, picks, effort, stages))
+        publish(output, stage, manifest)
         if not (settings.keep_work and stage.contains(work)):
             stage.delete()
         if not settings.keep_work:
@@ -203,6 +210,36 @@ def _select(
     with stages.time("write"):
         write_selected(spark, source, picks, settings.id_column, stage / RESULT)
     return picks, effort
+
+
+def _survey(
+    spark: SparkSession,
+    settings: Settings,
+    source: Source,
+    pool: Pool,
+    picks: list[Candidate],
+    stage: Location,
+    stages: Stages,
+) -> dict[str, Any] | None:
+    """What the report is to show, or None where there is to be none. A failure never costs the selection."""
+    if not (picks and settings.report):
+        return None
+    try:
+        with stages.time("survey"):
+            return survey(spark, pool, settings, source, picks, stage / RESULT / "selected" / "part-00000.parquet")
+    except Exception:
+        logger.exception("the report cannot be made; the selection is not affected")
+        return None
+
+
+def _write_report(manifest: dict[str, Any], found: dict[str, Any] | None, stage: Location, stages: Stages) -> None:
+    if found is None:
+        return
+    try:
+        with stages.time("report"):
+            write_report(stage / RESULT, manifest, found)
+    except Exception:
+        logger.exception("the report cannot be drawn; the selection is not affected")
 
 
 def _manifest(

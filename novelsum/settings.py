@@ -59,11 +59,10 @@ class Settings:
         "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
     )
     overwrite: bool = setting("replace an earlier result in the output folder", False)
-    show: int = setting("how many picks to print at the end", 10, jobs=SELECTING)
-    text_column: str | None = setting("column whose text is printed beside the first picks", jobs=SELECTING)
-    group_column: str | None = setting(
-        "column whose shares in pool and selection are printed at the end", jobs=SELECTING
-    )
+    show: int = setting("how many picks to print at the end and to show in the report", 10, jobs=SELECTING)
+    text_column: str | None = setting("column whose text is shown beside the first picks", jobs=SELECTING)
+    group_column: str | None = setting("column whose shares in pool and selection are shown", jobs=SELECTING)
+    report: bool = setting("write report.html and report.json beside the selection", True, jobs=SELECTING)
     block_rows: int | None = setting(
         "rows of a block, the unit of parallel work (default: by pool and cores; never changes the result)"
     )

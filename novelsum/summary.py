@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any, TextIO
 
 from novelsum.output import MANIFEST, output_name
+from novelsum.report import PAGE
 from novelsum.settings import Job, Settings
 from novelsum.storage import Location
 from novelsum.store import Pool
@@ -32,6 +33,8 @@ def print_result(job: Job, settings: Settings, pool: Pool, output: Location, to:
             selected = Counter(str(group) for group in table.column(output_name(settings.group_column)).to_pylist())
             lines += ["", "groups by their share of the pool", *_group_lines(pool.groups, selected)]
         lines += ["", f"selected   {output / 'selected'}"]
+        if (output / PAGE).exists():
+            lines.append(f"report     {output / PAGE}")
     if pool.bad_rows:
         lines.append(f"rejected   {output / 'rejected'}")
     lines.append(f"manifest   {output / MANIFEST}")

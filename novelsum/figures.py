@@ -1,0 +1,273 @@
+"""The pictures of a report as SVG to stand inside a page: text stays text, no colour carries meaning alone.
+
+Matplotlib is imported where a picture is drawn and nowhere else.
+"""
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from novelsum.plain import shown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+WIDTH = 4.3
+"""Inches; a phone shows a picture at about its own size."""
+INK, POOL, PICKED, RULE = "#1c1c1c", "#9aa3ad", "#8c2f24", "#5b6470"
+_LABEL = 26
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+
+_STYLE = {
+    "font.size": 8.5,
+    "font.family": ["DejaVu Sans"],
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": INK,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "text.color": INK,
+    "text.parse_math": False,
+    "xtick.color": RULE,
+    "ytick.color": RULE,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8.0,
+    "legend.handlelength": 1.8,
+    "hatch.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "novelsum",
+}
+
+
+def novelty(data: dict[str, Any], metric: str) -> str:
+    """Novelty of each pick, and its distance to the nearest pick before it."""
+    curve, typical, flat = data["novelty"], data["density"]["typical_neighbor_distance"], data["novelty"]["flat_from_pick"]
+    with _drawing(3.9) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
+        for axes, values in ((upper, curve["novelty"]), (lower, curve["nearest_earlier"])):
+            drawn = [(pick, value) for pick, value in zip(curve["pick"], values, strict=True) if value is not None]
+            marker = {"marker": "o", "markersize": 2.6} if len(drawn) <= 40 else {}
+            axes.plot(*zip(*drawn, strict=True), color=PICKED, **marker) if drawn else None
+            axes.set_ylim(bottom=0)
+            axes.grid(axis="y", color="#e3e6ea", linewidth=0.6)
+            if flat:
+                axes.axvline(flat, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
+        if flat:
+            right = flat > 0.6 * curve["pick"][-1]
+            upper.annotate(
+                f"flat from pick {flat:,}",
+                (flat, 0.06),
+                xycoords=("data", "axes fraction"),
+                xytext=(-4 if right else 4, 0),
+                textcoords="offset points",
+                ha="right" if right else "left",
+            )
+        if typical is not None:
+            lower.axhline(typical, color=RULE, linewidth=0.9, linestyle=":")
+            lower.annotate(
+                "typical distance between neighbours in the pool",
+                (0.01, typical),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, -3),
+                textcoords="offset points",
+                va="top",
+                fontsize=7.6,
+                color=RULE,
+            )
+        upper.set_ylabel(f"novelty v\n(weighted {metric} distance)")
+        lower.set_ylabel(f"nearest earlier pick\n({metric} distance)")
+        lower.set_xlabel("pick (number)")
+        lower.xaxis.set_major_formatter(_whole)
+        lower.xaxis.get_major_locator().set_params(integer=True)
+        lower.set_xlim(0, curve["pick"][-1] * 1.02)
+        figure.align_ylabels()
+    return figure.svg("novelty", "Novelty against pick number")
+
+
+def density(data: dict[str, Any], metric: str) -> str:
+    """Shares of pool and selection by density factor."""
+    bins = data["density"]
+    with _drawing(2.9) as figure:
+        axes = figure.subplots()
+        for rows, style in (
+            (bins["pool"], {"color": "#d5d9de", "edgecolor": POOL, "fill": True, "label": "pool"}),
+            (bins["selected"], {"edgecolor": PICKED, "fill": False, "hatch": "////", "linewidth": 1.3, "label": "selection"}),
+        ):
+            shares = [100 * count / sum(rows) for count in rows]
+            axes.stairs(shares, bins["edges"], **style)
+        axes.set_xscale("log")
+        _plain_log_ticks(axes, bins["edges"][0], bins["edges"][-1])
+        unit = "squared distance" if data["settings"]["formula"] == "released" else f"{metric} distance"
+        axes.set_xlabel(f"density factor σ (1 / {unit})   sparse → dense")
+        axes.set_ylabel("share of samples (%)")
+        axes.legend(loc="best")
+    return figure.svg("density", "Density factors of pool and selection")
+
+
+def groups(data: dict[str, Any]) -> str:
+    """Share of each group in pool and selection."""
+    found = data["groups"]
+    rows = [(shown(row["group"], _LABEL), row["pool"], row["selected"]) for row in found["largest"]]
+    if found["smaller"]["count"]:
+        smaller = found["smaller"]
+        rows.append((f"{smaller['count']:,} smaller groups", smaller["pool"], smaller["selected"]))
+    totals = sum(row[1] for row in rows), max(1, sum(row[2] for row in rows))
+    places = range(len(rows))
+    pool, picked = ([100 * row[column] / totals[column - 1] for row in rows] for column in (1, 2))
+    with _drawing(0.95 + 0.19 * len(rows)) as figure:
+        axes = figure.subplots()
+        axes.hlines(places, pool, picked, color=POOL, linewidth=1.6)
+        axes.plot(pool, places, "o", markersize=5, markerfacecolor="white", color=RULE, label="pool")
+        axes.plot(picked, places, "D", markersize=4.2, color=PICKED, label="selection")
+        axes.set_yticks(places, [row[0] for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#e3e6ea", linewidth=0.6)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
+        axes.set_xlabel("share of samples (%)")
+        axes.spines["left"].set_visible(False)
+        axes.legend(loc="lower right")
+    return figure.svg("groups", "Groups in pool and selection")
+
+
+def pool_map(data: dict[str, Any], metric: str) -> str:
+    """The pool's sample and the picks on the two axes along which the sample varies most."""
+    found, space = data["map"], "unit vectors" if metric == "cosine" else "embedding units"
+    with _drawing(4.0) as figure:
+        axes = figure.subplots()
+        axes.plot(*zip(*found["pool"], strict=True), ".", markersize=2.4, color=POOL, label="pool (sample)")
+        axes.plot(
+            [pick[1] for pick in found["picks"]],
+            [pick[2] for pick in found["picks"]],
+            "D",
+            markersize=3.4,
+            markerfacecolor="none",
+            markeredgewidth=0.9,
+            color=PICKED,
+            label="picks",
+        )
+        for number, x, y in found["picks"][:10]:
+            axes.annotate(str(number), (x, y), xytext=(3, 2.5), textcoords="offset points", fontsize=8.0, fontweight="bold")
+        axes.set_aspect("equal", adjustable="datalim")
+        first, second = (f"{100 * share:.1f}% of variance" for share in found["variance_shares"])
+        axes.set_xlabel(f"first principal axis ({space}; {first})")
+        axes.set_ylabel(f"second principal axis ({space}; {second})")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=2, markerscale=1.5, handletextpad=0.2)
+    return figure.svg("map", "Map of pool and picks")
+
+
+def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
+    """NovelSum and mean nearest distance of each strategy; the selection's own bar is solid, the others hatched."""
+    panels = (
+        ("novelsum_mean", f"mean NovelSum\n(weighted {metric} distance)"),
+        ("mean_nearest_distance", f"mean distance to nearest\n({metric} distance)"),
+    )
+    with _drawing(0.95 + 0.3 * len(strategies)) as figure:
+        for axes, (measure, label) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+            values = [row.get(measure) or 0 for row in strategies]
+            bars = axes.barh(range(len(values)), values, height=0.62, color="white", edgecolor=RULE, linewidth=0.8)
+            for bar, row in zip(bars, strategies, strict=True):
+                own = row["own"]
+                bar.set(facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////")
+            axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=2, fontsize=8.0)
+            axes.set_xlim(0, max(1e-12, *values) * 1.3)
+            axes.set_yticks(range(len(values)), [shown(row["name"], _LABEL) for row in strategies])
+            axes.tick_params(axis="y", length=0)
+            axes.set_ylim(len(values) - 0.4, -0.6)
+            axes.locator_params(axis="x", nbins=4)
+            axes.set_xlabel(label)
+    return figure.svg("comparison", "Comparison of strategies")
+
+
+# --- from a figure to SVG ---------------------------------------------------------------------------------
+
+
+class _Drawn:
+    """A figure that is being drawn, then its SVG."""
+
+    def __init__(self, figure: "Figure") -> None:
+        self._figure = figure
+        self.subplots: Callable[..., Any] = figure.subplots
+        self.align_ylabels: Callable[[], None] = figure.align_ylabels
+        self._content = ""
+
+    def finish(self) -> None:
+        """Render while the style still holds."""
+        content = io.StringIO()
+        self._figure.savefig(content, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        self._content = content.getvalue()
+
+    def svg(self, name: str, title: str) -> str:
+        """The picture as an element of a page, its ids made unique by ``name``."""
+        return _inline(self._content, name, title)
+
+
+@contextmanager
+def _drawing(height: float) -> Iterator[_Drawn]:
+    """A figure of the report's width and so many inches high, drawn in its style and in no other."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        drawn = _Drawn(Figure(figsize=(WIDTH, height), layout="constrained"))
+        yield drawn
+        drawn.finish()
+
+
+def _whole(value: float, _: object) -> str:
+    return f"{value:,.0f}"
+
+
+def _plain_log_ticks(axes: "Axes", low: float, high: float) -> None:
+    """Ticks at 1, 2, 5 of each power of ten, or at powers alone over a wide range; numbers as people write them."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    wide = high / low > 300
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(low, high)
+
+
+def _inline(content: str, name: str, title: str) -> str:
+    """Matplotlib's SVG without its prologue and style sheet, with a title, and with ids of its own."""
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    root = ET.fromstring(content)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag.rpartition("}")[2] in ("metadata", "style"):
+                parent.remove(child)
+    for element in root.iter():
+        for key, value in element.attrib.items():
+            if key == "id":
+                element.set(key, f"{name}-{value}")
+            elif key == f"{{{_XLINK}}}href":
+                element.set(key, value.replace("#", f"#{name}-", 1))
+            elif "url(#" in value:
+                element.set(key, value.replace("url(#", f"url(#{name}-"))
+            elif key in ("d", "x", "y", "transform", "style"):
+                element.set(key, _LONG.sub(lambda match: f"{float(match[0]):.2f}", value))
+    for size in ("width", "height"):
+        root.attrib.pop(size, None)
+    root.set("role", "img")
+    root.set("aria-labelledby", f"{name}-title")
+    root.insert(0, ET.Element(f"{{{_SVG}}}title", {"id": f"{name}-title"}))
+    root[0].text = title
+    return ET.tostring(root, encoding="unicode")
+
+
+_LONG = re.compile(r"-?\d+\.\d{3,}")
