@@ -35,6 +35,8 @@ SLACK = 1e-5
 """Relative slack on every upper bound, for float32 arithmetic on single keys and masses."""
 _MARGIN_BELOW, _MARGIN_ABOVE = 0.3, 0.05
 """A grid reaches this share of the range seen beyond its ends, for keys still to come."""
+_WIDEST_DOUBT = 4
+"""A cell is at least so many times as wide as a key is uncertain to one side."""
 _ROWS_AT_ONCE = 64
 _TINY = np.float32(1e-30)
 _ROUNDING = 2.0**-23
@@ -105,7 +107,7 @@ class Outlook:
         m, n = keys.shape
         least, greatest = keys.min(axis=1), keys.max(axis=1)
         low = least.astype(np.float32)
-        scale = (COARSE / np.maximum(1.001 * (greatest - least), _TINY)).astype(np.float32)
+        scale = (COARSE / (1.001 * (greatest - least) + 1e-6 * greatest + _TINY)).astype(np.float32)
         cell = np.clip((keys - low[:, None]) * scale[:, None], 0, COARSE - 1).astype(np.int64)
         cell += np.arange(m)[:, None] * COARSE
         count = np.bincount(cell.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
@@ -227,10 +229,14 @@ class Sketch:
 
     @staticmethod
     def over(keys: Single, error: Single) -> "Sketch":
-        """Empty, with grids fit for keys like those given (m, n) and some more beyond them."""
+        """Empty, with grids fit for keys like those given (m, n) and some more beyond them.
+
+        A cell is so wide that a key cannot truly lie farther than in the next one.
+        """
         m = len(keys)
         least, greatest = keys.min(axis=1), keys.max(axis=1)
-        reach = np.maximum(greatest - least, 8 * error + np.abs(greatest) * np.float32(1e-6)) + _TINY
+        narrowest = np.float32(CELLS * _WIDEST_DOUBT) * error + np.abs(greatest) * np.float32(1e-6)
+        reach = np.maximum(greatest - least, narrowest) + _TINY
         return Sketch(
             low=least - np.float32(_MARGIN_BELOW) * reach,
             scale=np.float32(CELLS / (1 + _MARGIN_BELOW + _MARGIN_ABOVE)) / reach,
