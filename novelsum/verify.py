@@ -54,6 +54,7 @@ STATE: dict[str, tuple[str, tuple[int, ...]]] = {
     "loose": ("f4", ()),
     "count": ("f4", (CELLS,)),
     "mass": ("f4", (CELLS,)),
+    "doubtful": ("u2", (CELLS,)),
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks."""
 
@@ -139,8 +140,8 @@ class BlockCheck:
         self._paper = scoring.formula == "paper"
         self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
         self._spread = Spread.of(picks.powered)
-        # Of a product of D terms: its roundings, taken as random in sign, and those of its factors.
-        relative = (4 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
+        # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
+        relative = (2.5 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
         sums = candidates.norms + picks.norms.max()
         per_pair = 0.5 * sums if scoring.metric == "cosine" else np.sqrt(sums / (4 * _NEAR))
         self.error = (relative * per_pair).astype(np.float32)
