@@ -7,14 +7,14 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-paper lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: check-java .venv/ready ## make .venv with pinned versions
 
-run: setup ## curate the shipped sample of real prompts; the result goes to out/demo
+run: setup ## curate the shipped sample of real prompts; the result and its report go to out/demo
 	$(BIN)/python jobs/curate.py --config conf/demo.toml --overwrite
 
 test: setup ## the default test suite
@@ -29,6 +29,9 @@ test-exact: setup ## the picks of the formula with every combination of settings
 
 test-cluster: setup ## executors of their own, one of them killed
 	$(BIN)/python -m pytest -m cluster
+
+picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
+	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1180
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py bench40k

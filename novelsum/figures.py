@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-WIDTH = 4.3
+WIDTH = 4.0
 """Inches; a phone shows a picture at about its own size."""
 INK, POOL, PICKED, RULE = "#1c1c1c", "#9aa3ad", "#8c2f24", "#5b6470"
+NUMBERED = 10
+"""Picks of the map that are marked and numbered."""
 _LABEL = 26
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 8.5,
     "font.family": ["DejaVu Sans"],
     "axes.spines.top": False,
@@ -52,7 +54,11 @@ _STYLE = {
 
 def novelty(data: dict[str, Any], metric: str) -> str:
     """Novelty of each pick, and its distance to the nearest pick before it."""
-    curve, typical, flat = data["novelty"], data["density"]["typical_neighbor_distance"], data["novelty"]["flat_from_pick"]
+    curve, typical, flat = (
+        data["novelty"],
+        data["density"]["typical_neighbor_distance"],
+        data["novelty"]["flat_from_pick"],
+    )
     with _drawing(3.9) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
         for axes, values in ((upper, curve["novelty"]), (lower, curve["nearest_earlier"])):
@@ -74,17 +80,9 @@ def novelty(data: dict[str, Any], metric: str) -> str:
                 ha="right" if right else "left",
             )
         if typical is not None:
-            lower.axhline(typical, color=RULE, linewidth=0.9, linestyle=":")
-            lower.annotate(
-                "typical distance between neighbours in the pool",
-                (0.01, typical),
-                xycoords=("axes fraction", "data"),
-                xytext=(0, -3),
-                textcoords="offset points",
-                va="top",
-                fontsize=7.6,
-                color=RULE,
-            )
+            label = "typical of neighbours in the pool"
+            lower.axhline(typical, color=INK, linewidth=1.1, linestyle=":", label=label)
+            lower.legend(loc="lower left")
         upper.set_ylabel(f"novelty v\n(weighted {metric} distance)")
         lower.set_ylabel(f"nearest earlier pick\n({metric} distance)")
         lower.set_xlabel("pick (number)")
@@ -102,14 +100,17 @@ def density(data: dict[str, Any], metric: str) -> str:
         axes = figure.subplots()
         for rows, style in (
             (bins["pool"], {"color": "#d5d9de", "edgecolor": POOL, "fill": True, "label": "pool"}),
-            (bins["selected"], {"edgecolor": PICKED, "fill": False, "hatch": "////", "linewidth": 1.3, "label": "selection"}),
+            (
+                bins["selected"],
+                {"edgecolor": PICKED, "fill": False, "hatch": "////", "linewidth": 1.3, "label": "selection"},
+            ),
         ):
             shares = [100 * count / sum(rows) for count in rows]
             axes.stairs(shares, bins["edges"], **style)
         axes.set_xscale("log")
         _plain_log_ticks(axes, bins["edges"][0], bins["edges"][-1])
         unit = "squared distance" if data["settings"]["formula"] == "released" else f"{metric} distance"
-        axes.set_xlabel(f"density factor σ (1 / {unit})   sparse → dense")
+        axes.set_xlabel(f"density factor σ (1 / {unit}), sparse → dense")
         axes.set_ylabel("share of samples (%)")
         axes.legend(loc="best")
     return figure.svg("density", "Density factors of pool and selection")
@@ -157,8 +158,10 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
             color=PICKED,
             label="picks",
         )
-        for number, x, y in found["picks"][:10]:
-            axes.annotate(str(number), (x, y), xytext=(3, 2.5), textcoords="offset points", fontsize=8.0, fontweight="bold")
+        for number, x, y in found["picks"][:NUMBERED]:
+            axes.plot(x, y, "D", markersize=4.6, color=INK)
+            text = axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontweight="bold")
+            text.set_gid(f"halo-{number}")
         axes.set_aspect("equal", adjustable="datalim")
         first, second = (f"{100 * share:.1f}% of variance" for share in found["variance_shares"])
         axes.set_xlabel(f"first principal axis ({space}; {first})")
@@ -179,8 +182,10 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
             bars = axes.barh(range(len(values)), values, height=0.62, color="white", edgecolor=RULE, linewidth=0.8)
             for bar, row in zip(bars, strategies, strict=True):
                 own = row["own"]
-                bar.set(facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////")
-            axes.bar_label(bars, [f"{value:.3g}" for value in values], padding=2, fontsize=8.0)
+                bar.set(
+                    facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////"
+                )
+            axes.bar_label(bars, [f"{value:#.3g}" for value in values], padding=2, fontsize=8.0)
             axes.set_xlim(0, max(1e-12, *values) * 1.3)
             axes.set_yticks(range(len(values)), [shown(row["name"], _LABEL) for row in strategies])
             axes.tick_params(axis="y", length=0)
@@ -232,12 +237,12 @@ def _whole(value: float, _: object) -> str:
 
 
 def _plain_log_ticks(axes: "Axes", low: float, high: float) -> None:
-    """Ticks at 1, 2, 5 of each power of ten, or at powers alone over a wide range; numbers as people write them."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+    """Fewer ticks over a wider range, each a number as people write it."""
+    from matplotlib.ticker import LogLocator, NullLocator
 
-    wide = high / low > 300
-    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0), numticks=8))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 15 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(low, high)
 

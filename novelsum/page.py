@@ -3,13 +3,15 @@
 All that comes from the input or from settings goes through :func:`~novelsum.plain.escaped`.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from novelsum import figures
+from novelsum.layout import SKELETON, STYLE
 from novelsum.plain import escaped
 
-_TEXT = 420
+_TEXT, _NEIGHBOR_TEXT = 420, 240
 
 
 def page(data: dict[str, Any]) -> str:
@@ -26,10 +28,14 @@ def page(data: dict[str, Any]) -> str:
     ]
     picks, candidates = data["selected"]["picks"], data["input"]["candidates"]
     title = f"{picks:,} of {candidates:,} samples selected"
-    return _PAGE.format(
-        title=title, style=_STYLE, finished=escaped(data["finished"].replace("T", " ").replace("Z", " UTC")),
-        summary=_summary(data), facts=_facts(data), sections="\n".join(filter(None, sections)),
-    )  # fmt: skip
+    return SKELETON.format(
+        title=title,
+        style=STYLE,
+        finished=escaped(data["finished"].replace("T", " ").replace("Z", " UTC")),
+        summary=_summary(data),
+        facts=_facts(data),
+        sections="\n".join(filter(None, sections)),
+    )
 
 
 class _Numbering:
@@ -58,13 +64,18 @@ def _summary(data: dict[str, Any]) -> str:
         set_aside.append(f"{found['duplicates_dropped']:,} duplicates")
     dropped = f", of which {', '.join(set_aside)} were set aside" if set_aside else ""
     first = "as asked" if settings["first"] is not None else f"drawn by seed {selected['seed']}"
-    wording = "the published equation" if settings["formula"] == "paper" else "the formula of the authors’ released code"
+    wording = (
+        "the published equation" if settings["formula"] == "paper" else "the formula of the authors’ released code"
+    )
+    powers = " and ".join(
+        f"κ<sub>{number}</sub>&nbsp;=&nbsp;{settings[name]:g}"
+        for number, name in ((1, "proximity_power"), (2, "density_power"))
+    )
     asked = (
-        f"<p>NovelSelect was asked for <b>{selected['picks']:,}</b> diverse samples of <bdi>{escaped(settings['input'])}"
-        f"</bdi>: {found['input_rows']:,} rows{dropped}. Each pick is the candidate with the greatest novelty against "
-        f"all picks before it, by {wording} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings.get('neighbors')}, "
-        f"κ<sub>1</sub>&nbsp;=&nbsp;{settings['proximity_power']:g} and κ<sub>2</sub>&nbsp;=&nbsp;"
-        f"{settings['density_power']:g}. The first pick, <bdi>{escaped(selected['first'], 80)}</bdi>, was {first}.</p>"
+        f"<p>NovelSelect was asked for <b>{selected['picks']:,}</b> samples of {_name(settings['input'], 200)}, "
+        f"{found['input_rows']:,} rows{dropped}. Each pick is the candidate with the greatest novelty against all "
+        f"before it, by {wording} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
+        f"The first pick, {_name(selected['first'], 80)}, was {first}.</p>"
     )
     out = [f"<p>{_returns_in_words(data)}"]
     medians = [data["density"][f"{which}_quantiles"]["50%"] for which in ("selected", "pool")]
@@ -87,9 +98,9 @@ def _shifts(data: dict[str, Any]) -> str:
         return ""
     low, high = shifts[0][1], shifts[-1][1]
     return (
-        f"; against the pool <bdi>{escaped(high['group'], 40)}</bdi> gains most "
+        f"; against the pool {_name(high['group'], 40)} gains most "
         f"({_share(high['pool'], pool)} → {_share(high['selected'], picked)}) and "
-        f"<bdi>{escaped(low['group'], 40)}</bdi> loses most "
+        f"{_name(low['group'], 40)} loses most "
         f"({_share(low['pool'], pool)} → {_share(low['selected'], picked)})"
     )
 
@@ -113,7 +124,7 @@ def _returns_in_words(data: dict[str, Any]) -> str:
         return "The budget is too small to tell where returns flatten."
     return (
         f"<b>Returns have not flattened yet</b>: from pick {picks // 2:,} to pick {picks:,} novelty grew by "
-        f"{_percent(growth)}, and under {found['flat_below_growth']:.0%} a doubling counts as flat."
+        f"{_percent(growth).lstrip('+')}, and under {found['flat_below_growth']:.0%} a doubling counts as flat."
     )
 
 
@@ -141,12 +152,12 @@ def _novelty(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     mark = "The dashed line marks where returns flatten. " if found["flat_from_pick"] else ""
     compared = (
         f" The dotted line is the mean distance of the pool’s median candidate to its {data['settings']['neighbors']} "
-        f"nearest neighbours, {typical:.3g}: picks closer together than that repeat each other as much as the pool does."
+        f"nearest neighbours, {typical:.3g}: picks closer than that repeat each other as much as the pool does."
         if typical is not None
         else ""
     )
     text = (
-        f"<p>{_returns_in_words(data)} The novelty of a pick is summed over all picks before it, the nearest counting "
+        "<p>The novelty of a pick is summed over all picks before it, the nearest counting "
         "most, so it rises at first whatever is picked: with few picks, more of them mean more terms. That is why "
         "returns are read from doublings and not from single steps. Where the curve falls, the picks crowd: each adds "
         "less than the one before.</p>"
@@ -154,9 +165,10 @@ def _novelty(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
         "every run, so budgets can be compared, but what a sample is worth in training it cannot tell.</p>"
     )
     table = _table(
-        ("pick", "novelty", "growth over half as many picks", "distance to nearest earlier pick"), rows,
-        "Novelty is the mean over picks within 5% of that number; the distance is that of this very pick.",
-    )  # fmt: skip
+        ("pick", "novelty", "growth over half as many", "nearest earlier pick"),
+        rows,
+        "Means over the picks within 5% of that number.",
+    )
     summed = " (times the number of picks before it)" if data["settings"]["formula"] == "released" else ""
     caption = (
         f"Above: novelty of each pick when it was picked{summed}. Below: its {metric} distance to the nearest earlier "
@@ -200,7 +212,7 @@ def _pool(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
 
 def _groups(data: dict[str, Any], numbered: _Numbering) -> str:
     found, pool, picked = data["groups"], data["input"]["candidates"], data["selected"]["picks"]
-    listed = [(f"<bdi>{escaped(row['group'], 40)}</bdi>", row["pool"], row["selected"]) for row in found["largest"]]
+    listed = [(_name(row["group"], 40), row["pool"], row["selected"]) for row in found["largest"]]
     if found["smaller"]["count"]:
         smaller = found["smaller"]
         listed.append((f"{smaller['count']:,} smaller groups", smaller["pool"], smaller["selected"]))
@@ -217,10 +229,10 @@ def _groups(data: dict[str, Any], numbered: _Numbering) -> str:
     ]
     picture = numbered.figure(
         figures.groups(data),
-        f"Share of each value of <bdi>{escaped(found['column'], 60)}</bdi> in the pool (circles) and in the selection "
+        f"Share of each value of {_name(found['column'], 60)} in the pool (circles) and in the selection "
         "(diamonds), largest first.",
     )
-    table = _table(("group", "pool", "share", "selected", "share", "over pool"), rows)
+    table = _table(("group", "pool", "share", "picks", "share", "over pool"), rows)
     return _section("Groups", f"<div class=pair>{picture}<div>{table}</div></div>")
 
 
@@ -231,16 +243,16 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
             _number(row.get("novelsum_mean")),
             _number(row.get("novelsum_sum")),
             _number(row.get("mean_nearest_distance")),
-            _number(row.get("seconds")),
+            "–" if row.get("seconds") is None else f"{row['seconds']:,.1f}",
         )
         for row in data["comparison"]
     ]
     picture = numbered.figure(
         figures.comparison(data["comparison"], metric),
-        f"{data['selected']['picks']:,} samples chosen by each strategy. NovelSum is what NovelSelect optimises; the mean "
-        f"{metric} distance of a sample to the nearest other is not. Longer is more diverse in both.",
+        f"{data['selected']['picks']:,} samples chosen by each strategy. NovelSum is what NovelSelect optimises; the "
+        f"mean {metric} distance of a sample to the nearest other is not. Longer is more diverse in both.",
     )
-    table = _table(("strategy", "mean NovelSum", "NovelSum", "mean nearest distance", "seconds"), rows)
+    table = _table(("strategy", "mean NovelSum", "sum", "mean nearest", "seconds"), rows)
     return _section("Against other strategies", f"<div class=pair>{picture}<div>{table}</div></div>")
 
 
@@ -250,28 +262,30 @@ def _first_picks(data: dict[str, Any], metric: str) -> str:
     cards = []
     for pick in data["first_picks"]:
         near = "".join(
-            f"<li><span class=measure>{_number(one['distance'])}</span> {_sample(one)}</li>"
+            f"<li><span class=measure>{_number(one['distance'])}</span> {_sample(one, _NEIGHBOR_TEXT)}</li>"
             for one in pick["nearest_rejected"]
         )
         near = f"<ol class=near aria-label='rejected, nearest first'>{near}</ol>" if near else ""
         cards.append(
             f"<li><div class=number>{pick['pick']}</div><div>{_sample(pick)}"
-            f"<p class=measures>novelty {_number(pick['novelty'])} · density {_number(pick['density'])}</p>{near}</div></li>"
+            f"<p class=measures>novelty {_number(pick['novelty'])} · density {_number(pick['density'])}</p>"
+            f"{near}</div></li>"
         )
     hint = "" if data["settings"]["text_column"] else " Name a column with <code>--text-column</code> to read them."
     return _section(
         "First picks, and what they made redundant",
-        f"<p>Under each pick stand the rejected candidates nearest to it, with their {metric} distance; a candidate stands "
-        f"under the nearest of these picks only. If a pick says what they say, they are rightly left out.{hint}</p>"
+        f"<p>Under each pick stand the rejected candidates nearest to it, with their {metric} distance; a candidate "
+        "stands under the nearest of these picks only. Read them together: where they say the same, nothing was lost "
+        f"by leaving them out.{hint}</p>"
         f"<ol class=picks>{''.join(cards)}</ol>",
     )
 
 
-def _sample(one: dict[str, Any]) -> str:
+def _sample(one: dict[str, Any], width: int = _TEXT) -> str:
     """Id, group and text of a sample."""
-    group = "" if one["group"] is None else f" <span class=group><bdi>{escaped(one['group'], 60)}</bdi></span>"
-    text = "" if one["text"] is None else f"<p class=text dir=auto>{escaped(one['text'], _TEXT)}</p>"
-    return f"<p class=id><bdi>{escaped(one['id'], 120)}</bdi>{group}</p>{text}"
+    group = "" if one["group"] is None else f" <span class=group>· {_name(one['group'], 60)}</span>"
+    text = "" if one["text"] is None else f"<p class=text dir=auto>{escaped(one['text'], width)}</p>"
+    return f"<p class=id>{_name(one['id'], 120)}{group}</p>{text}"
 
 
 def _provenance(data: dict[str, Any]) -> str:
@@ -330,11 +344,19 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
-    return _number(value) if isinstance(value, float) else f"<bdi>{escaped(value, 200)}</bdi>"
+    return f"{value:.6g}" if isinstance(value, float) else _name(value, 200)
+
+
+def _name(value: object, width: int) -> str:
+    """A name from outside, which may be broken after its punctuation."""
+    breakable = re.sub(r"([_:/.-])", r"\1<wbr>", escaped(value, width))
+    return f"<bdi>{breakable}</bdi>"
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".") if value else "0"
 
 
 def _percent(value: float | None) -> str:
@@ -343,107 +365,3 @@ def _percent(value: float | None) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / max(1, whole):.1f}%"
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
-base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="only light">
-<meta name="referrer" content="no-referrer">
-<link rel="icon" href="data:,">
-<title>{title} · novelsum</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-<header>
-<p class=kicker><span>novelsum</span> <span>Selection report</span> <span>{finished}</span></p>
-<h1>{title}</h1>
-<div class=lead>{summary}</div>
-<dl class=facts>{facts}</dl>
-</header>
-{sections}
-</main>
-</body>
-</html>
-"""
-
-_STYLE = """
-:root { color-scheme: only light; --ink: #1c1c1c; --soft: #5b6470; --rule: #c9ced5; --pick: #8c2f24;
-  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif;
-  --serif: Charter, "Bitstream Charter", "Iowan Old Style", Palatino, Cambria, Georgia, "Liberation Serif", serif; }
-* { box-sizing: border-box; }
-html { background: #fff; -webkit-text-size-adjust: 100%; }
-body { margin: 0; color: var(--ink); background: #fff; font: 1.0625rem/1.5 var(--serif); overflow-wrap: anywhere; }
-main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
-p { margin: 0 0 .8em; }
-.kicker { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0 0 1.2rem; padding-bottom: .5rem;
-  border-bottom: 2px solid var(--ink); font: .8125rem var(--sans); color: var(--soft); }
-.kicker span:first-child { font-weight: 700; color: var(--ink); }
-.kicker span:last-child { margin-left: auto; }
-h1 { margin: 0 0 1rem; font-size: clamp(1.7rem, 4.5vw, 2.6rem); line-height: 1.12; font-weight: 600; letter-spacing: -.01em; }
-h2 { margin: 0 0 1rem; font-size: 1.35rem; line-height: 1.2; font-weight: 600; }
-.lead { max-width: 46rem; }
-section { margin-top: 2.8rem; padding-top: 1.1rem; border-top: 1px solid var(--rule); }
-section > p { max-width: 46rem; }
-.facts { display: flex; flex-wrap: wrap; gap: .8rem 2.6rem; margin: 1.4rem 0 0; }
-.facts div { display: flex; flex-direction: column-reverse; }
-.facts dd { margin: 0; font-size: 1.6rem; line-height: 1.1; font-variant-numeric: lining-nums tabular-nums; }
-.facts dt { font: .8125rem var(--sans); color: var(--soft); }
-.pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.2rem 2.8rem; align-items: start; }
-figure { margin: 0 0 1.2rem; }
-.plate svg { display: block; width: 100%; height: auto; forced-color-adjust: none; }
-.plate svg * { stroke-linejoin: round; stroke-linecap: butt; }
-.plate svg text { font-family: var(--sans) !important; }
-figcaption, .note, .measures, .id, .near { font: .8125rem/1.45 var(--sans); }
-figcaption { margin-top: .5rem; color: #3a4048; }
-.note { margin: .4rem 0 1.4rem; color: var(--soft); }
-.table { margin: 0 0 1.2rem; }
-table { width: 100%; border-collapse: collapse; font: .8125rem/1.35 var(--sans);
-  font-variant-numeric: lining-nums tabular-nums; }
-thead th { vertical-align: bottom; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--ink); }
-th, td { padding: .26rem 0 .26rem .7rem; text-align: right; vertical-align: top; }
-th:first-child { padding-left: 0; text-align: left; }
-tbody th { font-weight: 400; }
-tbody tr { border-bottom: 1px solid #e6e9ec; }
-tbody tr:last-child { border-bottom: 1px solid var(--rule); }
-.picks { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 0 2.8rem; margin: 0; padding: 0;
-  list-style: none; }
-.picks > li { display: grid; grid-template-columns: 2.2rem minmax(0, 1fr); padding: .9rem 0 .5rem;
-  border-top: 1px solid var(--rule); break-inside: avoid; }
-.number { font-size: 1.35rem; line-height: 1.15; color: var(--pick); font-variant-numeric: lining-nums; }
-.id { margin: 0 0 .2rem; font-weight: 600; }
-.id .group { font-weight: 400; color: var(--soft); margin-left: .5em; }
-.text { margin: 0 0 .3rem; font-size: .9688rem; line-height: 1.42; }
-.measures { margin: 0 0 .5rem; color: var(--soft); }
-.near { margin: 0; padding: 0; list-style: none; }
-.near li { position: relative; margin: 0 0 .5rem; padding-left: 3.6rem; }
-.near .measure { position: absolute; left: 0; color: var(--soft); font-variant-numeric: tabular-nums; }
-.near .id { font-weight: 400; color: var(--soft); margin: 0; }
-.near .text { font: .8125rem/1.4 var(--serif); margin: 0; }
-code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
-@media (max-width: 46rem) {
-  main { padding: 1.2rem 1rem 3rem; }
-  .pair, .picks { grid-template-columns: minmax(0, 1fr); }
-  .kicker span:last-child { margin-left: 0; }
-  section { margin-top: 2rem; }
-}
-@media print {
-  @page { margin: 16mm 15mm; }
-  body { font-size: 9.5pt; }
-  main { max-width: none; padding: 0; }
-  h1 { font-size: 22pt; }
-  h2 { font-size: 13pt; break-after: avoid; }
-  section { margin-top: 1.4rem; padding-top: .7rem; }
-  figure, tr, .facts { break-inside: avoid; }
-  table, figcaption, .note, .measures, .id, .near { font-size: 7.5pt; }
-  .text { font-size: 9pt; }
-  .near .text { font-size: 7.8pt; }
-  .pair { gap: .8rem 1.6rem; }
-  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
-}
-"""

@@ -59,7 +59,12 @@ def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, A
 def compared(comparison: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The strategies of a comparison as rows, the greatest NovelSum first."""
     rows = [
-        {"strategy": strategy, "name": _STRATEGIES.get(strategy, strategy), "own": strategy == "novelselect", **measured}
+        {
+            "strategy": strategy,
+            "name": _STRATEGIES.get(strategy, strategy),
+            "own": strategy == "novelselect",
+            **measured,
+        }
         for strategy, measured in comparison.items()
     ]
     return sorted(rows, key=lambda row: -(row.get("novelsum_mean") or 0))

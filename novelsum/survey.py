@@ -84,12 +84,15 @@ def _curve_places(picks: int) -> Integers:
     if picks <= CURVE_PICKS:
         return np.arange(picks)
     half = CURVE_PICKS // 2
-    return np.unique(np.concatenate([np.geomspace(1, picks, half), np.linspace(1, picks, half)]).round()).astype(int) - 1
+    return (
+        np.unique(np.concatenate([np.geomspace(1, picks, half), np.linspace(1, picks, half)]).round()).astype(int) - 1
+    )
 
 
 def _map_places(picks: int) -> Integers:
-    """Places of the picks on the map: all, or evenly spread in the order of picking."""
-    return np.unique(np.linspace(0, picks - 1, min(picks, MAP_PICKS)).round()).astype(int)
+    """Places of the picks on the map: all, or the first ten and others evenly spread in the order of picking."""
+    spread = np.linspace(0, picks - 1, min(picks, MAP_PICKS)).round().astype(int)
+    return np.unique(np.concatenate([np.arange(min(picks, 10)), spread]))
 
 
 def _sample_size(pool: Pool) -> int:
@@ -206,9 +209,9 @@ def _novelty(settings: Settings, picks: list[Candidate], curve: Integers, neares
     if settings.formula == "released":
         summed = summed * np.maximum(np.arange(len(picks)), 1)
     flat, doublings = _returns(summed)
-    by_pick = dict(zip((curve + 1).tolist(), rounded(nearest), strict=True))
     for row in doublings:
-        row["nearest_earlier"] = by_pick.get(row["pick"])
+        about = nearest[(np.abs(curve + 1 - row["pick"]) <= row["pick"] / 20) & (curve > 0)]
+        row["nearest_earlier"] = rounded(about.mean()) if len(about) else None
     return {
         "pick": (curve + 1).tolist(),
         "novelty": rounded(summed[curve]),

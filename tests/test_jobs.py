@@ -70,7 +70,12 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
     assert content["selected"]["seed"] == 42
     assert {"novelsum", "pyspark", "numpy", "pyarrow", "python"} <= set(content["versions"])
     assert {"ingest", "density", "selection", "write", "total"} <= set(content["seconds"])
-    assert sorted(entry.name for entry in curated.iterdir()) == ["_MANIFEST.json", "selected"]
+    assert sorted(entry.name for entry in curated.iterdir()) == [
+        "_MANIFEST.json",
+        "report.html",
+        "report.json",
+        "selected",
+    ]
 
 
 def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
@@ -100,6 +105,7 @@ def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
     for column in ("id", "density"):
         assert both[0].column(column).to_pylist() == both[1].column(column).to_pylist()
     assert manifest(output)["input"]["fingerprint"] == manifest(curated)["input"]["fingerprint"]
+    assert "<title>25 of 2,771 samples selected" in (output / "report.html").read_text()
     other = run_job(
         "select_subset",
         "--config",
@@ -154,10 +160,11 @@ def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(c
     assert "--first 'n99' is not among the candidates" in error_line(failed)
     assert manifest(output) == before
     assert selected(output).num_rows == 25
-    replaced = run_job("curate", *arguments, "--overwrite", "--first", "n07")
+    replaced = run_job("curate", *arguments, "--overwrite", "--first", "n07", "--no-report")
     assert replaced.returncode == 0, replaced.stderr
     assert selected(output).column("id").to_pylist()[0] == "n07"
     assert selected(output).num_rows == 6
+    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "selected"]
     (output / "thesis.txt").write_text("mine")
     foreign = run_job("curate", *arguments, "--overwrite")
     assert foreign.returncode == 2

@@ -1,0 +1,360 @@
+"""The report: its figures equal what NumPy finds, and a browser shows the page whole, alone, and as text."""
+
+import importlib.util
+import json
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import browser
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from conftest import SAMPLE, error_line, run_job, write_parquet
+
+from novelsum import formula, report
+from novelsum.command import main
+from novelsum.errors import UsageError
+from novelsum.plain import escaped, shown
+from novelsum.selection import Candidate
+from novelsum.settings import Settings
+from novelsum.source import open_source
+from novelsum.storage import Location
+from novelsum.store import read_block, read_density
+from novelsum.survey import _returns, principal_axes, survey
+
+HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
+HOSTILE_SHOWN = HOSTILE.replace("\u202e", "[U+202E]").replace("\u2066", "[U+2066]").strip()
+HOSTILE_GROUP = "<b onclick='x'>$w$</b>\u202e"
+COLUMN = '"><script>group'
+BUDGET, SHOWN = 60, 5
+PICTURES = ["density", "groups", "map", "novelty"]
+PICTURES_OF_COMPARISON = sorted([*PICTURES, "comparison"])
+
+
+@pytest.fixture(scope="module")
+def source() -> pa.Table:
+    """The sample with hostile texts, and a hostile name for its greatest group and for the column of groups."""
+    table = ds.dataset(SAMPLE).to_table().combine_chunks()
+    groups = [HOSTILE_GROUP if group == "wordnet" else group for group in table.column("group").to_pylist()]
+    texts = [HOSTILE + text for text in table.column("text").to_pylist()]
+    return table.select(["id", "embedding"]).append_column("text", [texts]).append_column(COLUMN, [groups])
+
+
+@pytest.fixture(scope="module")
+def output(source, tmp_path_factory) -> Path:
+    """What curate makes of it."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "in").mkdir()
+    for part in range(3):
+        pq.write_table(source.slice(part * 1000, 1000), folder / "in" / f"{part}.parquet")
+    arguments = ("--input", folder / "in", "--output", folder / "out", "--budget", BUDGET, "--show", SHOWN)
+    done = run_job("curate", *arguments, "--text-column", "text", "--group-column", COLUMN)
+    assert done.returncode == 0, done.stderr
+    assert f"report     {folder / 'out' / 'report.html'}" in done.stdout
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def data(output) -> dict:
+    return json.loads((output / "report.json").read_text())
+
+
+# --- what a browser shows ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[browser.Page]:
+    with browser.browser() as started:
+        yield started
+
+
+def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], width: int) -> None:
+    """Every picture is drawn, with a title and a caption; no message in the console; nothing else is loaded."""
+    page.open(path.as_uri(), width)
+    drawn = page.evaluate(
+        """[...document.querySelectorAll("figure")].map(figure => {
+            const svg = figure.querySelector("svg"), box = svg.getBoundingClientRect();
+            const inside = [...svg.querySelectorAll("path, use")].filter(mark => {
+                const at = mark.getBoundingClientRect();
+                return at.width + at.height > 0 && at.left >= box.left - 2 && at.right <= box.right + 2;
+            });
+            return {name: svg.getAttribute("aria-labelledby").replace("-title", ""), width: box.width,
+                    height: box.height, marks: inside.length, labels: svg.querySelectorAll("text").length,
+                    title: document.getElementById(svg.getAttribute("aria-labelledby")).textContent,
+                    caption: figure.querySelector("figcaption").innerText};
+        })"""
+    )
+    assert sorted(picture["name"] for picture in drawn) == pictures
+    for number, picture in enumerate(drawn, 1):
+        assert picture["width"] > 300, picture
+        assert picture["height"] > 100, picture
+        assert picture["marks"] > 10, picture
+        assert picture["labels"] > 5, picture
+        assert picture["title"], picture
+        assert picture["caption"].startswith(f"Figure {number}."), picture
+    for event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+        assert not page.named(event)
+    requested = [request["request"]["url"] for request in page.named("Network.requestWillBeSent")]
+    assert [url for url in requested if not url.startswith("data:")] == [path.as_uri()]
+    ids = page.evaluate('[...document.querySelectorAll("[id]")].map(element => element.id)')
+    assert len(ids) == len(set(ids))
+
+
+def assert_no_overflow(page: browser.Page) -> None:
+    """Nothing reaches over the right edge, also not what a scrolling table would hide."""
+    width = page.evaluate("document.documentElement.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    over = page.evaluate(
+        """[...document.querySelectorAll("body *")].filter(element => !element.closest("svg *")
+            && element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
+            .map(element => element.tagName + " " + element.textContent.slice(0, 50))"""
+    )
+    assert over == []
+
+
+def test_the_page_is_whole_and_alone(page, output):
+    assert_whole_and_alone(page, output / "report.html", PICTURES, 1280)
+    assert_no_overflow(page)
+
+
+def test_the_page_fits_a_phone(page, output):
+    assert_whole_and_alone(page, output / "report.html", PICTURES, 360)
+    assert_no_overflow(page)
+
+
+def test_hostile_text_is_shown_as_text(page, output):
+    """Markup, quotes and mathematics as they are, unseen characters as their numbers, nothing as an element."""
+    page.open((output / "report.html").as_uri())
+    assert page.evaluate('document.querySelectorAll("script, img, iframe, object, b[onclick]").length') == 0
+    handlers = '[...document.querySelectorAll("*")].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith("on"))'
+    assert page.evaluate(handlers) == []
+    seen, held = page.evaluate("document.body.innerText"), page.evaluate("document.documentElement.textContent")
+    assert seen.count(HOSTILE_SHOWN) == SHOWN * 4  # each pick and its three neighbours
+    assert not {"\u202e", "\u2066"} & set(held)
+    group = "<b onclick='x'>$w$</b>[U+202E]"
+    assert group in seen
+    labels = page.evaluate('[...document.querySelectorAll("#groups-figure_1 text")].map(label => label.textContent)')
+    assert shown(group, 26) in labels
+    assert COLUMN in seen
+    policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+def test_a_comparison_and_the_recall_are_shown_where_the_manifest_has_them(page, output, data, tmp_path):
+    """In the order of NovelSum, with a hostile name as text; a number that was not measured is a dash."""
+    manifest = json.loads((output / "_MANIFEST.json").read_text())
+    measured = {"novelsum_sum": 90.0, "novelsum_mean": 1.5, "mean_nearest_distance": 0.5, "seconds": 2.0}
+    manifest["comparison"] = {
+        "<s>x</s>": {**measured, "novelsum_mean": 1.25, "mean_nearest_distance": None},
+        "novelselect": measured,
+    }
+    manifest["density"] = {"method": "cells", "probes": 12, "recall": 0.9871, "sigma_error": {"median": 0.0012}}
+    found = {name: data[name] for name in ("novelty", "density", "groups", "map", "first_picks")}
+    report.write_report(Location.of(str(tmp_path)), manifest, found)
+    for width in (1280, 360):
+        assert_whole_and_alone(page, tmp_path / "report.html", PICTURES_OF_COMPARISON, width)
+        assert_no_overflow(page)
+    seen = page.evaluate("document.body.innerText")
+    assert "Of 2 strategies at this budget, NovelSelect has the highest NovelSum." in seen
+    rows = page.evaluate('[...document.querySelectorAll("tr")].map(row => row.innerText.split(/\\t|\\n/).join(" | "))')
+    assert "NovelSelect | 1.50 | 90.0 | 0.500 | 2.0" in rows
+    assert "<s>x</s> | 1.25 | 90.0 | – | 2.0" in rows
+    assert "recall | 0.9871" in rows
+    assert "sigma error median | 0.0012" in rows
+    assert [row["strategy"] for row in json.loads((tmp_path / "report.json").read_text())["comparison"]] == [
+        "novelselect",
+        "<s>x</s>",
+    ]
+
+
+def test_without_chromium_the_tests_of_the_page_fail(monkeypatch):
+    """They say what is missing instead of being skipped."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(RuntimeError, match="Chromium, which is not installed: apt-get install chromium"),
+        browser.browser(),
+    ):
+        pass
+
+
+# --- what the figures are ---------------------------------------------------------------------------------
+
+
+def test_the_figures_are_those_of_numpy(output, data, source, sample):
+    """Novelty, distances to earlier picks, histogram, groups and nearest rejected samples, worked out again."""
+    points = sample.distinct()
+    table = pq.read_table(output / "selected")
+    picks = [points.ids.index(id_) for id_ in table.column("id").to_pylist()]
+    to_picks = formula.distances(points.vectors, points.vectors[picks])
+    among = to_picks[picks]
+    assert data["novelty"]["pick"] == list(range(1, BUDGET + 1))
+    assert data["novelty"]["novelty"] == pytest.approx(table.column("novelty").to_pylist(), rel=1e-5)
+    earlier = [among[place, :place].min() for place in range(1, BUDGET)]
+    assert data["novelty"]["nearest_earlier"][0] is None
+    assert data["novelty"]["nearest_earlier"][1:] == pytest.approx(earlier, rel=1e-5)
+
+    sigma = formula.density(points.vectors, 10)
+    edges, bins = np.array(data["density"]["edges"]), data["density"]
+    assert edges[0] <= sigma.min() < sigma.max() <= edges[-1] * (1 + 1e-5)
+    assert np.abs(np.array(bins["pool"]) - np.histogram(sigma, edges)[0]).sum() <= 4  # edges are rounded
+    assert (sum(bins["pool"]), sum(bins["selected"])) == (len(points.ids), BUDGET)
+    assert bins["pool_quantiles"]["50%"] == pytest.approx(np.median(sigma), rel=0.02)
+    assert bins["selected_quantiles"]["50%"] == pytest.approx(np.median(sigma[picks]), rel=0.025)
+
+    group_of = dict(zip(source.column("id").to_pylist(), source.column(COLUMN).to_pylist(), strict=True))
+    pool, selected = (Counter(group_of[points.ids[i]] for i in rows) for rows in (range(len(points.ids)), picks))
+    found = {row["group"]: (row["pool"], row["selected"]) for row in data["groups"]["largest"]}
+    assert found == {group: (pool[group], selected[group]) for group in pool}
+    assert data["groups"]["reached"] == len(selected)
+
+    rejected = np.setdiff1d(np.arange(len(points.ids)), picks)
+    to_first = to_picks[rejected][:, :SHOWN]
+    for place, pick in enumerate(data["first_picks"]):
+        assert pick["text"].startswith(HOSTILE.strip())
+        assert pick["group"] == group_of[pick["id"]]
+        own = rejected[to_first.argmin(axis=1) == place]
+        nearest = sorted(own, key=lambda row: (to_picks[row, place], row))[:3]
+        assert [one["id"] for one in pick["nearest_rejected"]] == [points.ids[row] for row in nearest]
+        distances = [one["distance"] for one in pick["nearest_rejected"]]
+        assert distances == pytest.approx(to_picks[nearest, place].tolist(), rel=1e-5)
+    assert len(data["map"]["pool"]) == 2000
+    assert [pick[0] for pick in data["map"]["picks"]] == list(range(1, BUDGET + 1))
+    assert data["settings"]["budget"] == BUDGET
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (7, 1), (2, 3), (1, 4)])
+def test_the_axes_of_the_map_are_the_singular_vectors(shape):
+    """With the share of variance of each; an axis that does not exist is zero."""
+    centered = np.random.default_rng(3).normal(size=shape)
+    centered -= centered.mean(axis=0)
+    axes, shares = principal_axes(centered)
+    _, values, vectors = np.linalg.svd(centered, full_matrices=False)
+    total = max(np.square(values).sum(), 1e-300)
+    for place in range(2):
+        share = values[place] ** 2 / total if place < len(values) else 0.0
+        assert shares[place] == pytest.approx(share, abs=1e-12)
+        if share > 1e-12:
+            assert abs(axes[place] @ vectors[place]) == pytest.approx(1)
+            assert axes[place][np.abs(axes[place]).argmax()] > 0
+        else:
+            assert not axes[place].any()
+
+
+@pytest.mark.parametrize(
+    ("curve", "lowest", "highest"),
+    [
+        (lambda n: np.minimum(n, 100.0), 190, 200),
+        (lambda n: n, None, None),
+        (lambda n: np.full(len(n), 2.0), 16, 16),
+        (lambda n: 2 - n / 1000, 16, 16),
+    ],
+    ids=["saturates at 100", "never", "at once", "falls"],
+)
+def test_returns_are_flat_where_doublings_add_little(curve, lowest, highest):
+    flat, doublings = _returns(curve(np.arange(1, 401, dtype=float)))
+    assert (flat is None) if lowest is None else lowest <= flat <= highest
+    assert [row["pick"] for row in doublings] == [3, 6, 12, 25, 50, 100, 200, 400]
+
+
+@pytest.mark.parametrize("formula_", ["paper", "released"])
+def test_small_pools_and_any_layout_give_the_same_report(spark, engine, tmp_path, formula_):
+    """Blocks of 3 or of 40 rows, one dimension, one pick, no text and no group: the same figures, and a page."""
+    rng = np.random.default_rng(5)
+    for dimension, budget in ((1, 1), (3, 7), (6, 40)):
+        vectors = rng.normal(size=(40, dimension))
+        path = write_parquet(tmp_path / f"{dimension}.parquet", np.arange(40) * 10**16, vectors)
+        chosen = Settings(path, "out", budget=budget, metric="euclidean", neighbors=3, formula=formula_)
+        found = []
+        for rows in (3, 40):
+            outcome = engine(path, budget, metric="euclidean", neighbors=3, formula=formula_, block_rows=rows)
+            picks = candidates(outcome)
+            found.append(survey(spark, outcome.pool, chosen, open_source(path, "id", "embedding"), picks, None))
+        assert found[0] == found[1]
+        manifest = {
+            "job": "curate",
+            "finished": "2026-01-01T00:00:00Z",
+            "settings": chosen.for_manifest("curate"),
+            "input": {"path": path, "files": 1, "fingerprint": "0", **outcome.pool.counts()},
+            "selected": {"picks": budget, "first": picks[0].id, "seed": 42},
+            "seconds": {"selection": 1.0},
+            "versions": {},
+        }
+        pages = []
+        for folder in (tmp_path / "a", tmp_path / "b"):
+            folder.mkdir(exist_ok=True)
+            report.write_report(Location.of(str(folder)), manifest, found[0])
+            pages.append((folder / "report.html").read_text())
+        assert pages[0] == pages[1]
+        assert pages[0].count("<svg") == 3
+        assert "nan" not in pages[0].lower().replace("finance", "")
+
+
+def candidates(outcome) -> list[Candidate]:
+    """The picks of an engine's run with their places in the pool."""
+    rows = {}
+    for block in outcome.pool.blocks:
+        stored, density = read_block(outcome.pool.work, block.name), read_density(outcome.pool.work, block.name).density
+        for i, id_ in enumerate(stored.ids.to_pylist()):
+            rows[id_] = (int(stored.rows[i]), float(density[i]), int(stored.file[i]), int(stored.file_rows[i]))
+    found = zip(outcome.picks, outcome.novelty, strict=True)
+    return [Candidate(rows[id_][0], id_, novelty, *rows[id_][1:]) for id_, novelty in found]
+
+
+# --- what a report may not cost ---------------------------------------------------------------------------
+
+
+def test_a_missing_matplotlib_is_a_usage_error_before_anything_runs(monkeypatch, capsys, tmp_path):
+    """One sentence and exit code 2; --no-report gets past it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    arguments = ["--input", "nowhere", "--output", str(tmp_path / "out"), "--budget", "1"]
+    monkeypatch.setattr("sys.argv", ["curate.py", *arguments])
+    assert main("curate", "") == 2
+    done = SimpleNamespace(stderr=capsys.readouterr().err)
+    assert (
+        "matplotlib, which is not installed; install it (pip install matplotlib) or run with --no-report"
+        in error_line(done)
+    )
+    with pytest.raises(UsageError):
+        report.check_report(Settings())
+    monkeypatch.setattr("sys.argv", ["curate.py", *arguments, "--no-report"])
+    assert main("curate", "") == 3
+
+
+def test_a_matplotlib_that_does_not_work_costs_the_report_and_nothing_else(monkeypatch, tmp_path):
+    """The selection is published, the log says why there is no report; without a report nobody imports it."""
+    (tmp_path / "matplotlib").mkdir()
+    (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('broken on purpose')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    path = write_parquet(tmp_path / "in.parquet", list("abcdefgh"), np.random.default_rng(1).normal(size=(8, 3)))
+    for options, told in (((), True), (("--no-report", "--overwrite"), False)):
+        common = ("--input", path, "--output", tmp_path / "out", "--budget", 3, "--neighbors", 2)
+        done = run_job("curate", *common, *options)
+        assert done.returncode == 0, done.stderr
+        assert ("the report cannot be drawn; the selection is not affected" in done.stderr) == told
+        assert ("broken on purpose" in done.stderr) == told
+        assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["_MANIFEST.json", "selected"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a\n\tb  c", "a b c"),
+        ("\u202eabc\u200f\ufeff", "[U+202E]abc[U+200F][U+FEFF]"),
+        ("\x00\x1b[31m", "[U+0000][U+001B][31m"),
+        ("👩\u200d🚀 می\u200cخواهم", "👩\u200d🚀 می\u200cخواهم"),
+        ("\ufffe\uffff", "[U+FFFE][U+FFFF]"),
+        (None, "None"),
+    ],
+)
+def test_unseen_characters_are_written_as_their_number(text, seen):
+    assert shown(text) == seen
+    assert escaped(f"{text}<'\"&>") == f"{seen}&lt;&#x27;&quot;&amp;&gt;"
+
+
+def test_text_is_cut_at_a_width():
+    assert shown("abcdef", 6) == "abcdef"
+    assert shown("abcdefg", 6) == "abcde…"
