@@ -4,6 +4,7 @@ Matplotlib is imported where a picture is drawn and nowhere else.
 """
 
 import io
+import math
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
@@ -238,12 +239,12 @@ def _whole(value: float, _: object) -> str:
 
 def _plain_log_ticks(axes: "Axes", low: float, high: float) -> None:
     """Fewer ticks over a wider range, each a number as people write it."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
-    subs = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 15 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=8))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    steps = (1.0,) if high / low > 300 else (1.0, 2.0, 5.0) if high / low > 15 else (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
+    ticks = ticks[:: -(-len(ticks) // 8)] if len(ticks) > 1 else [low, high]
+    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.minorticks_off()
     axes.set_xlim(low, high)
 
 

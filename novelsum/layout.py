@@ -36,6 +36,7 @@ html { background: #fff; -webkit-text-size-adjust: 100%; }
 body { margin: 0; color: var(--ink); background: #fff; font: 1.0625rem/1.5 var(--serif); overflow-wrap: anywhere; }
 main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
 p { margin: 0 0 .8em; }
+sub { line-height: 0; }
 .kicker { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0 0 1.2rem; padding-bottom: .5rem;
   border-bottom: 2px solid var(--ink); font: .8125rem var(--sans); color: var(--soft); }
 .kicker span:first-child { font-weight: 700; color: var(--ink); }

@@ -91,12 +91,11 @@ def _summary(data: dict[str, Any]) -> str:
 
 def _shifts(data: dict[str, Any]) -> str:
     """The groups that gain and lose the most share."""
-    rows = [row for row in data["groups"]["largest"] if row["pool"]]
     pool, picked = data["input"]["candidates"], data["selected"]["picks"]
-    shifts = sorted((row["selected"] / picked - row["pool"] / pool, row) for row in rows) if len(rows) > 1 else []
-    if not shifts:
-        return ""
-    low, high = shifts[0][1], shifts[-1][1]
+    rows = sorted(data["groups"]["largest"], key=lambda row: row["selected"] / picked - row["pool"] / pool)
+    low, high = rows[0], rows[-1]
+    if high["selected"] * pool <= high["pool"] * picked:
+        return ", each by its share of the pool"
     return (
         f"; against the pool {_name(high['group'], 40)} gains most "
         f"({_share(high['pool'], pool)} → {_share(high['selected'], picked)}) and "

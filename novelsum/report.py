@@ -34,8 +34,9 @@ def write_report(folder: Location, manifest: dict[str, Any], survey: dict[str, A
     from novelsum.page import page  # matplotlib is needed here and by no other run
 
     data = report_data(manifest, survey)
+    content = json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / PAGE).write_bytes(page(data).encode())
-    (folder / DATA).write_bytes((json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    (folder / DATA).write_bytes(content.encode())
 
 
 def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, Any]:

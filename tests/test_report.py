@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import SAMPLE, error_line, run_job, write_parquet
+from conftest import SAMPLE, Outcome, Points, error_line, run_job, write_parquet
 
 from novelsum import formula, report
 from novelsum.command import main
@@ -23,7 +25,7 @@ from novelsum.selection import Candidate
 from novelsum.settings import Settings
 from novelsum.source import open_source
 from novelsum.storage import Location
-from novelsum.store import read_block, read_density
+from novelsum.store import Pool, read_block, read_density
 from novelsum.survey import _returns, principal_axes, survey
 
 HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
@@ -260,48 +262,48 @@ def test_returns_are_flat_where_doublings_add_little(curve, lowest, highest):
     assert [row["pick"] for row in doublings] == [3, 6, 12, 25, 50, 100, 200, 400]
 
 
-@pytest.mark.parametrize("formula_", ["paper", "released"])
-def test_small_pools_and_any_layout_give_the_same_report(spark, engine, tmp_path, formula_):
-    """Blocks of 3 or of 40 rows, one dimension, one pick, no text and no group: the same figures, and a page."""
-    rng = np.random.default_rng(5)
-    for dimension, budget in ((1, 1), (3, 7), (6, 40)):
-        vectors = rng.normal(size=(40, dimension))
-        path = write_parquet(tmp_path / f"{dimension}.parquet", np.arange(40) * 10**16, vectors)
-        chosen = Settings(path, "out", budget=budget, metric="euclidean", neighbors=3, formula=formula_)
-        found = []
-        for rows in (3, 40):
-            outcome = engine(path, budget, metric="euclidean", neighbors=3, formula=formula_, block_rows=rows)
-            picks = candidates(outcome)
-            found.append(survey(spark, outcome.pool, chosen, open_source(path, "id", "embedding"), picks, None))
-        assert found[0] == found[1]
+@pytest.mark.parametrize(("dimension", "budget", "formula_"), [(1, 1, "paper"), (6, 40, "paper"), (3, 7, "released")])
+def test_any_pool_in_any_layout_gives_one_report(spark, engine, oracle, tmp_path, dimension, budget, formula_):
+    """Blocks of 15 or of 40 rows, one dimension, one pick, all picked, with groups or none: the same page twice."""
+    points = Points((np.arange(40) * 10**16).tolist(), np.random.default_rng(5).normal(size=(40, dimension)))
+    path = write_parquet(tmp_path / "in.parquet", points.ids, points.vectors, kind=[str(i % 25) for i in range(40)])
+    options = {"metric": "euclidean", "neighbors": 3, "formula": formula_}
+    group_column = "kind" if budget == 40 else None
+    chosen = Settings(path, str(tmp_path), budget=budget, group_column=group_column, **options)
+    pages = []
+    for rows in (15, 40):
+        pool = engine(path, 1, block_rows=rows, group_column=group_column, **options).pool
+        picks = candidates(pool, oracle(points, budget, **options))
+        found = survey(
+            spark, pool, chosen, open_source(path, "id", "embedding"), picks, Location.of(path)
+        )  # all are picked
         manifest = {
             "job": "curate",
             "finished": "2026-01-01T00:00:00Z",
             "settings": chosen.for_manifest("curate"),
-            "input": {"path": path, "files": 1, "fingerprint": "0", **outcome.pool.counts()},
+            "input": {**pool.counts(), "blocks": 1},
             "selected": {"picks": budget, "first": picks[0].id, "seed": 42},
             "seconds": {"selection": 1.0},
             "versions": {},
         }
-        pages = []
-        for folder in (tmp_path / "a", tmp_path / "b"):
-            folder.mkdir(exist_ok=True)
-            report.write_report(Location.of(str(folder)), manifest, found[0])
-            pages.append((folder / "report.html").read_text())
-        assert pages[0] == pages[1]
-        assert pages[0].count("<svg") == 3
-        assert "nan" not in pages[0].lower().replace("finance", "")
+        report.write_report(Location.of(str(tmp_path)), manifest, found)
+        pages.append((tmp_path / "report.html").read_text())
+    assert pages[0] == pages[1]
+    assert pages[0].count("<svg") == (4 if group_column else 3)
+    assert ("It reaches 25 of 25 groups, each by its share of the pool." in pages[0]) == (group_column is not None)
+    assert ">nan" not in pages[0]
 
 
-def candidates(outcome) -> list[Candidate]:
-    """The picks of an engine's run with their places in the pool."""
-    rows = {}
-    for block in outcome.pool.blocks:
-        stored, density = read_block(outcome.pool.work, block.name), read_density(outcome.pool.work, block.name).density
-        for i, id_ in enumerate(stored.ids.to_pylist()):
-            rows[id_] = (int(stored.rows[i]), float(density[i]), int(stored.file[i]), int(stored.file_rows[i]))
-    found = zip(outcome.picks, outcome.novelty, strict=True)
-    return [Candidate(rows[id_][0], id_, novelty, *rows[id_][1:]) for id_, novelty in found]
+def candidates(pool: Pool, selection: Outcome) -> list[Candidate]:
+    """The picks of a selection with their places in the pool."""
+    places = {}
+    for block in pool.blocks:
+        stored, density = read_block(pool.work, block.name), read_density(pool.work, block.name).density
+        found = (stored.rows, density, stored.file, stored.file_rows)
+        for id_, row, *rest in zip(stored.ids.to_pylist(), *(column.tolist() for column in found), strict=True):
+            places[id_] = (row, *rest)
+    picked = zip(selection.picks, selection.novelty, strict=True)
+    return [Candidate(places[id_][0], id_, novelty, *places[id_][1:]) for id_, novelty in picked]
 
 
 # --- what a report may not cost ---------------------------------------------------------------------------
@@ -325,18 +327,23 @@ def test_a_missing_matplotlib_is_a_usage_error_before_anything_runs(monkeypatch,
 
 
 def test_a_matplotlib_that_does_not_work_costs_the_report_and_nothing_else(monkeypatch, tmp_path):
-    """The selection is published, the log says why there is no report; without a report nobody imports it."""
+    """The selection is published, and the log says why there is no report."""
     (tmp_path / "matplotlib").mkdir()
     (tmp_path / "matplotlib" / "__init__.py").write_text("raise ImportError('broken on purpose')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     path = write_parquet(tmp_path / "in.parquet", list("abcdefgh"), np.random.default_rng(1).normal(size=(8, 3)))
-    for options, told in (((), True), (("--no-report", "--overwrite"), False)):
-        common = ("--input", path, "--output", tmp_path / "out", "--budget", 3, "--neighbors", 2)
-        done = run_job("curate", *common, *options)
-        assert done.returncode == 0, done.stderr
-        assert ("the report cannot be drawn; the selection is not affected" in done.stderr) == told
-        assert ("broken on purpose" in done.stderr) == told
-        assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["_MANIFEST.json", "selected"]
+    common = ("--input", path, "--output", tmp_path / "out", "--budget", 3, "--neighbors", 2)
+    done = run_job("curate", *common)
+    assert done.returncode == 0, done.stderr
+    assert "the report cannot be drawn; the selection is not affected" in done.stderr
+    assert "broken on purpose" in done.stderr
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["_MANIFEST.json", "selected"]
+
+
+def test_nothing_but_the_page_imports_matplotlib():
+    """Neither a run without a report nor an executor needs it."""
+    code = "import sys, novelsum.command; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(
