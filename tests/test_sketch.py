@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from novelsum import formula
 from novelsum.contenders import Contenders, Samples, Scoring
 from novelsum.sketch import Outlook, Weights
-from novelsum.verify import STATE, BlockCheck, Candidates, Picks, Question
+from novelsum.verify import RECENT, STATE, BlockCheck, Candidates, Picks, Question
 
 CANDIDATES, PICKS = 12, 330
 thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -89,6 +89,7 @@ class GivenKeys(BlockCheck):
         rows = np.arange(m) if rows is None else rows
         state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in STATE.items()}
         state["upper"][:] = np.inf
+        state["recent_rows"] = np.full(RECENT, -1)
         super().__init__(
             Candidates(rows, nothing, ones, ones, world.own, twin),
             state,
@@ -99,7 +100,7 @@ class GivenKeys(BlockCheck):
         self.error = world.error.astype(np.float32) * np.float32(1 + 1e-6)
         self._given = world.keys
 
-    def _keys(self, at, part):
+    def _products(self, at, part):
         return self._given[at][:, part].copy()
 
     def bring_to(self, n: int) -> np.ndarray:
