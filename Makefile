@@ -1,4 +1,4 @@
-# make run and make test need only Python 3.11 or newer and Java 17 or newer; they do the rest themselves.
+# make run needs only Python 3.11 or newer and Java 17 or newer, make test Chromium too; they do the rest themselves.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help

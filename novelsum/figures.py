@@ -6,8 +6,9 @@ Matplotlib is imported where a picture is drawn and nowhere else.
 import io
 import math
 import re
+import unicodedata
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,14 @@ WIDTH = 4.0
 INK, POOL, PICKED, RULE = "#1c1c1c", "#9aa3ad", "#8c2f24", "#5b6470"
 NUMBERED = 10
 """Picks of the map that are marked and numbered."""
-_LABEL = 26
+_LABEL = 24
+"""Cells of the longest label beside an axis; a wide character takes two."""
+_ASIDE = [(1, 1), (1, -1), (-1, 1), (-1, -1), (1.2, 0), (-1.2, 0), (0, 1.2), (0, -1.2)]
+"""Directions from a mark in which its number may stand, the best first."""
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 _STYLE: dict[Any, Any] = {
-    "font.size": 8.5,
+    "font.size": 9.0,
     "font.family": ["DejaVu Sans"],
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -44,7 +48,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.major.width": 0.7,
     "ytick.major.width": 0.7,
     "legend.frameon": False,
-    "legend.fontsize": 8.0,
+    "legend.fontsize": 8.5,
     "legend.handlelength": 1.8,
     "hatch.linewidth": 0.6,
     "lines.linewidth": 1.4,
@@ -120,7 +124,7 @@ def density(data: dict[str, Any], metric: str) -> str:
 def groups(data: dict[str, Any]) -> str:
     """Share of each group in pool and selection."""
     found = data["groups"]
-    rows = [(shown(row["group"], _LABEL), row["pool"], row["selected"]) for row in found["largest"]]
+    rows = [(row["group"], row["pool"], row["selected"]) for row in found["largest"]]
     if found["smaller"]["count"]:
         smaller = found["smaller"]
         rows.append((f"{smaller['count']:,} smaller groups", smaller["pool"], smaller["selected"]))
@@ -132,8 +136,7 @@ def groups(data: dict[str, Any]) -> str:
         axes.hlines(places, pool, picked, color=POOL, linewidth=1.6)
         axes.plot(pool, places, "o", markersize=5, markerfacecolor="white", color=RULE, label="pool")
         axes.plot(picked, places, "D", markersize=4.2, color=PICKED, label="selection")
-        axes.set_yticks(places, [row[0] for row in rows])
-        axes.tick_params(axis="y", length=0)
+        figure.name_rows(axes, [row[0] for row in rows])
         axes.grid(axis="x", color="#e3e6ea", linewidth=0.6)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
@@ -159,15 +162,26 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
             color=PICKED,
             label="picks",
         )
-        for number, x, y in found["picks"][:NUMBERED]:
-            axes.plot(x, y, "D", markersize=4.6, color=INK)
-            text = axes.annotate(str(number), (x, y), xytext=(4, 3), textcoords="offset points", fontweight="bold")
-            text.set_gid(f"halo-{number}")
+        numbered = found["picks"][:NUMBERED]
+        axes.plot([pick[1] for pick in numbered], [pick[2] for pick in numbered], "D", markersize=4.6, color=INK)
         axes.set_aspect("equal", adjustable="datalim")
         first, second = (f"{100 * share:.1f}% of variance" for share in found["variance_shares"])
         axes.set_xlabel(f"first principal axis ({space}; {first})")
         axes.set_ylabel(f"second principal axis ({space}; {second})")
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=2, markerscale=1.5, handletextpad=0.2)
+        places = figure.in_points(axes, [(x, y) for _, x, y in numbered])
+        for (number, x, y), aside in zip(numbered, _asides(places, [str(pick[0]) for pick in numbered]), strict=True):
+            text = axes.annotate(
+                str(number),
+                (x, y),
+                xytext=aside,
+                textcoords="offset points",
+                fontweight="bold",
+                ha="center",
+                va="center",
+                in_layout=False,
+            )
+            text.set_gid(f"halo-{number}")
     return figure.svg("map", "Map of pool and picks")
 
 
@@ -188,8 +202,7 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
                 )
             axes.bar_label(bars, [f"{value:#.3g}" for value in values], padding=2, fontsize=8.0)
             axes.set_xlim(0, max(1e-12, *values) * 1.3)
-            axes.set_yticks(range(len(values)), [shown(row["name"], _LABEL) for row in strategies])
-            axes.tick_params(axis="y", length=0)
+            figure.name_rows(axes, [row["name"] for row in strategies])
             axes.set_ylim(len(values) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=4)
             axes.set_xlabel(label)
@@ -207,6 +220,25 @@ class _Drawn:
         self.subplots: Callable[..., Any] = figure.subplots
         self.align_ylabels: Callable[[], None] = figure.align_ylabels
         self._content = ""
+        self._names: dict[str, str] = {}
+
+    def name_rows(self, axes: "Axes", names: Sequence[str]) -> None:
+        """Write a name before each row of a picture.
+
+        Matplotlib is given letters of about the same width, as its font may lack those of the name.
+        """
+        axes.tick_params(axis="y", length=0)
+        labels = [_cut(name) for name in names]
+        axes.set_yticks(range(len(labels)), ["".join(_stand_in(c) for c in label) for label in labels])
+        for number, (label, text) in enumerate(zip(axes.get_yticklabels(), labels, strict=True)):
+            label.set_gid(f"name-{number}")
+            self._names[f"name-{number}"] = text
+
+    def in_points(self, axes: "Axes", places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Where places of the axes come to lie in the picture, in points."""
+        self._figure.draw_without_rendering()
+        scale = 72 / self._figure.dpi
+        return [(scale * x, scale * y) for x, y in axes.transData.transform(places).tolist()]
 
     def finish(self) -> None:
         """Render while the style still holds."""
@@ -216,7 +248,7 @@ class _Drawn:
 
     def svg(self, name: str, title: str) -> str:
         """The picture as an element of a page, its ids made unique by ``name``."""
-        return _inline(self._content, name, title)
+        return _inline(self._content, name, title, self._names)
 
 
 @contextmanager
@@ -248,8 +280,51 @@ def _plain_log_ticks(axes: "Axes", low: float, high: float) -> None:
     axes.set_xlim(low, high)
 
 
-def _inline(content: str, name: str, title: str) -> str:
-    """Matplotlib's SVG without its prologue and style sheet, with a title, and with ids of its own."""
+def _cells(text: str) -> int:
+    """How many letters of common width are about as wide."""
+    return sum(len(_stand_in(c)) + (_stand_in(c) == "W") for c in text)
+
+
+def _stand_in(character: str) -> str:
+    """A letter that any font has and that is about as wide."""
+    if character.isascii():
+        return character
+    if unicodedata.category(character) in ("Mn", "Me", "Cf"):
+        return ""
+    return "W" if unicodedata.east_asian_width(character) in "WF" else "n"
+
+
+def _cut(name: str) -> str:
+    """A name cut so that it is no wider than ``_LABEL``."""
+    text = shown(name)
+    if _cells(text) <= _LABEL:
+        return text
+    while _cells(text) >= _LABEL:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _asides(places: Sequence[tuple[float, float]], labels: Sequence[str]) -> list[tuple[float, float]]:
+    """Where to write the label of each mark, from its middle, so that labels hide few marks and no other label."""
+    taken = [(x, y, 3.5, 3.5) for x, y in places]  # middle and half of width and height, in points
+    found = []
+    for (x, y), label in zip(places, labels, strict=True):
+        wide, high = 3.2 * len(label), 4.5
+        offsets = [(far * right * (wide + 3), far * up * (high + 1)) for far in (1, 1.7) for right, up in _ASIDE]
+        hidden = [sum(_overlap((x + right, y + up, wide, high), other) for other in taken) for right, up in offsets]
+        found.append(offsets[hidden.index(min(hidden))])
+        taken.append((x + found[-1][0], y + found[-1][1], wide, high))
+    return found
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """The area that two boxes share, each given by its middle and half of its width and height."""
+    sides = (min(a[i] + a[i + 2], b[i] + b[i + 2]) - max(a[i] - a[i + 2], b[i] - b[i + 2]) for i in (0, 1))
+    return math.prod(max(0.0, side) for side in sides)
+
+
+def _inline(content: str, name: str, title: str, names: dict[str, str]) -> str:
+    """Matplotlib's SVG without its prologue and style sheet, with a title, and with ids and names of its own."""
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
     root = ET.fromstring(content)
@@ -258,6 +333,8 @@ def _inline(content: str, name: str, title: str) -> str:
             if child.tag.rpartition("}")[2] in ("metadata", "style"):
                 parent.remove(child)
     for element in root.iter():
+        if element.get("id") in names:
+            element[0].text = names[element.attrib["id"]]
         for key, value in element.attrib.items():
             if key == "id":
                 element.set(key, f"{name}-{value}")

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from novelsum import figures
-from novelsum.layout import SKELETON, STYLE
 from novelsum.plain import escaped
+from novelsum.template import SKELETON, STYLE
 
 _TEXT, _NEIGHBOR_TEXT = 420, 240
 
@@ -73,7 +73,7 @@ def _summary(data: dict[str, Any]) -> str:
     )
     asked = (
         f"<p>NovelSelect was asked for <b>{selected['picks']:,}</b> samples of {_name(settings['input'], 200)}, "
-        f"{found['input_rows']:,} rows{dropped}. Each pick is the candidate with the greatest novelty against all "
+        f"{found['input_rows']:,} rows{dropped}. Each pick is the most novel candidate against all picks "
         f"before it, by {wording} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
         f"The first pick, {_name(selected['first'], 80)}, was {first}.</p>"
     )
@@ -83,7 +83,7 @@ def _summary(data: dict[str, Any]) -> str:
         lean = "leans to sparse regions of the pool"
     else:
         lean = "leans to dense regions of the pool" if medians[0] > 1.01 * medians[1] else "is as dense as the pool"
-    out.append(f"By density the selection {lean} (median factor {medians[0]:.3g} against {medians[1]:.3g}).")
+    out.append(f"By density the selection {lean} (median factor {medians[0]:.3g}, the pool’s {medians[1]:.3g}).")
     if data["groups"]:
         out.append(f"It reaches {data['groups']['reached']:,} of {data['groups']['count']:,} groups{_shifts(data)}.")
     return asked + " ".join(out) + _led(data) + "</p>"
@@ -119,7 +119,7 @@ def _returns_in_words(data: dict[str, Any]) -> str:
             f"<b>Returns are flat from pick {found['flat_from_pick']:,} on</b>: from there to the end, twice the picks "
             f"raise the novelty of the next one by less than {found['flat_below_growth']:.0%}."
         )
-    if growth is None:
+    if growth is None or growth < found["flat_below_growth"]:
         return "The budget is too small to tell where returns flatten."
     return (
         f"<b>Returns have not flattened yet</b>: from pick {picks // 2:,} to pick {picks:,} novelty grew by "
@@ -136,6 +136,9 @@ def _facts(data: dict[str, Any]) -> str:
     ]
     if data["groups"]:
         facts.append((f"{data['groups']['reached']:,} of {data['groups']['count']:,}", "groups reached"))
+    recall = (data["density_estimate"] or {}).get("recall")
+    if recall is not None:
+        facts.append((f"{100 * recall:.1f}%", "recall of neighbours"))
     return "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in facts)
 
 
@@ -306,9 +309,9 @@ def _provenance(data: dict[str, Any]) -> str:
 
 def _estimate(data: dict[str, Any]) -> dict[str, Any]:
     """What the run says of its density factors: method, and recall where they are approximate."""
-    if data["density_estimate"]:
-        return dict(data["density_estimate"])
-    return {"method": f"given: {data['settings']['density']}" if data["job"] == "select_subset" else "exact, recall 1"}
+    given = {"method": "given", "from": data["settings"].get("density")}
+    found = data["density_estimate"] or (given if data["job"] == "select_subset" else {"method": "exact"})
+    return {**found, "recall": 1} if found.get("method") == "exact" else found
 
 
 # --- pieces of HTML ---------------------------------------------------------------------------------------
