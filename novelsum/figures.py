@@ -192,7 +192,9 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
         ("mean_nearest_distance", f"mean distance to nearest\n({metric} distance)"),
     )
     with _drawing(0.95 + 0.3 * len(strategies)) as figure:
-        for axes, (measure, label) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+        both = figure.subplots(1, 2, sharey=True)
+        figure.name_rows(both[0], [row["name"] for row in strategies])
+        for axes, (measure, label) in zip(both, panels, strict=True):
             values = [row.get(measure) or 0 for row in strategies]
             bars = axes.barh(range(len(values)), values, height=0.62, color="white", edgecolor=RULE, linewidth=0.8)
             for bar, row in zip(bars, strategies, strict=True):
@@ -202,7 +204,7 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
                 )
             axes.bar_label(bars, [f"{value:#.3g}" for value in values], padding=2, fontsize=8.0)
             axes.set_xlim(0, max(1e-12, *values) * 1.3)
-            figure.name_rows(axes, [row["name"] for row in strategies])
+            axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(values) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=4)
             axes.set_xlabel(label)
