@@ -188,8 +188,8 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
 def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
     """NovelSum and mean nearest distance of each strategy; the selection's own bar is solid, the others hatched."""
     panels = (
-        ("novelsum_mean", f"mean NovelSum\n(weighted {metric} distance)"),
-        ("mean_nearest_distance", f"mean distance to nearest\n({metric} distance)"),
+        ("novelsum_mean", "mean NovelSum\n(weighted distance)"),
+        ("mean_nearest_distance", f"mean nearest distance\n({metric})"),
     )
     with _drawing(0.95 + 0.3 * len(strategies)) as figure:
         both = figure.subplots(1, 2, sharey=True)
@@ -202,7 +202,7 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
                 bar.set(
                     facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////"
                 )
-            axes.bar_label(bars, [f"{value:#.3g}" for value in values], padding=2, fontsize=8.0)
+            axes.bar_label(bars, [f"{value:#.3g}" if value else "–" for value in values], padding=2, fontsize=8.0)
             axes.set_xlim(0, max(1e-12, *values) * 1.3)
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(values) - 0.4, -0.6)

@@ -77,7 +77,7 @@ def _summary(data: dict[str, Any]) -> str:
         f"before it, by {wording} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
         f"The first pick, {_name(selected['first'], 80)}, was {first}.</p>"
     )
-    out = [f"<p>{_returns_in_words(data)}"]
+    out = [f"<p>{returns_in_words(data)}"]
     medians = [data["density"][f"{which}_quantiles"]["50%"] for which in ("selected", "pool")]
     if medians[0] < 0.99 * medians[1]:
         lean = "leans to sparse regions of the pool"
@@ -111,7 +111,8 @@ def _led(data: dict[str, Any]) -> str:
     return f" Of {len(data['comparison'])} strategies at this budget, {escaped(best['name'])} has the highest NovelSum."
 
 
-def _returns_in_words(data: dict[str, Any]) -> str:
+def returns_in_words(data: dict[str, Any]) -> str:
+    """Where returns flatten, as a sentence."""
     found, picks = data["novelty"], data["selected"]["picks"]
     growth = found["doublings"][-1]["growth"]
     if found["flat_from_pick"]:
@@ -242,9 +243,7 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     rows = [
         (
             escaped(row["name"], 40),
-            _number(row.get("novelsum_mean")),
-            _number(row.get("novelsum_sum")),
-            _number(row.get("mean_nearest_distance")),
+            *(_number(row.get(name), 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
             "–" if row.get("seconds") is None else f"{row['seconds']:,.1f}",
         )
         for row in data["comparison"]
@@ -355,10 +354,12 @@ def _name(value: object, width: int) -> str:
     return f"<bdi>{breakable}</bdi>"
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return "–"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.3g}".rstrip(".") if value else "0"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:#.{digits}g}".rstrip(".") if value else "0"
 
 
 def _percent(value: float | None) -> str:

@@ -110,6 +110,9 @@ code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
   .text { font-size: 9pt; }
   .near .text { font-size: 7.8pt; }
   .pair { gap: .8rem 1.6rem; }
+  .facts { gap: .6rem 1.8rem; }
+  .facts dd { font-size: 15pt; }
+  th, td { padding-top: .12rem; padding-bottom: .12rem; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """

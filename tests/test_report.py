@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from conftest import SAMPLE, Outcome, Points, error_line, run_job, write_parquet
 from novelsum import formula, report
 from novelsum.command import main
 from novelsum.errors import UsageError
+from novelsum.page import returns_in_words
 from novelsum.plain import escaped, shown
 from novelsum.selection import Candidate
 from novelsum.settings import Settings
@@ -31,6 +33,8 @@ from novelsum.survey import _returns, principal_axes, survey
 HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
 HOSTILE_SHOWN = HOSTILE.replace("\u202e", "[U+202E]").replace("\u2066", "[U+2066]").strip()
 HOSTILE_GROUP = "<b onclick='x'>$w$</b>\u202e"
+WIDE_GROUP = "多轮对话" * 6
+RENAMED = {"wordnet": HOSTILE_GROUP, "live_multiple": WIDE_GROUP}
 COLUMN = '"><script>group'
 BUDGET, SHOWN = 60, 5
 PICTURES = ["density", "groups", "map", "novelty"]
@@ -39,9 +43,9 @@ PICTURES_OF_COMPARISON = sorted([*PICTURES, "comparison"])
 
 @pytest.fixture(scope="module")
 def source() -> pa.Table:
-    """The sample with hostile texts, and a hostile name for its greatest group and for the column of groups."""
+    """The sample with hostile texts, hostile names of its greatest group and of the column of groups, a wide name."""
     table = ds.dataset(SAMPLE).to_table().combine_chunks()
-    groups = [HOSTILE_GROUP if group == "wordnet" else group for group in table.column("group").to_pylist()]
+    groups = [RENAMED.get(group, group) for group in table.column("group").to_pylist()]
     texts = [HOSTILE + text for text in table.column("text").to_pylist()]
     return table.select(["id", "embedding"]).append_column("text", [texts]).append_column(COLUMN, [groups])
 
@@ -75,7 +79,7 @@ def page() -> Iterator[browser.Page]:
 
 
 def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], width: int) -> None:
-    """Every picture is drawn, with a title and a caption; no message in the console; nothing else is loaded."""
+    """Every picture is drawn, with a title and a caption, its words inside; nothing else is loaded or complained of."""
     page.open(path.as_uri(), width)
     drawn = page.evaluate(
         """[...document.querySelectorAll("figure")].map(figure => {
@@ -86,6 +90,10 @@ def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], 
             });
             return {name: svg.getAttribute("aria-labelledby").replace("-title", ""), width: box.width,
                     height: box.height, marks: inside.length, labels: svg.querySelectorAll("text").length,
+                    outside: [...svg.querySelectorAll("text")].filter(text => {
+                        const at = text.getBoundingClientRect();
+                        return at.left < box.left - 1 || at.right > box.right + 1;
+                    }).map(text => text.textContent),
                     title: document.getElementById(svg.getAttribute("aria-labelledby")).textContent,
                     caption: figure.querySelector("figcaption").innerText};
         })"""
@@ -96,6 +104,7 @@ def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], 
         assert picture["height"] > 100, picture
         assert picture["marks"] > 10, picture
         assert picture["labels"] > 5, picture
+        assert picture["outside"] == [], picture
         assert picture["title"], picture
         assert picture["caption"].startswith(f"Figure {number}."), picture
     for event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
@@ -140,7 +149,7 @@ def test_hostile_text_is_shown_as_text(page, output):
     group = "<b onclick='x'>$w$</b>[U+202E]"
     assert group in seen
     labels = page.evaluate('[...document.querySelectorAll("#groups-figure_1 text")].map(label => label.textContent)')
-    assert shown(group, 26) in labels
+    assert {"<b onclick='x'>$w$</b>[…", f"{WIDE_GROUP[:11]}…"} <= set(labels)
     assert COLUMN in seen
     policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
@@ -163,9 +172,10 @@ def test_a_comparison_and_the_recall_are_shown_where_the_manifest_has_them(page,
     seen = page.evaluate("document.body.innerText")
     assert "Of 2 strategies at this budget, NovelSelect has the highest NovelSum." in seen
     rows = page.evaluate('[...document.querySelectorAll("tr")].map(row => row.innerText.split(/\\t|\\n/).join(" | "))')
-    assert "NovelSelect | 1.50 | 90.0 | 0.500 | 2.0" in rows
-    assert "<s>x</s> | 1.25 | 90.0 | – | 2.0" in rows
+    assert "NovelSelect | 1.500 | 90.00 | 0.5000 | 2.0" in rows
+    assert "<s>x</s> | 1.250 | 90.00 | – | 2.0" in rows
     assert "recall | 0.9871" in rows
+    assert re.search(r"recall of neighbours\s+98\.7%", seen)
     assert "sigma error median | 0.0012" in rows
     assert [row["strategy"] for row in json.loads((tmp_path / "report.json").read_text())["comparison"]] == [
         "novelselect",
@@ -260,6 +270,15 @@ def test_returns_are_flat_where_doublings_add_little(curve, lowest, highest):
     flat, doublings = _returns(curve(np.arange(1, 401, dtype=float)))
     assert (flat is None) if lowest is None else lowest <= flat <= highest
     assert [row["pick"] for row in doublings] == [3, 6, 12, 25, 50, 100, 200, 400]
+
+
+def test_a_small_budget_tells_nothing_of_returns():
+    """Also where the novelty of its picks happens to be even."""
+    found = {"flat_from_pick": None, "flat_below_growth": 0.05, "doublings": [{"growth": 0.01}]}
+    data = {"novelty": found, "selected": {"picks": 8}}
+    assert returns_in_words(data) == "The budget is too small to tell where returns flatten."
+    found["doublings"][-1]["growth"] = 0.2
+    assert "from pick 4 to pick 8 novelty grew by 20.0%" in returns_in_words(data)
 
 
 @pytest.mark.parametrize(("dimension", "budget", "formula_"), [(1, 1, "paper"), (6, 40, "paper"), (3, 7, "released")])
