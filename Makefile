@@ -31,7 +31,7 @@ test-cluster: setup ## executors of their own, one of them killed
 	$(BIN)/python -m pytest -m cluster
 
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
-	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1180
+	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py bench40k

@@ -1,10 +1,11 @@
 """Headless Chromium over its debugging pipe, with nothing but the standard library.
 
-As a command it makes a picture: ``python tests/browser.py report.html picture.png [width [height]]``.
+As a command it makes a small picture: ``python tests/browser.py report.html picture.png [width [height]]``.
 """
 
 import base64
 import contextlib
+import io
 import json
 import os
 import select
@@ -110,8 +111,11 @@ def browser() -> Iterator[Page]:
 
 
 if __name__ == "__main__":
+    from PIL import Image  # comes with matplotlib
+
     source, target = sys.argv[1:3]
     width, height = int(sys.argv[3]) if sys.argv[3:] else 1200, int(sys.argv[4]) if sys.argv[4:] else None
     with browser() as shown:
         shown.open(Path(source).resolve().as_uri(), width, height or 900)
-        Path(target).write_bytes(shown.picture(whole=height is None))
+        picture = Image.open(io.BytesIO(shown.picture(whole=height is None))).convert("RGB")
+    picture.quantize(64, dither=Image.Dither.NONE).save(target, optimize=True)
