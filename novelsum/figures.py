@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from novelsum.plain import shown
+from novelsum.plain import number, shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 WIDTH = 4.0
@@ -72,6 +73,7 @@ def novelty(data: dict[str, Any], metric: str) -> str:
             axes.plot(*zip(*drawn, strict=True), color=PICKED, **marker) if drawn else None
             axes.set_ylim(bottom=0)
             axes.grid(axis="y", color="#e3e6ea", linewidth=0.6)
+            _separate_thousands(axes.yaxis)
             if flat:
                 axes.axvline(flat, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
         if flat:
@@ -131,7 +133,7 @@ def groups(data: dict[str, Any]) -> str:
     totals = sum(row[1] for row in rows), max(1, sum(row[2] for row in rows))
     places = range(len(rows))
     pool, picked = ([100 * row[column] / totals[column - 1] for row in rows] for column in (1, 2))
-    with _drawing(0.95 + 0.19 * len(rows)) as figure:
+    with _drawing(1.1 + 0.19 * len(rows)) as figure:
         axes = figure.subplots()
         axes.hlines(places, pool, picked, color=POOL, linewidth=1.6)
         axes.plot(pool, places, "o", markersize=5, markerfacecolor="white", color=RULE, label="pool")
@@ -142,7 +144,7 @@ def groups(data: dict[str, Any]) -> str:
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.set_xlabel("share of samples (%)")
         axes.spines["left"].set_visible(False)
-        axes.legend(loc="lower right")
+        _legend_above(axes)
     return figure.svg("groups", "Groups in pool and selection")
 
 
@@ -168,11 +170,11 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
         first, second = (f"{100 * share:.1f}% of variance" for share in found["variance_shares"])
         axes.set_xlabel(f"first principal axis ({space}; {first})")
         axes.set_ylabel(f"second principal axis ({space}; {second})")
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1.1), ncols=2, markerscale=1.5, handletextpad=0.2)
+        _legend_above(axes, markerscale=1.5)
         places = figure.in_points(axes, [(x, y) for _, x, y in numbered])
-        for (number, x, y), aside in zip(numbered, _asides(places, [str(pick[0]) for pick in numbered]), strict=True):
+        for (pick, x, y), aside in zip(numbered, _asides(places, [str(row[0]) for row in numbered]), strict=True):
             text = axes.annotate(
-                str(number),
+                str(pick),
                 (x, y),
                 xytext=aside,
                 textcoords="offset points",
@@ -181,7 +183,7 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
                 va="center",
                 in_layout=False,
             )
-            text.set_gid(f"halo-{number}")
+            text.set_gid(f"halo-{pick}")
     return figure.svg("map", "Map of pool and picks")
 
 
@@ -202,11 +204,12 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
                 bar.set(
                     facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////"
                 )
-            axes.bar_label(bars, [f"{value:#.3g}" if value else "–" for value in values], padding=2, fontsize=8.0)
+            axes.bar_label(bars, [number(row.get(measure)) for row in strategies], padding=2, fontsize=8.0)
             axes.set_xlim(0, max(1e-12, *values) * 1.3)
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(values) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=4)
+            _separate_thousands(axes.xaxis)
             axes.set_xlabel(label)
     return figure.svg("comparison", "Comparison of strategies")
 
@@ -232,9 +235,9 @@ class _Drawn:
         axes.tick_params(axis="y", length=0)
         labels = [_cut(name) for name in names]
         axes.set_yticks(range(len(labels)), ["".join(_stand_in(c) for c in label) for label in labels])
-        for number, (label, text) in enumerate(zip(axes.get_yticklabels(), labels, strict=True)):
-            label.set_gid(f"name-{number}")
-            self._names[f"name-{number}"] = text
+        for row, (label, text) in enumerate(zip(axes.get_yticklabels(), labels, strict=True)):
+            label.set_gid(f"name-{row}")
+            self._names[f"name-{row}"] = text
 
     def in_points(self, axes: "Axes", places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
         """Where places of the axes come to lie in the picture, in points."""
@@ -267,8 +270,19 @@ def _drawing(height: float) -> Iterator[_Drawn]:
         drawn.finish()
 
 
+def _legend_above(axes: "Axes", **options: Any) -> None:
+    """Where it hides nothing."""
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2, **options)
+
+
 def _whole(value: float, _: object) -> str:
     return f"{value:,.0f}"
+
+
+def _separate_thousands(axis: "Axis") -> None:
+    """Of an axis on which numbers are great."""
+    if max(map(abs, axis.get_view_interval())) >= 1000:
+        axis.set_major_formatter(_whole)
 
 
 def _plain_log_ticks(axes: "Axes", low: float, high: float) -> None:

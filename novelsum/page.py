@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from novelsum import figures
-from novelsum.plain import escaped
+from novelsum.plain import escaped, number
 from novelsum.template import SKELETON, STYLE
 
 _TEXT, _NEIGHBOR_TEXT = 420, 240
@@ -68,8 +68,8 @@ def _summary(data: dict[str, Any]) -> str:
         "the published equation" if settings["formula"] == "paper" else "the formula of the authors’ released code"
     )
     powers = " and ".join(
-        f"κ<sub>{number}</sub>&nbsp;=&nbsp;{settings[name]:g}"
-        for number, name in ((1, "proximity_power"), (2, "density_power"))
+        f"κ<sub>{index}</sub>&nbsp;=&nbsp;{settings[name]:g}"
+        for index, name in ((1, "proximity_power"), (2, "density_power"))
     )
     asked = (
         f"<p>NovelSelect was asked for <b>{selected['picks']:,}</b> samples of {_name(settings['input'], 200)}, "
@@ -149,7 +149,7 @@ def _facts(data: dict[str, Any]) -> str:
 def _novelty(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     found, typical = data["novelty"], data["density"]["typical_neighbor_distance"]
     rows = [
-        (f"{row['pick']:,}", _number(row["novelty"]), _percent(row["growth"]), _number(row["nearest_earlier"]))
+        (f"{row['pick']:,}", number(row["novelty"]), _percent(row["growth"]), number(row["nearest_earlier"]))
         for row in found["doublings"]
     ]
     mark = "The dashed line marks where returns flatten. " if found["flat_from_pick"] else ""
@@ -188,7 +188,7 @@ def _pool(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     shares = [100 * share for share in pool_map["variance_shares"]]
     spread = pool_map["mean_squared_distance_to_center"]
     quantiles = [
-        (name, _number(found["pool_quantiles"][name]), _number(found["selected_quantiles"][name]))
+        (name, number(found["pool_quantiles"][name]), number(found["selected_quantiles"][name]))
         for name in found["pool_quantiles"]
     ]
     density = numbered.figure(
@@ -207,7 +207,7 @@ def _pool(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     )
     chart += _table(
         ("mean squared distance to the pool’s centre, in all dimensions", ""),
-        [("pool", _number(spread["pool"])), ("picks", _number(spread["selected"]))],
+        [("pool", number(spread["pool"])), ("picks", number(spread["selected"]))],
         "All points of the map are in report.json.",
     )
     return _section("Where the picks lie", f"<div class=pair><div>{density}</div><div>{chart}</div></div>")
@@ -243,7 +243,7 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     rows = [
         (
             escaped(row["name"], 40),
-            *(_number(row.get(name), 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
+            *(number(row.get(name), 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
             "–" if row.get("seconds") is None else f"{row['seconds']:,.1f}",
         )
         for row in data["comparison"]
@@ -263,13 +263,13 @@ def _first_picks(data: dict[str, Any], metric: str) -> str:
     cards = []
     for pick in data["first_picks"]:
         near = "".join(
-            f"<li><span class=measure>{_number(one['distance'])}</span> {_sample(one, _NEIGHBOR_TEXT)}</li>"
+            f"<li><span class=measure>{number(one['distance'])}</span> {_sample(one, _NEIGHBOR_TEXT)}</li>"
             for one in pick["nearest_rejected"]
         )
         near = f"<ol class=near aria-label='rejected, nearest first'>{near}</ol>" if near else ""
         cards.append(
             f"<li><div class=number>{pick['pick']}</div><div>{_sample(pick)}"
-            f"<p class=measures>novelty {_number(pick['novelty'])} · density {_number(pick['density'])}</p>"
+            f"<p class=measures>novelty {number(pick['novelty'])} · density {number(pick['density'])}</p>"
             f"{near}</div></li>"
         )
     hint = "" if data["settings"]["text_column"] else " Name a column with <code>--text-column</code> to read them."
@@ -352,14 +352,6 @@ def _name(value: object, width: int) -> str:
     """A name from outside, which may be broken after its punctuation."""
     breakable = re.sub(r"([_:/.-])", r"\1<wbr>", escaped(value, width))
     return f"<bdi>{breakable}</bdi>"
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    if value is None:
-        return "–"
-    if abs(value) >= 10**digits:
-        return f"{value:,.0f}"
-    return f"{value:#.{digits}g}".rstrip(".") if value else "0"
 
 
 def _percent(value: float | None) -> str:

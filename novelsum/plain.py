@@ -1,4 +1,4 @@
-"""Text of others made safe to look at: what a reader sees is what is there, and a page holds it as text."""
+"""What a reader sees: text of others made safe to look at, so that a page holds it as text, and numbers."""
 
 import html
 import unicodedata
@@ -16,6 +16,15 @@ def shown(value: object, width: int | None = None) -> str:
 def escaped(value: object, width: int | None = None) -> str:
     """The same as HTML."""
     return html.escape(shown(value, width))
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many digits, or all of those before its point; a dash for none."""
+    if value is None:
+        return "–"
+    if abs(value) >= 10**digits:
+        return f"{value:,.0f}"
+    return f"{value:#,.{digits}g}".rstrip(".") if value else "0"
 
 
 def _is_unseen(character: str) -> bool:

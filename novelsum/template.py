@@ -87,11 +87,12 @@ tbody tr:last-child { border-bottom: 1px solid var(--rule); }
 .near .id { font-weight: 400; color: var(--soft); margin: 0; }
 .near .text { font: .8125rem/1.4 var(--serif); margin: 0; }
 code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
-@media screen and (max-width: 46rem) {
+@media screen and (max-width: 54rem) {
   main { padding: 1.2rem 1rem 3rem; }
   .pair, .picks { grid-template-columns: minmax(0, 1fr); }
   .kicker span:last-child { margin-left: 0; }
   th, td { padding-left: .45rem; }
+  tbody th { min-width: 5em; }
   table { font-size: .78rem; }
   section { margin-top: 2rem; }
 }

@@ -22,7 +22,7 @@ from novelsum import formula, report
 from novelsum.command import main
 from novelsum.errors import UsageError
 from novelsum.page import returns_in_words
-from novelsum.plain import escaped, shown
+from novelsum.plain import escaped, number, shown
 from novelsum.selection import Candidate
 from novelsum.settings import Settings
 from novelsum.source import open_source
@@ -99,14 +99,14 @@ def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], 
         })"""
     )
     assert sorted(picture["name"] for picture in drawn) == pictures
-    for number, picture in enumerate(drawn, 1):
+    for place, picture in enumerate(drawn, 1):
         assert picture["width"] > 300, picture
         assert picture["height"] > 100, picture
         assert picture["marks"] > 10, picture
         assert picture["labels"] > 5, picture
         assert picture["outside"] == [], picture
         assert picture["title"], picture
-        assert picture["caption"].startswith(f"Figure {number}."), picture
+        assert picture["caption"].startswith(f"Figure {place}."), picture
     for event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
         assert not page.named(event)
     requested = [request["request"]["url"] for request in page.named("Network.requestWillBeSent")]
@@ -384,3 +384,11 @@ def test_unseen_characters_are_written_as_their_number(text, seen):
 def test_text_is_cut_at_a_width():
     assert shown("abcdef", 6) == "abcdef"
     assert shown("abcdefg", 6) == "abcde…"
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [(None, "–"), (0, "0"), (0.5, "0.500"), (123.4, "123"), (12345.6, "12,346"), (-2, "-2.00"), (1.5e-7, "1.50e-07")],
+)
+def test_numbers_have_three_digits_or_all_before_the_point(value, seen):
+    assert number(value) == seen
