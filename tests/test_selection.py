@@ -53,7 +53,7 @@ def test_every_setting_gives_the_picks_of_the_formula(
         "neighbors": 4,
     }
     path = clustered.write(tmp_path / "in")
-    assert_same(engine(path, 150, block_rows=130, **settings), oracle(clustered, 150, **settings))
+    assert_same(engine(path, 100, block_rows=130, **settings), oracle(clustered, 100, **settings))
 
 
 @pytest.mark.parametrize(
