@@ -1,18 +1,21 @@
-"""Stage 2: the density factor of every candidate, by exact search of all pairs of blocks.
+"""Stage 2: the density factor of every candidate, over the pool itself or over a reference.
 
-Each task holds one block of candidates and streams the whole store past it.
+The exact search is here: each task holds one block of candidates and streams the whole corpus past it. The search
+that looks into near cells only is :mod:`novelsum.partition`.
 """
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from novelsum.errors import InputError
-from novelsum.formula import Formula, Metric, density_factor, from_squared, metric_space, released_density
-from novelsum.neighbors import NearestDistances
+from novelsum.formula import metric_space
+from novelsum.neighbors import NearestDistances, Sought
+from novelsum.partition import approximate_density, approximate_is_cheaper, read_itself
 from novelsum.progress import collect
 from novelsum.settings import Settings
 from novelsum.source import Chunk, Source, read_columns
@@ -49,39 +52,46 @@ def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
         )
 
 
-def estimate_density(spark: SparkSession, pool: Pool, settings: Settings) -> None:
-    """Compute the density factor of every candidate, exactly, and write it beside the store."""
+def estimate_density(
+    spark: SparkSession, pool: Pool, settings: Settings, reference: Pool | None = None
+) -> dict[str, Any]:
+    """Write the density factor of every candidate beside the store; return what the manifest says of it."""
+    sought = Sought(settings.formula, settings.metric, settings.neighbors, reference is not None)
+    corpus = reference or pool
+    if settings.density_method == "approximate" or (
+        settings.density_method == "auto" and approximate_is_cheaper(pool, corpus, sought)
+    ):
+        return approximate_density(spark, pool, corpus, sought, settings.target_recall)
     (pool.work / "density").make_folder()
     names = [block.name for block in pool.blocks]
-    task = partial(_estimate_blocks, pool.work, names, settings.formula, settings.metric, settings.neighbors)
+    corpus_names = [block.name for block in corpus.blocks]
+    task = partial(_estimate_blocks, pool.work, names, corpus.work, corpus_names, sought)
     blocks = spark.sparkContext.parallelize(range(len(names)), len(names))
     collect(blocks.mapPartitions(task), "density")
+    return {"method": "exact"}
 
 
 def _estimate_blocks(
-    work: Location, names: list[str], formula: Formula, metric: Metric, neighbors: int, blocks: Iterable[int]
+    work: Location,
+    names: list[str],
+    corpus_work: Location,
+    corpus_names: list[str],
+    sought: Sought,
+    blocks: Iterable[int],
 ) -> Iterator[int]:
     """Write the density factors of the blocks; yield the rows of each."""
-    released = formula == "released"
-    space: Metric = "euclidean" if released else metric
     for number in blocks:
         block = read_block(work, names[number])
-        queries = metric_space(block.vectors, space)
-        if released:
-            nearest = NearestDistances(queries, neighbors + 1)
-        else:
-            nearest = NearestDistances(queries, neighbors, block.rows)
-        for other in names[number:] + names[:number]:
-            corpus = read_block(work, other)
-            wanted = corpus.distinct if released else np.ones(len(corpus.rows), dtype=bool)
+        queries = metric_space(block.vectors, sought.space)
+        nearest = NearestDistances(queries, sought.count, None if sought.holds_queries else block.rows)
+        first = number % len(corpus_names)
+        for other in corpus_names[first:] + corpus_names[:first]:
+            corpus = read_block(corpus_work, other)
+            wanted = corpus.distinct if sought.released else np.ones(len(corpus.rows), dtype=bool)
             if wanted.any():
-                nearest.add(metric_space(corpus.vectors[wanted], space), corpus.rows[wanted])
-        squared = nearest.squared
-        if released:
-            density, kth = released_density(squared[:, 1:]), np.sqrt(squared[:, -1])
-        else:
-            distances = from_squared(squared, metric)
-            density, kth = density_factor(distances), distances[:, -1]
+                nearest.add(metric_space(corpus.vectors[wanted], sought.space), corpus.rows[wanted])
+        itself = read_itself(work, names[number], len(block.rows))
+        density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))
         yield len(block.rows)
 

@@ -5,12 +5,13 @@ smallest; those few are then computed again by the formula's rule, :func:`novels
 pair at a time. So the result has the same bits whatever the blocks were.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import Array, squared_lengths
+from novelsum.formula import Array, Formula, Metric, density_factor, from_squared, released_density, squared_lengths
 
 _TILE_PAIRS = 1 << 20
 _TILE_BYTES = 2 << 20
@@ -21,6 +22,53 @@ _CROWD = 16
 """With more candidates than this for each neighbour wanted, a finer screening is cheaper than computing them."""
 
 Index = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sought:
+    """What is looked for: K neighbours by a formula and a metric, among the points themselves or in a ``reference``."""
+
+    formula: Formula
+    metric: Metric
+    neighbors: int
+    reference: bool = False
+
+    @property
+    def space(self) -> Metric:
+        """The space whose squared Euclidean distances are compared; see :func:`novelsum.formula.metric_space`."""
+        return "euclidean" if self.released else self.metric
+
+    @property
+    def released(self) -> bool:
+        """Whether the corpus is the distinct points, a query among them."""
+        return self.formula == "released"
+
+    @property
+    def holds_queries(self) -> bool:
+        """Whether a query may find itself, so that one more distance is kept than K."""
+        return self.released or self.reference
+
+    @property
+    def count(self) -> int:
+        """How many distances are kept of a point."""
+        return self.neighbors + self.holds_queries
+
+    def of_neighbors(self, squared: Array, itself: NDArray[np.bool_] | None = None) -> Array:
+        """Squared distances (m, K) to the neighbours, of those kept (m, count).
+
+        ``released`` drops the nearest. In a reference a point that is ``itself`` (m,) there is at distance zero.
+        """
+        if self.released or not self.reference:
+            return squared[:, 1:] if self.released else squared
+        assert itself is not None
+        return np.where((itself & (squared[:, 0] == 0))[:, None], squared[:, 1:], squared[:, :-1])
+
+    def density(self, neighbors: Array) -> tuple[Array, Array]:
+        """Density factor (m,) and distance to the K-th neighbour (m,) by the squared distances (m, K)."""
+        if self.released:
+            return released_density(neighbors), np.sqrt(neighbors[:, -1])
+        distances = from_squared(neighbors, self.metric)
+        return density_factor(distances), distances[:, -1]
 
 
 class Screen:

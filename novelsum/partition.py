@@ -1,0 +1,459 @@
+"""Density factors by a search of the cells nearest to each candidate, with its recall measured.
+
+1. Two samples are drawn by a hash of the row: one trains the cells, the other measures.
+2. Each block writes its candidates in the order of their cells, then each group of cells gathers its own from all
+   blocks: near cells lie together, one row group of Parquet each. On the way every group is searched, exactly,
+   for the neighbours of the measured candidates.
+3. Which cells those lie in tells how many must be probed: the driver takes the smallest number at which half of
+   the measured candidates find enough.
+4. A task a group searches its candidates in the cells they probe, reading one cell at a time. The other half of the
+   measured candidates says what recall that had; if too little, more cells are probed.
+
+Vectors go from file to file and never through the JVM.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from novelsum.cells import Cells, sampled
+from novelsum.formula import Array, metric_space
+from novelsum.neighbors import Index, NearestDistances, Sought
+from novelsum.progress import collect
+from novelsum.storage import Location
+from novelsum.store import BlockDensity, Pool, read_block, write_density
+
+logger = logging.getLogger("novelsum")
+
+TRAINED_BYTES = 256 << 20
+GROUP_BYTES = 192 << 20
+SMALLEST_GROUPS = 8
+MEASURED = 2000
+"""About how many candidates are searched exactly: half of them choose the probes, half tell the recall."""
+OVERHEAD = 2e11
+"""What the additional Spark jobs take, in multiplications."""
+_TRAINED_OF_CELL = 32
+_TRAINING, _MEASURING = 0, 1
+
+
+@dataclass(frozen=True)
+class CellRows:
+    """Candidates n of a store in the order of cells, and of rows in each.
+
+    ``row`` (n,) int64; ``cell`` (n,) int64; ``block`` and ``place`` (n,): where in the store; ``distinct`` (n,) bool;
+    ``itself`` (n,) bool: whether the reference holds it too; ``vectors`` (n, D) as in the store.
+    """
+
+    row: Index
+    cell: Index
+    block: Index
+    place: Index
+    distinct: NDArray[np.bool_]
+    itself: NDArray[np.bool_]
+    vectors: NDArray[np.floating[Any]]
+
+    def table(self) -> pa.Table:
+        """As a table; vectors as binary, which reads several times faster than lists."""
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        return pa.table({**columns, "vector": binary(self.vectors)})
+
+    def take(self, places: Index | slice) -> "CellRows":
+        """The candidates at some places."""
+        return CellRows(*(getattr(self, name)[places] for name in (*_COLUMNS, "vectors")))
+
+    @staticmethod
+    def of(table: pa.Table, kind: str) -> "CellRows":
+        """From a table, whose vectors are of that NumPy type."""
+        columns = {name: table.column(name).to_numpy() for name in _COLUMNS}
+        return CellRows(**columns, vectors=matrix(table.column("vector"), kind))
+
+
+_COLUMNS = ("row", "cell", "block", "place", "distinct", "itself")
+
+
+def binary(vectors: NDArray[np.floating[Any]]) -> pa.Array:
+    """Vectors (n, D) as Arrow binary of fixed size."""
+    vectors = np.ascontiguousarray(vectors)
+    size = vectors.shape[1] * vectors.itemsize
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(vectors), [None, pa.py_buffer(vectors)])
+
+
+def matrix(column: pa.ChunkedArray, kind: str) -> NDArray[Any]:
+    """The vectors (n, D) of a column that :func:`binary` made, of that NumPy type."""
+    width = column.type.byte_width
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    together = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
+    return together.view(kind).reshape(len(column), -1)
+
+
+def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) -> None:
+    """Write candidates as row groups 0 ... count - 1, ``of`` (n,) ascending saying which each is in."""
+    table, ends = rows.table(), np.searchsorted(of, np.arange(count + 1))
+    with (
+        location.filesystem.open_output_stream(location.path) as stream,
+        pq.ParquetWriter(stream, table.schema, compression="none", use_dictionary=False, write_statistics=False) as to,
+    ):
+        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            to.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
+
+
+def read_row_group(location: Location, number: int, kind: str) -> CellRows:
+    """One row group of what :func:`write_row_groups` wrote."""
+    with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+        return CellRows.of(file.read_row_group(number), kind)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Candidates of a pool by cells, in files of ``folder``; what every task of the search needs to know."""
+
+    folder: Location
+    kind: str
+    groups: int
+
+    def file(self, group: int) -> Location:
+        """The file of a group, a row group for each of its cells."""
+        return self.folder / f"group-{group:05d}.parquet"
+
+
+def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: Sought, target: float) -> dict[str, Any]:
+    """Write the density factor of every candidate of ``pool`` over ``corpus`` beside the store.
+
+    At least ``target`` of the K nearest are found, by the measured candidates; 1 means to probe all cells.
+    Returns what the manifest says of it.
+    """
+    for name in ("found", "sample", "density"):
+        (pool.work / name).make_folder()
+    cells = _train(spark, corpus, sought)
+    write_cells(pool.work, cells)
+    measured = draw(spark, pool, MEASURED / pool.candidates, _MEASURING, None)
+    points = metric_space(measured.vectors, sought.space)
+    layout = lay_out(spark, corpus, pool.work, "cells", sought, cells)
+    queries = layout if corpus is pool else lay_out(spark, pool, pool.work, "queries", sought, cells)
+    sizes, squared, where = search_measured(spark, layout, pool.work, sought, measured.row, points)
+    exact = sought.of_neighbors(squared, measured.itself)
+    tells = np.arange(len(points)) % 2 == 1
+    probes = choose_probes(cells, points[~tells], where[~tells], target)
+    while True:
+        job = SearchJob(pool.work, layout, queries, sought, sizes, probes, MEASURED / pool.candidates)
+        numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
+        parts = collect(numbers.mapPartitions(partial(_search, job)), f"search of {probes} of {len(sizes)} cells each")
+        rows, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        report = compare(sought, exact[tells], found[np.argsort(rows)][tells])
+        logger.info(
+            "density: recall %.4f of %d measured; error of density median %.2g, p99 %.2g; %d of %d cells probed",
+            *(report[name] for name in ("recall", "measured", "sigma_error_median", "sigma_error_p99")),
+            *(probes, len(sizes)),
+        )
+        if report["recall"] >= target or probes == len(sizes):
+            break
+        probes = min(len(sizes), probes + max(1, probes // 4))
+    _write_densities(spark, pool, layout.groups)
+    return {"method": "approximate", "cells": len(sizes), "probes": probes, **report}
+
+
+def approximate_is_cheaper(pool: Pool, corpus: Pool, sought: Sought) -> bool:
+    """Whether a search of cells is likely faster than the exact one, counted in multiplications."""
+    cells = 2 * corpus.candidates**0.5
+    likely = pool.candidates * (0.15 * corpus.candidates + 20 * cells) + MEASURED * corpus.candidates
+    return bool(likely + OVERHEAD / pool.dimension < pool.candidates * corpus.candidates)
+
+
+# --- cells ------------------------------------------------------------------------------------------------
+
+
+def _train(spark: SparkSession, corpus: Pool, sought: Sought) -> Cells:
+    """Cells for the corpus, of a sample that fits into the driver."""
+    points = corpus.distinct if sought.released else corpus.candidates
+    fitting = TRAINED_BYTES // (8 * corpus.dimension)
+    wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
+    sample = draw(spark, corpus, min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.released)
+    if not len(sample.row):  # the hash of a tiny pool took none
+        sample = draw(spark, corpus, 1.0, _TRAINING, sought.released)
+    size = corpus.candidates * corpus.dimension * corpus.itemsize
+    groups = min(wanted, max(SMALLEST_GROUPS, -(-size // GROUP_BYTES)))
+    space = metric_space(sample.vectors, sought.space)
+    return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups)
+
+
+def write_cells(work: Location, cells: Cells) -> None:
+    """Write the cells for the tasks to read."""
+    table = pa.table({"copies": cells.copies, "group": cells.group, "centroid": binary(cells.centroids)})
+    (work / "centroids.parquet").write_parquet(table, compression="none", use_dictionary=False)
+
+
+def read_cells(work: Location) -> Cells:
+    """Read them back."""
+    table = (work / "centroids.parquet").read_parquet()
+    centroids = matrix(table.column("centroid"), "float64")
+    return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
+
+
+def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool | None) -> CellRows:
+    """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
+    folder = pool.work / "sample"
+    folder.make_folder()
+    numbers = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks))
+    numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, bool(distinct)))
+    parts = [CellRows.of((folder / block.name).read_parquet(), _kind(pool)) for block in pool.blocks]
+    together = _joined(parts)
+    return together.take(np.argsort(together.row))
+
+
+def _draw_block(pool: Pool, folder: Location, fraction: float, salt: int, distinct: bool, number: int) -> None:
+    rows = _rows_of_block(pool, number)
+    taken = sampled(rows.row, fraction, salt) & (rows.distinct | (not distinct))
+    part = rows.take(np.flatnonzero(taken))
+    (folder / pool.blocks[number].name).write_parquet(part.table(), compression="none", use_dictionary=False)
+
+
+def _rows_of_block(pool: Pool, number: int) -> CellRows:
+    block = read_block(pool.work, pool.blocks[number].name)
+    n = len(block.rows)
+    itself = read_itself(pool.work, pool.blocks[number].name, n)
+    zeros = np.zeros(n, dtype=np.int64)
+    return CellRows(block.rows, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
+
+
+def _joined(parts: list[CellRows]) -> CellRows:
+    return CellRows(*(np.concatenate([getattr(p, name) for p in parts]) for name in (*_COLUMNS, "vectors")))
+
+
+def _kind(pool: Pool) -> str:
+    return f"float{8 * pool.itemsize}"
+
+
+def write_itself(work: Location, name: str, itself: NDArray[np.bool_]) -> None:
+    """Write which candidates of the block of that name the reference holds too."""
+    (work / "itself" / name).write_parquet(pa.table({"itself": itself}))
+
+
+def read_itself(work: Location, name: str, rows: int) -> NDArray[np.bool_]:
+    """Which of the block's candidates the reference holds too; none where there is no reference."""
+    location = work / "itself" / name
+    return location.read_parquet().column(0).to_numpy() if location.exists() else np.zeros(rows, dtype=bool)
+
+
+# --- layout -----------------------------------------------------------------------------------------------
+
+
+def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells) -> Layout:
+    """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells."""
+    layout = Layout(work / name, _kind(pool), int(cells.group[-1]) + 1)
+    by_block = work / f"{name}-by-block"
+    for folder in (layout.folder, by_block):
+        folder.make_folder()
+    context = spark.sparkContext
+    blocks = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
+    blocks.foreach(partial(_sort_block, pool, work, by_block, sought))
+    names = [block.name for block in pool.blocks]
+    groups = context.parallelize(range(layout.groups), layout.groups)
+    groups.foreach(partial(_gather, work, by_block, names, layout))
+    by_block.delete()
+    return layout
+
+
+def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, number: int) -> None:
+    """Write the candidates of a block by cells, a row group for each group of cells."""
+    cells, rows = read_cells(work), _rows_of_block(pool, number)
+    cell = cells.assign(metric_space(rows.vectors, sought.space), rows.row)
+    order = np.argsort(cell, kind="stable")
+    in_order = replace(rows, cell=cell).take(order)
+    write_row_groups(
+        by_block / pool.blocks[number].name, in_order, cells.group[in_order.cell], int(cells.group[-1]) + 1
+    )
+
+
+def _gather(work: Location, by_block: Location, names: list[str], layout: Layout, group: int) -> None:
+    """Write the candidates of a group from all blocks, a row group for each cell."""
+    members = np.flatnonzero(read_cells(work).group == group)
+    rows = _joined([read_row_group(by_block / name, group, layout.kind) for name in names])
+    rows = rows.take(np.lexsort((rows.row, rows.cell)))
+    first = int(members[0]) if len(members) else 0
+    write_row_groups(layout.file(group), rows, rows.cell - first, len(members))
+
+
+# --- search -----------------------------------------------------------------------------------------------
+
+
+class Corpus:
+    """The cells of a layout as a search reads them: one at a time, in the metric's space."""
+
+    def __init__(self, layout: Layout, cells: Cells, sought: Sought) -> None:
+        self._layout, self._sought, self._cells = layout, sought, cells
+        self._first = np.searchsorted(cells.group, np.arange(layout.groups))
+
+    def cell(self, number: int) -> tuple[Array, Index]:
+        """The points (n, D) float64 of a cell that can be neighbours, and their rows (n,)."""
+        group = int(self._cells.group[number])
+        rows = read_row_group(self._layout.file(group), number - int(self._first[group]), self._layout.kind)
+        if self._sought.released:
+            rows = rows.take(np.flatnonzero(rows.distinct))
+        return metric_space(rows.vectors, self._sought.space), rows.row
+
+
+def search_measured(
+    spark: SparkSession, layout: Layout, work: Location, sought: Sought, rows: Index, points: Array
+) -> tuple[Index, Array, NDArray[np.int32]]:
+    """Search all cells for the neighbours of some points (m, D) with their rows (m,).
+
+    Returns how many possible neighbours each cell holds (C,), the squared distances (m, count) ascending, and the
+    cells they are in (m, count).
+    """
+    write_points(work / "measured.parquet", rows, points)
+    groups = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
+    parts = collect(groups.map(partial(_search_group, work, layout, sought)), "exact search of the measured")
+    squared, labels = (np.concatenate([part[i] for part in parts], axis=1) for i in (1, 2))
+    order = np.lexsort((labels, squared), axis=1)[:, : sought.count]
+    sizes = np.concatenate([part[0] for part in parts])
+    return sizes, np.take_along_axis(squared, order, axis=1), np.take_along_axis(labels, order, axis=1)
+
+
+def write_points(location: Location, rows: Index, points: Array) -> None:
+    """Write points (m, D) float64 and their rows (m,)."""
+    location.write_parquet(pa.table({"row": rows, "point": binary(points)}), compression="none", use_dictionary=False)
+
+
+def read_points(location: Location) -> tuple[Index, Array]:
+    """Read them back."""
+    table = location.read_parquet()
+    return table.column("row").to_numpy(), matrix(table.column("point"), "float64")
+
+
+def _search_group(work: Location, layout: Layout, sought: Sought, group: int) -> tuple[Index, Array, NDArray[np.int32]]:
+    cells = read_cells(work)
+    rows, points = read_points(work / "measured.parquet")
+    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
+    corpus, sizes = Corpus(layout, cells, sought), []
+    for number in np.flatnonzero(cells.group == group).tolist():
+        of_cell, of_rows = corpus.cell(number)
+        sizes.append(len(of_rows))
+        nearest.add(of_cell, of_rows, label=number)
+    return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
+
+
+def choose_probes(cells: Cells, points: Array, where: NDArray[np.int32], target: float) -> int:
+    """The smallest number of probes at which points (m, D) surely find ``target`` of their neighbours.
+
+    ``where`` (m, K): the cells the neighbours are in. Surely: by two standard errors.
+    """
+    if target >= 1:
+        return len(cells.centroids)
+    squared = np.square(points).sum(axis=1)[:, None] - 2 * points @ cells.centroids.T
+    squared += np.square(cells.centroids).sum(axis=1)
+    own = cells.assign(points, np.zeros(len(points), dtype=np.int64))
+    squared[np.arange(len(points)), own] = -np.inf
+    ranks = np.argsort(np.argsort(squared, axis=1, kind="stable"), axis=1, kind="stable")
+    needed = np.take_along_axis(ranks, where.astype(np.int64), axis=1) + 1
+    for probes in range(1, len(cells.centroids)):
+        found = (needed <= probes).mean(axis=1)
+        if found.mean() - 2 * found.std() / len(found) ** 0.5 >= target:
+            return probes
+    return len(cells.centroids)
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """What a task of the search needs to know."""
+
+    work: Location
+    corpus: Layout
+    queries: Layout
+    sought: Sought
+    sizes: Index
+    probes: int
+    measured: float
+
+
+def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Index, Array]]:
+    """Search the candidates of a group in the cells they probe; yield rows and distances of the measured ones."""
+    for group in groups:
+        cells = read_cells(job.work)
+        queries = read_group(job.queries, group)
+        squared = search_cells(job, cells, queries) if len(queries.row) else np.empty((0, job.sought.count))
+        neighbors = job.sought.of_neighbors(squared, queries.itself)
+        density, kth = job.sought.density(neighbors)
+        columns = {"block": queries.block, "place": queries.place, "density": density, "kth_distance": kth}
+        table = pa.table({**columns, "row": queries.row, "squared": binary(squared)})
+        (job.work / "found" / f"group-{group:05d}.parquet").write_parquet(table)
+        measured = np.flatnonzero(sampled(queries.row, job.measured, _MEASURING))
+        yield queries.row[measured], neighbors[measured]
+
+
+def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
+    """The smallest squared distances (m, count) of candidates of one group to the points of the cells they probe."""
+    sought, corpus = job.sought, Corpus(job.corpus, cells, job.sought)
+    points = metric_space(queries.vectors, sought.space)
+    probed = cells.probed(points, queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
+    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else queries.row)
+    for number in np.unique(queries.cell).tolist():  # the own cell first: then few elsewhere are near enough
+        at = np.flatnonzero(queries.cell == number)
+        nearest.add(*corpus.cell(number), at=at)
+        probed[number, at] = False
+    for number in _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell):
+        nearest.add(*corpus.cell(number), at=np.flatnonzero(probed[number]))
+    return nearest.squared
+
+
+def _outwards(numbers: Index, own: Index) -> list[int]:
+    """Cells, those next to the group's own in the order of cells first."""
+    away = np.maximum(own.min() - numbers, numbers - own.max())
+    ordered: list[int] = numbers[np.argsort(away, kind="stable")].tolist()
+    return ordered
+
+
+def read_group(layout: Layout, group: int) -> CellRows:
+    """All candidates of a group."""
+    return CellRows.of(layout.file(group).read_parquet(), layout.kind)
+
+
+# --- what was found ---------------------------------------------------------------------------------------
+
+
+def compare(sought: Sought, exact: Array, found: Array) -> dict[str, Any]:
+    """Recall and relative error of σ by squared distances (m, K) to the true and to the found neighbours.
+
+    Recall is the share of found distances that are not above the true one to the K-th neighbour.
+    """
+    recall = float((found <= exact[:, -1:]).mean())
+    error = np.abs(sought.density(found)[0] / sought.density(exact)[0] - 1)
+    return {
+        "measured": len(exact),
+        "recall": round(recall, 6),
+        "sigma_error_median": float(np.median(error)),
+        "sigma_error_p99": float(np.quantile(error, 0.99)),
+    }
+
+
+def _write_densities(spark: SparkSession, pool: Pool, groups: int) -> None:
+    """Put what the groups found beside the store, block by block; only numbers travel."""
+    numbers = spark.sparkContext.parallelize(range(groups), groups)
+    by_block = numbers.flatMap(partial(_found, pool.work)).groupByKey(len(pool.blocks))
+    by_block.foreach(partial(_write_block_density, pool))
+
+
+def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array, Array]]]:
+    table = (work / "found" / f"group-{group:05d}.parquet").read_parquet(["block", "place", "density", "kth_distance"])
+    block, *columns = (column.to_numpy() for column in table.columns)
+    for number in np.unique(block).tolist():
+        place, density, kth = (column[block == number] for column in columns)
+        yield number, (place, density, kth)
+
+
+def _write_block_density(pool: Pool, of_block: tuple[int, Iterable[tuple[Index, Array, Array]]]) -> None:
+    number, parts = of_block
+    place, density, kth = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(place)
+    write_density(pool.work, pool.blocks[number].name, BlockDensity(density[order], kth[order]))
