@@ -36,8 +36,9 @@ logger = logging.getLogger("novelsum")
 TRAINED_BYTES = 256 << 20
 GROUP_BYTES = 192 << 20
 SMALLEST_GROUPS = 8
-MEASURED = 2000
-"""About how many candidates are searched exactly: half of them choose the probes, half tell the recall."""
+MEASURED = (500, 2000)
+"""About how many candidates are searched exactly, at least and at most; a fortieth of them in between. Half of them
+choose the probes, half tell the recall."""
 OVERHEAD = 2e11
 """What the additional Spark jobs take, in multiplications."""
 _TRAINED_OF_CELL = 32
@@ -138,7 +139,8 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
         (pool.work / name).make_folder()
     cells = _train(spark, corpus, sought)
     write_cells(pool.work, cells)
-    measured = draw(spark, pool, MEASURED / pool.candidates, _MEASURING, None)
+    fraction = measured_fraction(pool.candidates)
+    measured = draw(spark, pool, fraction, _MEASURING, False)
     points = metric_space(measured.vectors, sought.space)
     layout = lay_out(spark, corpus, pool.work, "cells", sought, cells)
     queries = layout if corpus is pool else lay_out(spark, pool, pool.work, "queries", sought, cells)
@@ -147,7 +149,7 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
     tells = np.arange(len(points)) % 2 == 1
     probes = choose_probes(cells, points[~tells], where[~tells], target)
     while True:
-        job = SearchJob(pool.work, layout, queries, sought, sizes, probes, MEASURED / pool.candidates)
+        job = SearchJob(pool.work, layout, queries, sought, sizes, probes, fraction)
         numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
         parts = collect(numbers.mapPartitions(partial(_search, job)), f"search of {probes} of {len(sizes)} cells each")
         rows, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -164,10 +166,15 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
     return {"method": "approximate", "cells": len(sizes), "probes": probes, **report}
 
 
+def measured_fraction(candidates: int) -> float:
+    """The share of the candidates that is searched exactly."""
+    return min(1.0, max(MEASURED[0], min(MEASURED[1], candidates / 40)) / candidates)
+
+
 def approximate_is_cheaper(pool: Pool, corpus: Pool, sought: Sought) -> bool:
     """Whether a search of cells is likely faster than the exact one, counted in multiplications."""
     cells = 2 * corpus.candidates**0.5
-    likely = pool.candidates * (0.15 * corpus.candidates + 20 * cells) + MEASURED * corpus.candidates
+    likely = pool.candidates * (0.15 * corpus.candidates + 20 * cells) + MEASURED[1] * corpus.candidates
     return bool(likely + OVERHEAD / pool.dimension < pool.candidates * corpus.candidates)
 
 
@@ -201,12 +208,12 @@ def read_cells(work: Location) -> Cells:
     return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
 
 
-def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool | None) -> CellRows:
+def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool) -> CellRows:
     """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
     folder = pool.work / "sample"
     folder.make_folder()
     numbers = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks))
-    numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, bool(distinct)))
+    numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
     parts = [CellRows.of((folder / block.name).read_parquet(), _kind(pool)) for block in pool.blocks]
     together = _joined(parts)
     return together.take(np.argsort(together.row))
@@ -288,20 +295,26 @@ def _gather(work: Location, by_block: Location, names: list[str], layout: Layout
 # --- search -----------------------------------------------------------------------------------------------
 
 
-class Corpus:
-    """The cells of a layout as a search reads them: one at a time, in the metric's space."""
+def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) -> Iterator[tuple[int, Array, Index]]:
+    """Of each of some cells, a group read at a time: its number, its points (n, D) that can be neighbours, their rows.
 
-    def __init__(self, layout: Layout, cells: Cells, sought: Sought) -> None:
-        self._layout, self._sought, self._cells = layout, sought, cells
-        self._first = np.searchsorted(cells.group, np.arange(layout.groups))
-
-    def cell(self, number: int) -> tuple[Array, Index]:
-        """The points (n, D) float64 of a cell that can be neighbours, and their rows (n,)."""
-        group = int(self._cells.group[number])
-        rows = read_row_group(self._layout.file(group), number - int(self._first[group]), self._layout.kind)
-        if self._sought.released:
-            rows = rows.take(np.flatnonzero(rows.distinct))
-        return metric_space(rows.vectors, self._sought.space), rows.row
+    The points are in the metric's space; the groups come in the order in which they first appear in ``numbers``.
+    """
+    first = np.searchsorted(cells.group, np.arange(layout.groups))
+    groups, appear = np.unique(cells.group[numbers], return_index=True)
+    columns = ["row", "vector", *(["distinct"] if sought.released else [])]
+    for group in groups[np.argsort(appear)].tolist():
+        here = numbers[cells.group[numbers] == group]
+        places = (here - first[group]).tolist()
+        location = layout.file(group)
+        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+            ends = np.cumsum([0] + [file.metadata.row_group(place).num_rows for place in places])
+            table = file.read_row_groups(places, columns=columns, use_threads=False)
+        rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
+        wanted = table.column("distinct").to_numpy() if sought.released else np.ones(len(rows), dtype=bool)
+        for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            kept = start + np.flatnonzero(wanted[start:end])
+            yield number, metric_space(vectors[kept], sought.space), rows[kept]
 
 
 def search_measured(
@@ -336,9 +349,8 @@ def _search_group(work: Location, layout: Layout, sought: Sought, group: int) ->
     cells = read_cells(work)
     rows, points = read_points(work / "measured.parquet")
     nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
-    corpus, sizes = Corpus(layout, cells, sought), []
-    for number in np.flatnonzero(cells.group == group).tolist():
-        of_cell, of_rows = corpus.cell(number)
+    sizes = []
+    for number, of_cell, of_rows in read_cells_of(layout, cells, sought, np.flatnonzero(cells.group == group)):
         sizes.append(len(of_rows))
         nearest.add(of_cell, of_rows, label=number)
     return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
@@ -394,24 +406,24 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Index, Arra
 
 def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
     """The smallest squared distances (m, count) of candidates of one group to the points of the cells they probe."""
-    sought, corpus = job.sought, Corpus(job.corpus, cells, job.sought)
+    sought = job.sought
     points = metric_space(queries.vectors, sought.space)
     probed = cells.probed(points, queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
     nearest = NearestDistances(points, sought.count, None if sought.holds_queries else queries.row)
-    for number in np.unique(queries.cell).tolist():  # the own cell first: then few elsewhere are near enough
-        at = np.flatnonzero(queries.cell == number)
-        nearest.add(*corpus.cell(number), at=at)
+    for number, of_cell, of_rows in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):
+        at = np.flatnonzero(queries.cell == number)  # the own cell first: then few elsewhere are near enough
+        nearest.add(of_cell, of_rows, at=at)
         probed[number, at] = False
-    for number in _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell):
-        nearest.add(*corpus.cell(number), at=np.flatnonzero(probed[number]))
+    others = _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell)
+    for number, of_cell, _ in read_cells_of(job.corpus, cells, sought, others):
+        nearest.add(of_cell, at=np.flatnonzero(probed[number]))  # which are not in that cell themselves
     return nearest.squared
 
 
-def _outwards(numbers: Index, own: Index) -> list[int]:
+def _outwards(numbers: Index, own: Index) -> Index:
     """Cells, those next to the group's own in the order of cells first."""
     away = np.maximum(own.min() - numbers, numbers - own.max())
-    ordered: list[int] = numbers[np.argsort(away, kind="stable")].tolist()
-    return ordered
+    return numbers[np.argsort(away, kind="stable")]
 
 
 def read_group(layout: Layout, group: int) -> CellRows:
