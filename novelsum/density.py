@@ -15,7 +15,7 @@ from pyspark.sql import SparkSession
 from novelsum.errors import InputError
 from novelsum.formula import metric_space
 from novelsum.neighbors import NearestDistances, Sought
-from novelsum.partition import approximate_density, approximate_is_cheaper, read_itself
+from novelsum.partition import approximate_density, approximate_is_cheaper, digests, read_itself, write_itself
 from novelsum.progress import collect
 from novelsum.settings import Settings
 from novelsum.source import Chunk, Source, read_columns
@@ -41,11 +41,12 @@ def require_finite_powers(pool: Pool, settings: Settings) -> None:
             )
 
 
-def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
-    """Raise InputError unless every candidate has K others to be its neighbours."""
-    points = pool.distinct if settings.formula == "released" else pool.candidates
+def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
+    """Raise InputError unless every candidate has K others in the corpus to be its neighbours."""
+    points = corpus.distinct if settings.formula == "released" else corpus.candidates
     if settings.neighbors >= points:
         kind = "distinct embeddings" if settings.formula == "released" else "candidates"
+        kind += " of the reference" if settings.reference else ""
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
             "a point is not its own neighbour; ask for fewer"
@@ -53,15 +54,20 @@ def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
 
 
 def estimate_density(
-    spark: SparkSession, pool: Pool, settings: Settings, reference: Pool | None = None
+    spark: SparkSession, pool: Pool, settings: Settings, reference: Pool | None = None, for_state: bool = False
 ) -> dict[str, Any]:
-    """Write the density factor of every candidate beside the store; return what the manifest says of it."""
+    """Write the density factor of every candidate beside the store; return what the manifest says of it.
+
+    ``for_state``: lay the candidates out by cells also where all of those are searched.
+    """
     sought = Sought(settings.formula, settings.metric, settings.neighbors, reference is not None)
     corpus = reference or pool
-    if settings.density_method == "approximate" or (
-        settings.density_method == "auto" and approximate_is_cheaper(pool, corpus, sought)
-    ):
-        return approximate_density(spark, pool, corpus, sought, settings.target_recall)
+    method = settings.density_method
+    if method == "auto":
+        method = "approximate" if approximate_is_cheaper(pool, corpus) else "exact"
+    if method == "approximate" or for_state:
+        target = settings.target_recall if method == "approximate" else 1.0
+        return approximate_density(spark, pool, corpus, sought, target)
     (pool.work / "density").make_folder()
     names = [block.name for block in pool.blocks]
     corpus_names = [block.name for block in corpus.blocks]
@@ -94,6 +100,55 @@ def _estimate_blocks(
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))
         yield len(block.rows)
+
+
+# --- reference --------------------------------------------------------------------------------------------
+
+
+def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Settings) -> None:
+    """Find the candidates that the reference holds too, so that none is its own neighbour.
+
+    With duplicates dropped an equal embedding is the candidate itself, as one of them stands for all; with duplicates
+    kept its id must be equal as well. Raises InputError when embeddings or ids cannot be compared.
+    """
+    if reference.dimension != pool.dimension:
+        raise InputError(
+            f"embeddings of --reference {settings.reference} have {reference.dimension} dimensions, but those of "
+            f"{settings.input} {pool.dimension}; embed both with one model"
+        )
+    if reference.integer_ids != pool.integer_ids:
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.reference} and "
+            "strings in the other; write both with the same type of id"
+        )
+    (pool.work / "itself").make_folder()
+    context, by_id = spark.sparkContext, settings.duplicates == "keep"
+    wanted = context.parallelize(pool.blocks, len(pool.blocks)).flatMap(partial(_keys, pool.work, by_id))
+    held = context.parallelize(reference.blocks, len(reference.blocks)).flatMap(partial(_keys, reference.work, by_id))
+    found = wanted.cogroup(held, len(pool.blocks)).flatMap(_held)
+    found.groupByKey(len(pool.blocks)).foreach(partial(_write_itself, pool.work))
+
+
+def _keys(work: Location, by_id: bool, block: Block) -> Iterator[tuple[tuple[bytes, Any], tuple[str, int]]]:
+    """What tells each candidate of a block, with the block and its place in it."""
+    stored = read_block(work, block.name)
+    ids = stored.ids.to_pylist() if by_id else [None] * block.rows
+    for place, (id_, digest) in enumerate(zip(ids, digests(stored.vectors), strict=True)):
+        yield (digest, id_), (block.name, place)
+
+
+def _held(
+    of_key: tuple[Any, tuple[Iterable[tuple[str, int]], Iterable[tuple[str, int]]]],
+) -> Iterator[tuple[str, tuple[int, bool]]]:
+    _, (places, in_reference) = of_key
+    found = any(True for _ in in_reference)
+    for name, place in places:
+        yield name, (place, found)
+
+
+def _write_itself(work: Location, of_block: tuple[str, Iterable[tuple[int, bool]]]) -> None:
+    name, found = of_block
+    write_itself(work, name, np.array([held for _, held in sorted(found)]))
 
 
 # --- density factors that were estimated before -----------------------------------------------------------

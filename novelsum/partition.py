@@ -12,6 +12,7 @@
 Vectors go from file to file and never through the JVM.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -42,18 +43,20 @@ choose the probes, half tell the recall."""
 OVERHEAD = 2e11
 """What the additional Spark jobs take, in multiplications."""
 _TRAINED_OF_CELL = 32
-_TRAINING, _MEASURING = 0, 1
+_TRAINING, MEASURING = 0, 1
 
 
 @dataclass(frozen=True)
 class CellRows:
     """Candidates n of a store in the order of cells, and of rows in each.
 
-    ``row`` (n,) int64; ``cell`` (n,) int64; ``block`` and ``place`` (n,): where in the store; ``distinct`` (n,) bool;
+    ``row`` (n,) int64; ``id`` (n,) as in the input; ``cell`` (n,) int64;
+    ``block`` and ``place`` (n,): where in the store; ``distinct`` (n,) bool;
     ``itself`` (n,) bool: whether the reference holds it too; ``vectors`` (n, D) as in the store.
     """
 
     row: Index
+    id: NDArray[Any]
     cell: Index
     block: Index
     place: Index
@@ -77,10 +80,10 @@ class CellRows:
         return CellRows(**columns, vectors=matrix(table.column("vector"), kind))
 
 
-_COLUMNS = ("row", "cell", "block", "place", "distinct", "itself")
+_COLUMNS = ("row", "id", "cell", "block", "place", "distinct", "itself")
 
 
-def binary(vectors: NDArray[np.floating[Any]]) -> pa.Array:
+def binary(vectors: NDArray[Any]) -> pa.Array:
     """Vectors (n, D) as Arrow binary of fixed size."""
     vectors = np.ascontiguousarray(vectors)
     size = vectors.shape[1] * vectors.itemsize
@@ -96,7 +99,12 @@ def matrix(column: pa.ChunkedArray, kind: str) -> NDArray[Any]:
         if len(chunk)
     ]
     together = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
-    return together.view(kind).reshape(len(column), -1)
+    return together.view(kind).reshape(len(column), width // np.dtype(kind).itemsize)
+
+
+def group_name(group: int) -> str:
+    """What the file of a group is called."""
+    return f"group-{group:05d}.parquet"
 
 
 def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) -> None:
@@ -123,10 +131,11 @@ class Layout:
     folder: Location
     kind: str
     groups: int
+    """How many groups of cells there are."""
 
     def file(self, group: int) -> Location:
         """The file of a group, a row group for each of its cells."""
-        return self.folder / f"group-{group:05d}.parquet"
+        return self.folder / group_name(group)
 
 
 def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: Sought, target: float) -> dict[str, Any]:
@@ -140,14 +149,15 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
     cells = _train(spark, corpus, sought)
     write_cells(pool.work, cells)
     fraction = measured_fraction(pool.candidates)
-    measured = draw(spark, pool, fraction, _MEASURING, False)
+    measured = draw(spark, pool, fraction, MEASURING, False)
     points = metric_space(measured.vectors, sought.space)
     layout = lay_out(spark, corpus, pool.work, "cells", sought, cells)
     queries = layout if corpus is pool else lay_out(spark, pool, pool.work, "queries", sought, cells)
     sizes, squared, where = search_measured(spark, layout, pool.work, sought, measured.row, points)
     exact = sought.of_neighbors(squared, measured.itself)
+    write_points(pool.work / "measured.parquet", measured.row, points, squared)
     tells = np.arange(len(points)) % 2 == 1
-    probes = choose_probes(cells, points[~tells], where[~tells], target)
+    probes = choose_probes(cells, points[~tells], measured.row[~tells], where[~tells], target)
     while True:
         job = SearchJob(pool.work, layout, queries, sought, sizes, probes, fraction)
         numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
@@ -163,7 +173,7 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
             break
         probes = min(len(sizes), probes + max(1, probes // 4))
     _write_densities(spark, pool, layout.groups)
-    return {"method": "approximate", "cells": len(sizes), "probes": probes, **report}
+    return {"method": "approximate", "cells": len(sizes), "probes": probes, "measured_fraction": fraction, **report}
 
 
 def measured_fraction(candidates: int) -> float:
@@ -171,7 +181,7 @@ def measured_fraction(candidates: int) -> float:
     return min(1.0, max(MEASURED[0], min(MEASURED[1], candidates / 40)) / candidates)
 
 
-def approximate_is_cheaper(pool: Pool, corpus: Pool, sought: Sought) -> bool:
+def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
     """Whether a search of cells is likely faster than the exact one, counted in multiplications."""
     cells = 2 * corpus.candidates**0.5
     likely = pool.candidates * (0.15 * corpus.candidates + 20 * cells) + MEASURED[1] * corpus.candidates
@@ -214,8 +224,8 @@ def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: 
     folder.make_folder()
     numbers = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks))
     numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
-    parts = [CellRows.of((folder / block.name).read_parquet(), _kind(pool)) for block in pool.blocks]
-    together = _joined(parts)
+    parts = [CellRows.of((folder / block.name).read_parquet(), kind_of(pool)) for block in pool.blocks]
+    together = joined(parts)
     return together.take(np.argsort(together.row))
 
 
@@ -227,19 +237,39 @@ def _draw_block(pool: Pool, folder: Location, fraction: float, salt: int, distin
 
 
 def _rows_of_block(pool: Pool, number: int) -> CellRows:
-    block = read_block(pool.work, pool.blocks[number].name)
+    """The candidates of a block; those that :func:`renumber` has given a number, by that number."""
+    name = pool.blocks[number].name
+    block = read_block(pool.work, name)
     n = len(block.rows)
-    itself = read_itself(pool.work, pool.blocks[number].name, n)
     zeros = np.zeros(n, dtype=np.int64)
-    return CellRows(block.rows, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
+    itself, ids = read_itself(pool.work, name, n), block.ids.to_numpy(zero_copy_only=False)
+    rows = CellRows(block.rows, ids, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
+    numbers = pool.work / "numbers.parquet"
+    if not numbers.exists():
+        return rows
+    table = numbers.read_parquet()
+    given, distinct = (table.column(name).to_numpy()[block.rows] for name in ("number", "distinct"))
+    return replace(rows, row=given, distinct=distinct).take(np.flatnonzero(given >= 0))
 
 
-def _joined(parts: list[CellRows]) -> CellRows:
+def renumber(work: Location, numbers: Index, distinct: NDArray[np.bool_]) -> None:
+    """Give the candidates by row other numbers, -1 to leave one out, and say anew which are distinct."""
+    (work / "numbers.parquet").write_parquet(pa.table({"number": numbers, "distinct": distinct}))
+
+
+def joined(parts: list[CellRows]) -> CellRows:
+    """Some candidates after others."""
     return CellRows(*(np.concatenate([getattr(p, name) for p in parts]) for name in (*_COLUMNS, "vectors")))
 
 
-def _kind(pool: Pool) -> str:
+def kind_of(pool: Pool) -> str:
+    """The NumPy type of the pool's vectors."""
     return f"float{8 * pool.itemsize}"
+
+
+def digests(vectors: NDArray[np.floating[Any]]) -> list[bytes]:
+    """A digest of each vector (n, D), equal for equal ones."""
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in vectors]
 
 
 def write_itself(work: Location, name: str, itself: NDArray[np.bool_]) -> None:
@@ -258,7 +288,7 @@ def read_itself(work: Location, name: str, rows: int) -> NDArray[np.bool_]:
 
 def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells) -> Layout:
     """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells."""
-    layout = Layout(work / name, _kind(pool), int(cells.group[-1]) + 1)
+    layout = Layout(work / name, kind_of(pool), int(cells.group[-1]) + 1)
     by_block = work / f"{name}-by-block"
     for folder in (layout.folder, by_block):
         folder.make_folder()
@@ -286,7 +316,7 @@ def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, 
 def _gather(work: Location, by_block: Location, names: list[str], layout: Layout, group: int) -> None:
     """Write the candidates of a group from all blocks, a row group for each cell."""
     members = np.flatnonzero(read_cells(work).group == group)
-    rows = _joined([read_row_group(by_block / name, group, layout.kind) for name in names])
+    rows = joined([read_row_group(by_block / name, group, layout.kind) for name in names])
     rows = rows.take(np.lexsort((rows.row, rows.cell)))
     first = int(members[0]) if len(members) else 0
     write_row_groups(layout.file(group), rows, rows.cell - first, len(members))
@@ -325,7 +355,7 @@ def search_measured(
     Returns how many possible neighbours each cell holds (C,), the squared distances (m, count) ascending, and the
     cells they are in (m, count).
     """
-    write_points(work / "measured.parquet", rows, points)
+    write_points(work / "measured.parquet", rows, points, np.full((len(rows), sought.count), np.inf))
     groups = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
     parts = collect(groups.map(partial(_search_group, work, layout, sought)), "exact search of the measured")
     squared, labels = (np.concatenate([part[i] for part in parts], axis=1) for i in (1, 2))
@@ -334,20 +364,21 @@ def search_measured(
     return sizes, np.take_along_axis(squared, order, axis=1), np.take_along_axis(labels, order, axis=1)
 
 
-def write_points(location: Location, rows: Index, points: Array) -> None:
-    """Write points (m, D) float64 and their rows (m,)."""
-    location.write_parquet(pa.table({"row": rows, "point": binary(points)}), compression="none", use_dictionary=False)
+def write_points(location: Location, rows: Index, points: Array, squared: Array) -> None:
+    """Write the rows (m,) of measured candidates, their points (m, D) float64 and their distances (m, count)."""
+    table = pa.table({"row": rows, "point": binary(points), "squared": binary(squared)})
+    location.write_parquet(table, compression="none", use_dictionary=False)
 
 
-def read_points(location: Location) -> tuple[Index, Array]:
+def read_points(location: Location) -> tuple[Index, Array, Array]:
     """Read them back."""
     table = location.read_parquet()
-    return table.column("row").to_numpy(), matrix(table.column("point"), "float64")
+    return (table.column("row").to_numpy(), *(matrix(table.column(name), "float64") for name in ("point", "squared")))
 
 
 def _search_group(work: Location, layout: Layout, sought: Sought, group: int) -> tuple[Index, Array, NDArray[np.int32]]:
     cells = read_cells(work)
-    rows, points = read_points(work / "measured.parquet")
+    rows, points, _ = read_points(work / "measured.parquet")
     nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
     sizes = []
     for number, of_cell, of_rows in read_cells_of(layout, cells, sought, np.flatnonzero(cells.group == group)):
@@ -356,16 +387,16 @@ def _search_group(work: Location, layout: Layout, sought: Sought, group: int) ->
     return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
 
 
-def choose_probes(cells: Cells, points: Array, where: NDArray[np.int32], target: float) -> int:
+def choose_probes(cells: Cells, points: Array, rows: Index, where: NDArray[np.int32], target: float) -> int:
     """The smallest number of probes at which points (m, D) surely find ``target`` of their neighbours.
 
-    ``where`` (m, K): the cells the neighbours are in. Surely: by two standard errors.
+    ``rows`` (m,): the points' rows; ``where`` (m, K): the cells the neighbours are in. Surely: by two standard errors.
     """
     if target >= 1:
         return len(cells.centroids)
     squared = np.square(points).sum(axis=1)[:, None] - 2 * points @ cells.centroids.T
     squared += np.square(cells.centroids).sum(axis=1)
-    own = cells.assign(points, np.zeros(len(points), dtype=np.int64))
+    own = cells.assign(points, rows)
     squared[np.arange(len(points)), own] = -np.inf
     ranks = np.argsort(np.argsort(squared, axis=1, kind="stable"), axis=1, kind="stable")
     needed = np.take_along_axis(ranks, where.astype(np.int64), axis=1) + 1
@@ -399,8 +430,8 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Index, Arra
         density, kth = job.sought.density(neighbors)
         columns = {"block": queries.block, "place": queries.place, "density": density, "kth_distance": kth}
         table = pa.table({**columns, "row": queries.row, "squared": binary(squared)})
-        (job.work / "found" / f"group-{group:05d}.parquet").write_parquet(table)
-        measured = np.flatnonzero(sampled(queries.row, job.measured, _MEASURING))
+        (job.work / "found" / group_name(group)).write_parquet(table)
+        measured = np.flatnonzero(sampled(queries.row, job.measured, MEASURING))
         yield queries.row[measured], neighbors[measured]
 
 
@@ -457,7 +488,7 @@ def _write_densities(spark: SparkSession, pool: Pool, groups: int) -> None:
 
 
 def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array, Array]]]:
-    table = (work / "found" / f"group-{group:05d}.parquet").read_parquet(["block", "place", "density", "kth_distance"])
+    table = (work / "found" / group_name(group)).read_parquet(["block", "place", "density", "kth_distance"])
     block, *columns = (column.to_numpy() for column in table.columns)
     for number in np.unique(block).tolist():
         place, density, kth = (column[block == number] for column in columns)

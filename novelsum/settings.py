@@ -70,6 +70,12 @@ class Settings:
     reference: str | None = setting(
         "corpus to search the neighbours in: Parquet file, folder or glob (default: the input itself)", jobs=ESTIMATING
     )
+    save_state: str | None = setting(
+        "folder to write a state to, so that --update can add rows to it later", jobs=("estimate_density",)
+    )
+    update: str | None = setting(
+        "state to add the input to: the result holds all its rows, old and new", jobs=("estimate_density",)
+    )
     on_bad_rows: Literal["fail", "drop"] = setting(
         "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
     )
