@@ -111,8 +111,11 @@ def nearest_cells(points: Array, centroids: Array, count: int) -> Mask:
 
 
 def _nearest_one(points: Array, centroids: Array) -> Index:
-    tiles = range(0, len(points), _TILE_ROWS)
-    return np.concatenate([nearest_cells(points[s : s + _TILE_ROWS], centroids, 1).argmax(axis=1) for s in tiles])
+    found = np.zeros(len(points), dtype=np.int64)
+    for start in range(0, len(points), _TILE_ROWS):
+        tile = slice(start, start + _TILE_ROWS)
+        found[tile] = nearest_cells(points[tile], centroids, 1).argmax(axis=1)
+    return found
 
 
 def _k_means(sample: Array, wanted: int, spherical: bool) -> Array:

@@ -36,7 +36,8 @@ logger = logging.getLogger("novelsum")
 
 TRAINED_BYTES = 256 << 20
 GROUP_BYTES = 192 << 20
-SMALLEST_GROUPS = 8
+SMALL_GROUPS, SMALL_GROUP_CELLS = 8, 16
+"""A small pool still has so many groups, if each has so many cells."""
 MEASURED = (500, 2000)
 """About how many candidates are searched exactly, at least and at most; a fortieth of them in between. Half of them
 choose the probes, half tell the recall."""
@@ -200,7 +201,7 @@ def _train(spark: SparkSession, corpus: Pool, sought: Sought) -> Cells:
     if not len(sample.row):  # the hash of a tiny pool took none
         sample = draw(spark, corpus, 1.0, _TRAINING, sought.released)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
-    groups = min(wanted, max(SMALLEST_GROUPS, -(-size // GROUP_BYTES)))
+    groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
     space = metric_space(sample.vectors, sought.space)
     return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups)
 

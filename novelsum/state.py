@@ -94,17 +94,21 @@ class State:
         The state changes only with :meth:`commit`.
         """
         night = 1 + self.content["generation"] if self.content else 0
-        for name in (f"night-{night:05d}", f"generation-{night:05d}"):
-            (self.folder / name).delete()
-            (self.folder / name).make_folder()
-        if self.content:
-            report = _update(self, spark, pool, night, settings.id_column, result)
-        else:
-            report = _create(self, spark, pool, settings, result)
-        nights = [f"night-{number:05d}" for number in range(night + 1)]
-        files = [self.folder / "centroids.parquet"]
-        folders = [*nights, f"generation-{night:05d}"]
-        files += [file for folder in folders for file in (self.folder / folder).entries()]
+        folders = [self.folder / f"night-{night:05d}", self.folder / f"generation-{night:05d}"]
+        for folder in folders:
+            folder.delete()
+            folder.make_folder()
+        try:
+            if self.content:
+                report = _update(self, spark, pool, night, settings.id_column, result)
+            else:
+                report = _create(self, spark, pool, settings, result)
+        except BaseException:
+            for folder in folders:
+                folder.delete()
+            raise
+        nights = [self.folder / f"night-{number:05d}" for number in range(night)]
+        files = [self.folder / "centroids.parquet", *(file for part in (*nights, *folders) for file in part.entries())]
         root = len(str(self.folder)) + 1
         self._next["files"] = {str(file)[root:]: _rows_in(file) for file in files}
         self._next["generation"] = night

@@ -148,7 +148,7 @@ def test_more_recall_takes_more_probes(density, few, tmp_path):
 
 
 def test_a_crowd_within_a_thousandth_is_cut_into_cells_like_the_rest():
-    """Half of the points within 1e-3 of one, and a quarter of them equal: no cell holds more than four times the mean."""
+    """Half of the points within 1e-3 of one, a quarter of all equal: no cell holds more than four times the mean."""
     vectors = RNG.normal(size=(4000, 16))
     vectors[:2000] = vectors[0] + 1e-3 / 4 * RNG.normal(size=(2000, 16))
     vectors[2000:3000] = vectors[2000]
