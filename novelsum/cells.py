@@ -121,8 +121,12 @@ def _nearest_one(points: Array, centroids: Array) -> Index:
 def _k_means(sample: Array, wanted: int, spherical: bool) -> Array:
     """At most ``wanted`` centroids (C, D) of the sample (s, D), by Lloyd's iterations in float32."""
     centre = np.zeros(sample.shape[1]) if spherical else sample.mean(axis=0)
-    length = 1.0 if spherical else float(np.abs(sample - centre).max()) or 1.0
-    points = ((sample - centre) / length).astype(np.float32)
+    length = (
+        1.0 if spherical else float(np.maximum(sample.max(axis=0) - centre, centre - sample.min(axis=0)).max()) or 1.0
+    )
+    points = np.empty(sample.shape, dtype=np.float32)
+    for first in range(0, len(points), _TILE_ROWS):
+        points[first : first + _TILE_ROWS] = (sample[first : first + _TILE_ROWS] - centre) / length
     start = np.sort(np.random.default_rng(0).choice(len(points), min(wanted, len(points)), replace=False))
     centroids = points[start]
     for _ in range(_ITERATIONS):

@@ -13,7 +13,6 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from novelsum.errors import InputError
-from novelsum.formula import metric_space
 from novelsum.neighbors import NearestDistances, Sought
 from novelsum.partition import approximate_density, approximate_is_cheaper, digests, read_itself, write_itself
 from novelsum.progress import collect
@@ -88,14 +87,14 @@ def _estimate_blocks(
     """Write the density factors of the blocks; yield the rows of each."""
     for number in blocks:
         block = read_block(work, names[number])
-        queries = metric_space(block.vectors, sought.space)
+        queries = sought.points(block.vectors)
         nearest = NearestDistances(queries, sought.count, None if sought.holds_queries else block.rows)
         first = number % len(corpus_names)
         for other in corpus_names[first:] + corpus_names[:first]:
             corpus = read_block(corpus_work, other)
             wanted = corpus.distinct if sought.released else np.ones(len(corpus.rows), dtype=bool)
             if wanted.any():
-                nearest.add(metric_space(corpus.vectors[wanted], sought.space), corpus.rows[wanted])
+                nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
         itself = read_itself(work, names[number], len(block.rows))
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))

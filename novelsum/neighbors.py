@@ -11,8 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import Array, Formula, Metric, density_factor, from_squared, released_density, squared_lengths
+from novelsum.formula import (
+    Array,
+    Formula,
+    Metric,
+    density_factor,
+    from_squared,
+    metric_space,
+    released_density,
+    squared_lengths,
+)
 
+_POINT_ROWS = 1024
 _TILE_PAIRS = 1 << 20
 _TILE_BYTES = 2 << 20
 _TILE_ROWS = 256
@@ -52,6 +62,13 @@ class Sought:
     def count(self) -> int:
         """How many distances are kept of a point."""
         return self.neighbors + self.holds_queries
+
+    def points(self, vectors: NDArray[np.floating[Any]]) -> Array:
+        """The points (n, D) float64 of vectors (n, D) in that space, made a few rows at a time."""
+        points = np.empty(vectors.shape)
+        for start in range(0, len(vectors), _POINT_ROWS):
+            points[start : start + _POINT_ROWS] = metric_space(vectors[start : start + _POINT_ROWS], self.space)
+        return points
 
     def of_neighbors(self, squared: Array, itself: NDArray[np.bool_] | None = None) -> Array:
         """Squared distances (m, K) to the neighbours, of those kept (m, count).

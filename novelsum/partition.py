@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from novelsum.cells import Cells, sampled
-from novelsum.formula import Array, metric_space
+from novelsum.formula import Array
 from novelsum.neighbors import Index, NearestDistances, Sought
 from novelsum.progress import collect
 from novelsum.storage import Location
@@ -34,7 +34,7 @@ from novelsum.store import BlockDensity, Pool, read_block, write_density
 
 logger = logging.getLogger("novelsum")
 
-TRAINED_BYTES = 256 << 20
+TRAINED_BYTES = 384 << 20
 GROUP_BYTES = 192 << 20
 SMALL_GROUPS, SMALL_GROUP_CELLS = 8, 16
 """A small pool still has so many groups, if each has so many cells."""
@@ -151,7 +151,7 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
     write_cells(pool.work, cells)
     fraction = measured_fraction(pool.candidates)
     measured = draw(spark, pool, fraction, MEASURING, False)
-    points = metric_space(measured.vectors, sought.space)
+    points = sought.points(measured.vectors)
     layout = lay_out(spark, corpus, pool.work, "cells", sought, cells)
     queries = layout if corpus is pool else lay_out(spark, pool, pool.work, "queries", sought, cells)
     sizes, squared, where = search_measured(spark, layout, pool.work, sought, measured.row, points)
@@ -202,7 +202,7 @@ def _train(spark: SparkSession, corpus: Pool, sought: Sought) -> Cells:
         sample = draw(spark, corpus, 1.0, _TRAINING, sought.released)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
     groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
-    space = metric_space(sample.vectors, sought.space)
+    space = sought.points(sample.vectors)
     return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups)
 
 
@@ -306,7 +306,7 @@ def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: 
 def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, number: int) -> None:
     """Write the candidates of a block by cells, a row group for each group of cells."""
     cells, rows = read_cells(work), _rows_of_block(pool, number)
-    cell = cells.assign(metric_space(rows.vectors, sought.space), rows.row)
+    cell = cells.assign(sought.points(rows.vectors), rows.row)
     order = np.argsort(cell, kind="stable")
     in_order = replace(rows, cell=cell).take(order)
     write_row_groups(
@@ -345,7 +345,7 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
         wanted = table.column("distinct").to_numpy() if sought.released else np.ones(len(rows), dtype=bool)
         for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
             kept = start + np.flatnonzero(wanted[start:end])
-            yield number, metric_space(vectors[kept], sought.space), rows[kept]
+            yield number, sought.points(vectors[kept]), rows[kept]
 
 
 def search_measured(
@@ -439,7 +439,7 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Index, Arra
 def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
     """The smallest squared distances (m, count) of candidates of one group to the points of the cells they probe."""
     sought = job.sought
-    points = metric_space(queries.vectors, sought.space)
+    points = sought.points(queries.vectors)
     probed = cells.probed(points, queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
     nearest = NearestDistances(points, sought.count, None if sought.holds_queries else queries.row)
     for number, of_cell, of_rows in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):

@@ -27,7 +27,7 @@ from pyspark.sql import SparkSession
 from novelsum.cells import sampled
 from novelsum.density import estimate_density, write_density_result
 from novelsum.errors import InputError, UsageError
-from novelsum.formula import Array, metric_space
+from novelsum.formula import Array
 from novelsum.neighbors import Index, NearestDistances, Sought
 from novelsum.partition import (
     MEASURING,
@@ -291,7 +291,7 @@ class Night:
 
     def space(self, rows: CellRows) -> Array:
         """Their points (n, D) float64."""
-        return metric_space(rows.vectors, self.sought.space)
+        return self.sought.points(rows.vectors)
 
 
 def _update(
