@@ -13,8 +13,9 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from novelsum.errors import InputError
+from novelsum.layout import digests, read_itself, write_itself
 from novelsum.neighbors import NearestDistances, Sought
-from novelsum.partition import approximate_density, approximate_is_cheaper, digests, read_itself, write_itself
+from novelsum.partition import approximate_density, approximate_is_cheaper
 from novelsum.progress import collect
 from novelsum.settings import Settings
 from novelsum.source import Chunk, Source, read_columns
