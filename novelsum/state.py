@@ -162,7 +162,7 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
         (state.folder / f"{target}{name}").write_bytes((pool.work / name).read_bytes())
     state._next = {
         "version": VERSION,
-        "settings": settings.for_manifest("estimate_density"),
+        "settings": {name: getattr(settings, name) for name in (*_FIXED, "target_recall")},
         "dimension": pool.dimension,
         "kind": kind_of(pool),
         "integer_ids": pool.integer_ids,
