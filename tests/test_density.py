@@ -15,6 +15,7 @@ from novelsum import formula
 from novelsum.cells import Cells, nearest_cells, sampled
 from novelsum.density import estimate_density, mark_itself
 from novelsum.ingest import ingest
+from novelsum.layout import matrix
 from novelsum.partition import MEASURING, measured_fraction
 from novelsum.settings import Settings
 from novelsum.source import open_source
@@ -133,7 +134,13 @@ def test_the_recall_it_reports_is_the_recall_it_has(density, sample, tmp_path, m
     assert report["measured"] == len(measured)
     assert report["sigma_error_median"] == pytest.approx(np.median(error[measured]), abs=1e-12)
     assert report["sigma_error_p99"] == pytest.approx(np.quantile(error[measured], 0.99), rel=1e-9)
-    assert 0.9 <= report["recall"] <= 1
+    table = pq.read_table(tmp_path / "work-0" / "0" / "found").sort_by("row")
+    found_squared = matrix(table.column("squared"), "float64")[measured]
+    space = pool.vectors if method == "released" else formula.normalize(pool.vectors)
+    squared = np.sort(formula.squared_distances(space[measured], space), axis=1)[:, 1:11]  # the first is itself
+    nearest = found_squared[:, 1:] if method == "released" else found_squared
+    assert report["recall"] == pytest.approx((nearest <= squared[:, -1:]).mean(), abs=1e-6)
+    assert 0.9 <= report["recall"] < 1
     assert (error > 1e-12).mean() == pytest.approx((error[measured] > 1e-12).mean(), abs=0.08)
 
 
