@@ -440,7 +440,8 @@ class Contenders:
     def _look_out(self, slot: int, ranked: _Ranked) -> None:
         """Renew what a slot's outlook says of ranks."""
         keys = from_squared(ranked.keys, self.scoring.metric)
-        low, scale = np.float32(keys[0]), np.float32(COARSE / max(1.001 * (keys[-1] - keys[0]), 1e-30))
+        low = np.float32(keys[0])
+        scale = np.float32(COARSE / (1.001 * (keys[-1] - keys[0]) + 1e-6 * keys[-1] + 1e-30))
         before = np.searchsorted(keys, np.float64(low) + np.arange(COARSE) / np.float64(scale))
         before[0] = 0  # keys below the first cell are looked up in it
         outlook = self._outlook

@@ -25,7 +25,7 @@ from novelsum.formula import Array, Metric, metric_space
 from novelsum.sketch import Integers
 from novelsum.storage import Location
 from novelsum.store import Block, StoredBlock, read_block, read_density
-from novelsum.verify import STATE, STATE_BYTES, Candidates
+from novelsum.verify import RECENT, STATE, STATE_BYTES, Candidates
 
 _DIRTY, _PICKS, _ROUND = range(3)
 _LARGEST = np.finfo(np.float32).max
@@ -89,6 +89,7 @@ class Scratch:
             return picks
         self.state["upper"][:] = np.inf
         self.state["counted"][:] = 0
+        self.state["recent_rows"][:] = -1
         return committed
 
     def done(self, committed: int, round_: int) -> None:
@@ -144,6 +145,7 @@ def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, t
             np.save(temporary / f"{name}.npy", values)
         for name, (kind, shape) in STATE.items():
             open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
+        np.save(temporary / "state-recent_rows.npy", np.full(RECENT, -1))
         np.save(temporary / "head.npy", np.zeros(3, np.int64))
         (temporary / "lock").touch()
         temporary.rename(folder)
@@ -179,5 +181,5 @@ def _map(folder: Path, units: Units) -> Scratch:
         powered=powered / units.powered,
         twin=np.load(folder / "twin.npy") if (folder / "twin.npy").exists() else None,
     )
-    state = {name: mapped(f"state-{name}", "r+") for name in STATE}
+    state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, "recent_rows")}
     return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

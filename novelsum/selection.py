@@ -261,6 +261,16 @@ class _Selection:
         clock = self._spent("admit", clock)
         self._log()
         self._spent("log", clock)
+        logger.debug(
+            "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported, %d bounds recomputed",
+            effort.rounds,
+            contenders.picks,
+            len(draft.slots),
+            safe_steps,
+            stands,
+            len(new),
+            sum(report.findings.recomputed for report in reports),
+        )
 
     def _spent(self, phase: str, since: float) -> float:
         now = time.perf_counter()

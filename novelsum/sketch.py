@@ -35,6 +35,9 @@ SLACK = 1e-5
 """Relative slack on every upper bound, for float32 arithmetic on single keys and masses."""
 _MARGIN_BELOW, _MARGIN_ABOVE = 0.3, 0.05
 """A grid reaches this share of the range seen beyond its ends, for keys still to come."""
+_WIDEST_DOUBT = 4
+"""A cell is at least so many times as wide as a key is uncertain to one side."""
+_MANY = np.iinfo(np.uint16).max
 _ROWS_AT_ONCE = 64
 _TINY = np.float32(1e-30)
 _ROUNDING = 2.0**-23
@@ -105,7 +108,7 @@ class Outlook:
         m, n = keys.shape
         least, greatest = keys.min(axis=1), keys.max(axis=1)
         low = least.astype(np.float32)
-        scale = (COARSE / np.maximum(1.001 * (greatest - least), _TINY)).astype(np.float32)
+        scale = (COARSE / (1.001 * (greatest - least) + 1e-6 * greatest + _TINY)).astype(np.float32)
         cell = np.clip((keys - low[:, None]) * scale[:, None], 0, COARSE - 1).astype(np.int64)
         cell += np.arange(m)[:, None] * COARSE
         count = np.bincount(cell.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
@@ -212,6 +215,7 @@ class Sketch:
     least, greatest : (m,) float32, the extreme keys seen; they may lie outside the grid.
     count, mass : (m, CELLS) float32.
     loose : (m,) float32, what the bound may be short of because of keys whose cell is uncertain.
+    doubtful : (m, CELLS) uint16, keys so near the lower edge of a cell that they may lie on its other side.
     """
 
     low: Single
@@ -221,16 +225,21 @@ class Sketch:
     loose: Single
     count: Single
     mass: Single
+    doubtful: NDArray[np.uint16]
 
     def __len__(self) -> int:
         return len(self.low)
 
     @staticmethod
     def over(keys: Single, error: Single) -> "Sketch":
-        """Empty, with grids fit for keys like those given (m, n) and some more beyond them."""
+        """Empty, with grids fit for keys like those given (m, n) and some more beyond them.
+
+        A cell is so wide that a key cannot truly lie farther than in the next one.
+        """
         m = len(keys)
         least, greatest = keys.min(axis=1), keys.max(axis=1)
-        reach = np.maximum(greatest - least, 8 * error + np.abs(greatest) * np.float32(1e-6)) + _TINY
+        narrowest = np.float32(CELLS * _WIDEST_DOUBT) * error + np.abs(greatest) * np.float32(1e-6)
+        reach = np.maximum(greatest - least, narrowest) + _TINY
         return Sketch(
             low=least - np.float32(_MARGIN_BELOW) * reach,
             scale=np.float32(CELLS / (1 + _MARGIN_BELOW + _MARGIN_ABOVE)) / reach,
@@ -239,6 +248,7 @@ class Sketch:
             loose=np.zeros(m, np.float32),
             count=np.zeros((m, CELLS), np.float32),
             mass=np.zeros((m, CELLS), np.float32),
+            doubtful=np.zeros((m, CELLS), np.uint16),
         )
 
     def add(
@@ -259,27 +269,38 @@ class Sketch:
         flat = (cell + (np.arange(len(self)) * CELLS)[:, None]).reshape(-1)
         np.add.at(self.count.reshape(-1), flat, np.float32(1))
         np.add.at(self.mass.reshape(-1), flat, masses.reshape(-1))
-        if formula == "paper" and spread.greatest > spread.least:
+        if formula == "paper":
             position -= cell
             self._loosen(keys, position, cell, error, spread, weights)
 
     def _loosen(
         self, keys: Single, within: Single, cell: Integers, error: Single, spread: Spread, weights: Weights
     ) -> None:
-        """Make room for keys so near to an edge that they may truly lie beyond it."""
+        """Make room for keys so near to an edge that they may truly lie beyond it.
+
+        Such a key may change places with the others near that edge, whose terms are as large as its own but for
+        their σ^κ2, and with no one else.
+        """
         doubt = (2 * error * self.scale + np.float32(CELLS * 2e-7))[:, None]
         at, column = np.nonzero((within < doubt) | (within > 1 - doubt))
-        is_low = within[at, column] < 0.5
-        below = cell[at, column] - is_low
-        other = np.clip(np.where(is_low, below, below + 1), 0, CELLS - 1)
-        opposite = np.where((below >= 0) & (below + 1 < CELLS), self.count[at, other], 0).astype(np.int64)
-        at, column, below, opposite = (values[opposite > 0] for values in (at, column, below, opposite))
+        below = cell[at, column] - (within[at, column] < 0.5)
+        inner = (below >= 0) & (below + 1 < CELLS)
+        at, column, below = at[inner], column[inner], below[inner]
+        edges, of_key, new = np.unique(at * CELLS + below + 1, return_inverse=True, return_counts=True)
+        doubtful = self.doubtful.reshape(-1)
+        near = doubtful[edges] + new
+        doubtful[edges] = np.minimum(near, _MANY)
+        others = np.where(near < _MANY, near - 1, len(weights.w))[of_key]
+        at, column, below, others = (values[others > 0] for values in (at, column, below, others))
         if not len(at):
             return
         candidates, inverse = np.unique(at, return_inverse=True)
         before = np.cumsum(self.count[candidates], axis=1, dtype=np.float64)
         first = (before - self.count[candidates])[inverse, below].astype(np.int64)
-        jump = (weights.w[first] - weights.w[first + opposite]) * spread.greatest * (keys[at, column] + 2 * error[at])
+        last = np.minimum(first + others, len(weights.w) - 1)
+        largest = spread.greatest * (keys[at, column] + 2 * error[at])
+        smallest = spread.least * np.maximum(keys[at, column] - 4 * error[at], 0)
+        jump = (weights.w[first] - weights.w[last]) * (largest - smallest)
         np.add.at(self.loose, at, (jump * (1 + SLACK)).astype(np.float32))
 
     def outgrown(self) -> NDArray[np.bool_]:

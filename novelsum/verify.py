@@ -27,6 +27,8 @@ from novelsum.sketch import (
     list_bound,
 )
 
+RECENT = 256
+"""Keys of so many latest picks are kept, so that no product is computed twice while they matter most."""
 LISTED = 64
 """Up to so many picks a bound comes from all keys; a sketch would cost more."""
 _TILE_KEYS = 1 << 19
@@ -54,6 +56,8 @@ STATE: dict[str, tuple[str, tuple[int, ...]]] = {
     "loose": ("f4", ()),
     "count": ("f4", (CELLS,)),
     "mass": ("f4", (CELLS,)),
+    "doubtful": ("u2", (CELLS,)),
+    "recent": ("f4", (RECENT,)),
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks."""
 
@@ -125,7 +129,11 @@ class Findings:
 
 
 class BlockCheck:
-    """A block's candidates and their state (arrays as in STATE), which :meth:`check` brings forward."""
+    """A block's candidates and their state, which :meth:`check` brings forward.
+
+    ``state`` holds the arrays of STATE, and ``recent_rows`` (RECENT,) int64: which pick's keys each column of
+    ``recent`` holds. That of the pick at place p is column p mod RECENT.
+    """
 
     def __init__(
         self,
@@ -139,8 +147,9 @@ class BlockCheck:
         self._paper = scoring.formula == "paper"
         self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
         self._spread = Spread.of(picks.powered)
-        # Of a product of D terms: its roundings, taken as random in sign, and those of its factors.
-        relative = (4 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
+        self._kept = slice(0, 0)
+        # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
+        relative = (2.5 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
         sums = candidates.norms + picks.norms.max()
         per_pair = 0.5 * sums if scoring.metric == "cosine" else np.sqrt(sums / (4 * _NEAR))
         self.error = (relative * per_pair).astype(np.float32)
@@ -162,8 +171,13 @@ class BlockCheck:
         lowest = np.array([question.sums[first:end].min() for first, end in segments])
         found: list[tuple[Integers, Array, Integers]] = []
         recomputed = 0
+        known = self._kept_before(n)
+        first_kept = max(known.start if start <= known.stop else start, n + steps - RECENT)
         for tile in self._tiles(n + steps - start):
+            self._kept = known
             keys = self._keys(tile, slice(start, n + steps))
+            self._keep(tile, keys, start)
+            self._kept = slice(first_kept, n)
             gains = self._gains(tile, keys, start)
             upper[tile] += gains[:, : n - start].sum(axis=1, dtype=np.float64)
             drafted = gains[:, n - start :]
@@ -183,6 +197,8 @@ class BlockCheck:
                 found.append((at[wanted], upper[at[wanted]], step[wanted]))
             state["proposed"][tile] = along
             release(tile)
+        kept = np.arange(max(start, n + steps - RECENT), n + steps)
+        state["recent_rows"][kept % RECENT] = self.picks.rows[kept]
         return self._report(found, steps, question.most, recomputed)
 
     def _first_step(
@@ -243,8 +259,32 @@ class BlockCheck:
         n = len(self.candidates.rows)
         return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
+    def _kept_before(self, n: int) -> slice:
+        """The latest of the first n picks whose keys earlier rounds have left: those of a draft that stood."""
+        places = np.arange(max(0, n - RECENT), n)
+        is_kept = self.state["recent_rows"][places % RECENT] == self.picks.rows[places]
+        stop = int(places[is_kept][-1]) + 1 if is_kept.any() else 0
+        gaps = places[~is_kept & (places < stop)]
+        return slice(int(gaps[-1]) + 1 if len(gaps) else int(places[0]) if stop else 0, stop)
+
+    def _keep(self, tile: slice, keys: Single, start: int) -> None:
+        """Keep the keys (m, k) of the picks from place ``start`` on, the latest if not all fit."""
+        latest = keys[:, -RECENT:]
+        places = start + keys.shape[1] - latest.shape[1] + np.arange(latest.shape[1])
+        self.state["recent"][tile, places % RECENT] = latest
+
     def _keys(self, at: slice | Integers, part: slice) -> Single:
-        """What the picks of a part are ranked by at some candidates, (m, k): distances, for ``released`` weighted."""
+        """What the picks of a part are ranked by at some candidates, (m, k); from those kept where possible."""
+        first, stop = max(part.start, self._kept.start), min(part.stop, self._kept.stop)
+        if first >= stop:
+            return self._products(at, part)
+        kept = self.state["recent"][at][:, np.arange(first, stop) % RECENT]
+        before, after = slice(part.start, first), slice(stop, part.stop)
+        beside = [self._products(at, other) if other.start < other.stop else kept[:, :0] for other in (before, after)]
+        return np.concatenate([beside[0], kept, beside[1]], axis=1)
+
+    def _products(self, at: slice | Integers, part: slice) -> Single:
+        """Keys by a matrix product: distances, for ``released`` weighted."""
         candidates, picks = self.candidates, self.picks
         points, others, norms = candidates.points[at], picks.points[part], candidates.norms[at]
         keys = points @ others.T

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -52,7 +53,7 @@ def test_every_setting_gives_the_picks_of_the_formula(
         "neighbors": 4,
     }
     path = clustered.write(tmp_path / "in")
-    assert_same(engine(path, 150, block_rows=130, **settings), oracle(clustered, 150, **settings))
+    assert_same(engine(path, 100, block_rows=130, **settings), oracle(clustered, 100, **settings))
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,18 @@ def test_jobs_are_described_by_round_and_picks(clustered, engine, spark, tmp_pat
     described = [jobs.apply(i).description() for i in range(jobs.size())]
     described = [text.get() for text in described if text.isDefined()]
     assert any(text.startswith("novelsum selection: round 3, picks ") for text in described), described
+
+
+def test_what_a_selection_takes_is_told_before_its_first_round(clustered, engine, tmp_path, caplog):
+    """Scratch, memory of a task, and distance operations: 2 · 360 · 5 · 16 here."""
+    caplog.set_level("INFO", "novelsum")
+    engine(clustered.write(tmp_path / "in"), 5, neighbors=4)
+    (line,) = (record.getMessage() for record in caplog.records if record.getMessage().startswith("selection: 5 of"))
+    assert re.fullmatch(
+        r"selection: 5 of 360 candidates; \d+ MiB of scratch on 1 host\(s\), about \d+ MiB of memory for each of "
+        r"2 task\(s\) at a time, 5.76e\+04 distance operations",
+        line,
+    )
 
 
 def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(clustered, engine, spark, tmp_path):

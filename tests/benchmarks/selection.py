@@ -9,6 +9,7 @@ lies in out/bench-paper; a second run starts from what the first has finished th
 All speeds are ratios within one run. BUDGET and FORMULA in the environment change what they say.
 """
 
+import logging
 import os
 import pickle
 import sys
@@ -180,4 +181,5 @@ def _density_within(work: Location, block: Block) -> None:
 
 if __name__ == "__main__":
     log_to_stderr()
+    logging.getLogger("novelsum").setLevel(logging.DEBUG)
     sys.exit({"bench40k": bench40k, "paper": paper}[sys.argv[1]]())
