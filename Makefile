@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-paper picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-density bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -36,9 +36,15 @@ picture: run ## docs/report.png, the picture of the report in the README (needs 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py bench40k
 
+bench-density: setup ## time and recall of the density beside faiss, and what approximation does to a selection
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py curve
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py outcome
+
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
 	mkdir -p out/bench-paper
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py paper 2>&1 | tee -a out/bench-paper/log
 
 lint: setup ## style
 	$(BIN)/ruff check .

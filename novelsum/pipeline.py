@@ -5,6 +5,7 @@ the :mod:`~novelsum.store`, :mod:`~novelsum.density` finds its neighbours, :mod:
 it or not, :mod:`~novelsum.output` writes what was picked.
 """
 
+import dataclasses
 import logging
 import re
 import time
@@ -18,6 +19,7 @@ from novelsum import session
 from novelsum.density import (
     estimate_density,
     load_density,
+    mark_itself,
     require_enough_neighbors,
     require_finite_powers,
     write_density_result,
@@ -42,6 +44,7 @@ from novelsum.report import check_report, write_report
 from novelsum.selection import Candidate, Effort, first_row, select
 from novelsum.settings import Job, Settings
 from novelsum.source import Source, open_density, open_source
+from novelsum.state import State, open_state
 from novelsum.storage import Location
 from novelsum.store import Pool
 from novelsum.summary import print_result
@@ -70,11 +73,22 @@ def run(job: Job, settings: Settings) -> None:
     started = time.monotonic()
     if job != "estimate_density":
         check_report(settings)
-    inputs = [settings.input, settings.density] if job == "select_subset" else [settings.input]
-    output = check_output(settings.output, inputs, settings.overwrite)
+    others = (
+        [settings.density] if job == "select_subset" else [settings.reference, settings.update, settings.save_state]
+    )
+    output = check_output(settings.output, [settings.input, *filter(None, others)], settings.overwrite)
+    state = open_state(settings) if settings.update or settings.save_state else None
     source = open_source(settings.input, settings.id_column, settings.embedding_column)
+    reference = (
+        open_source(settings.reference, settings.id_column, settings.embedding_column) if settings.reference else None
+    )
+    if state:
+        source = state.check_source(source)
+    if reference:
+        wide = source.wide or reference.wide
+        source, reference = dataclasses.replace(source, wide=wide), dataclasses.replace(reference, wide=wide)
     given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
-    _check_sizes(job, settings, source, given)
+    _check_sizes(job, settings, source, given, reference, state)
     stage = output / WORK
     work = work_location(settings.work_dir, output)
     stages = Stages()
@@ -88,20 +102,26 @@ def run(job: Job, settings: Settings) -> None:
         try:
             with stages.time("ingest"):
                 pool = ingest(spark, source, settings, work, stage)
-            _check_candidates(job, settings, source, pool)
-            if job == "estimate_density":
-                _estimate(spark, settings, pool, stage, stages)
-                picks: list[Candidate] = []
-                effort = None
+                corpus = _ingest_reference(spark, settings, reference, pool) if reference else None
+            _check_candidates(job, settings, source, pool, corpus, state)
+            picks: list[Candidate] = []
+            effort, density = None, {"method": "given"}
+            if state:
+                with stages.time("density"):
+                    density = state.add(spark, pool, settings, stage / RESULT)
+            elif job == "estimate_density":
+                density = _estimate(spark, settings, pool, corpus, stage, stages)
             else:
-                picks, effort = _select(spark, settings, source, given, pool, stage, stages)
+                picks, effort, density = _select(spark, settings, source, given, pool, corpus, stage, stages)
             found = _survey(spark, settings, source, pool, picks, stage, stages)
         finally:
             spark.stop()
-        manifest = _manifest(job, settings, source, pool, picks, effort, stages)
+        manifest = _manifest(job, settings, source, pool, corpus, density, picks, effort, stages)
         _write_report(manifest, found, stage, stages)
         stages.seconds["total"] = round(time.monotonic() - started, 3)
         publish(output, stage, manifest)
+        if state:
+            state.commit()
         if not (settings.keep_work and stage.contains(work)):
             stage.delete()
         if not settings.keep_work:
@@ -112,15 +132,34 @@ def run(job: Job, settings: Settings) -> None:
     print_result(job, settings, pool, output)
 
 
-def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | None) -> None:
+def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
+    """The reference as a pool of its own, its bad rows left out as those of the input are."""
+    work = pool.work / "reference"
+    (work / "store").make_folder()
+    corpus = ingest(
+        spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work
+    )
+    mark_itself(spark, pool, corpus, settings)
+    return corpus
+
+
+def _check_sizes(
+    job: Job,
+    settings: Settings,
+    source: Source,
+    given: Source | None,
+    reference: Source | None,
+    state: State | None,
+) -> None:
     """Refuse before Spark starts what the footers already rule out."""
     if job != "estimate_density" and settings.budget > source.rows:
         raise InputError(
             f"--budget {settings.budget} is above the number of rows of {settings.input}, {source.rows}; ask for fewer"
         )
-    if job != "select_subset" and settings.neighbors >= source.rows:
+    corpus = reference or source
+    if job != "select_subset" and settings.neighbors >= corpus.rows + (state.rows if state else 0):
         raise InputError(
-            f"--neighbors {settings.neighbors} must be below the number of rows of {settings.input}, {source.rows}; "
+            f"--neighbors {settings.neighbors} must be below the number of rows of {corpus.path}, {corpus.rows}; "
             "ask for fewer"
         )
     _check_columns(job, settings, source)
@@ -167,10 +206,12 @@ def _check_density_settings(settings: Settings) -> None:
             )
 
 
-def _check_candidates(job: Job, settings: Settings, source: Source, pool: Pool) -> None:
+def _check_candidates(
+    job: Job, settings: Settings, source: Source, pool: Pool, corpus: Pool | None, state: State | None
+) -> None:
     """Refuse before any costly work what only the checked rows can tell."""
-    if job != "select_subset":
-        require_enough_neighbors(pool, settings)
+    if job != "select_subset" and not (state and state.rows):
+        require_enough_neighbors(corpus or pool, settings)
     if job != "estimate_density" and settings.budget > pool.candidates:
         raise InputError(
             f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
@@ -182,11 +223,14 @@ def _check_candidates(job: Job, settings: Settings, source: Source, pool: Pool) 
         logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
 
 
-def _estimate(spark: SparkSession, settings: Settings, pool: Pool, stage: Location, stages: Stages) -> None:
+def _estimate(
+    spark: SparkSession, settings: Settings, pool: Pool, corpus: Pool | None, stage: Location, stages: Stages
+) -> dict[str, Any]:
     with stages.time("density"):
-        estimate_density(spark, pool, settings)
+        density = estimate_density(spark, pool, settings, corpus)
     with stages.time("write"):
         write_density_result(spark, pool, settings.id_column, stage / RESULT)
+    return density
 
 
 def _select(
@@ -195,21 +239,23 @@ def _select(
     source: Source,
     given: Source | None,
     pool: Pool,
+    corpus: Pool | None,
     stage: Location,
     stages: Stages,
-) -> tuple[list[Candidate], Effort]:
+) -> tuple[list[Candidate], Effort, dict[str, Any]]:
     first = first_row(spark, pool, settings)
     with stages.time("density"):
         if given is None:
-            estimate_density(spark, pool, settings)
+            density = estimate_density(spark, pool, settings, corpus)
         else:
             load_density(spark, pool, given)
+            density = {"method": "given"}
         require_finite_powers(pool, settings)
     with stages.time("selection"):
         picks, effort = select(spark, pool, settings, first)
     with stages.time("write"):
         write_selected(spark, source, picks, settings.id_column, stage / RESULT)
-    return picks, effort
+    return picks, effort, density
 
 
 def _survey(
@@ -247,6 +293,8 @@ def _manifest(
     settings: Settings,
     source: Source,
     pool: Pool,
+    corpus: Pool | None,
+    density: dict[str, Any],
     picks: list[Candidate],
     effort: Effort | None,
     stages: Stages,
@@ -261,9 +309,16 @@ def _manifest(
             "fingerprint": pool.fingerprint,
             **pool.counts(),
         },
+        "density": density,
         "versions": versions(),
         "seconds": stages.seconds,
     }
+    if corpus:
+        manifest["reference"] = {
+            "path": str(Location.of(settings.reference or "")),
+            "fingerprint": corpus.fingerprint,
+            **corpus.counts(),
+        }
     if effort:
         manifest["selected"] = {
             "picks": len(picks),

@@ -21,6 +21,7 @@ _MINIMUM = {"budget": 1, "neighbors": 1, "block_rows": 1, "show": 0, "seed": 0}
 
 Job = Literal["estimate_density", "select_subset", "curate"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
+ESTIMATING: tuple[Job, ...] = ("estimate_density", "curate")
 SELECTING: tuple[Job, ...] = ("select_subset", "curate")
 
 
@@ -55,6 +56,26 @@ class Settings:
     duplicates: Literal["drop", "keep"] = setting(
         "'drop' all but the smallest id of rows with equal embeddings, or 'keep' them", "drop"
     )
+    density_method: Literal["exact", "approximate", "auto"] = setting(
+        "'exact' search of all pairs, 'approximate' search of near cells with its recall measured, or 'auto': "
+        "whichever is likely faster",
+        "auto",
+        jobs=ESTIMATING,
+    )
+    target_recall: float = setting(
+        "share of the K nearest neighbours that the approximate search must find; 1 probes all cells",
+        0.95,
+        jobs=ESTIMATING,
+    )
+    reference: str | None = setting(
+        "corpus to search the neighbours in: Parquet file, folder or glob (default: the input itself)", jobs=ESTIMATING
+    )
+    save_state: str | None = setting(
+        "folder to write a state to, so that --update can add rows to it later", jobs=("estimate_density",)
+    )
+    update: str | None = setting(
+        "state to add the input to: the result holds all its rows, old and new", jobs=("estimate_density",)
+    )
     on_bad_rows: Literal["fail", "drop"] = setting(
         "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
     )
@@ -83,6 +104,8 @@ class Settings:
                 raise UsageError(f"{flag(field)} must be at least {_MINIMUM[field.name]}, not {value}")
             if field.type is float and not (math.isfinite(value) and value >= 0):
                 raise UsageError(f"{flag(field)} must be a finite number of at least 0, not {value}")
+            if field.name == "target_recall" and not 0 < value <= 1:
+                raise UsageError(f"{flag(field)} must be above 0 and at most 1, not {value}")
             if value == "" and field.name != "first":
                 raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
 
