@@ -9,10 +9,10 @@ rows, each sorted once, gives the masses for every κ1 and the nearest neighbour
 and κ2 is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2.
 
 A row is sorted as 64-bit integers: the distance in fixed point above, the row of the other point below, so that
-equal distances are ranked by row, which is by id. The step of the fixed point is at most 4e-12 of the greatest
-possible distance (of its square for ``euclidean``) for a million points, 3e-14 for a hundred thousand: wider than
-the rounding of a matrix product in float64, so that equal points are at distance 0 and ties are ties. The distances
-to the nearest neighbours, which weigh most, are computed again by the formula's own rule.
+equal distances are ranked by row, which is by id. The step of the fixed point is 2.3e-13 of the greatest possible
+distance (of its square for ``euclidean``) for up to four million points: hundreds of times wider than the rounding of
+a matrix product in float64, so that equal points are at distance 0 and ties are ties. The distances to the nearest
+points, which weigh most, are computed again by the formula's own rule.
 
 Where only a sample of rows i is measured, each against the whole set, the mean is estimated as::
 
@@ -47,8 +47,11 @@ T_QUANTILE = 2.0096
 """Student's t at 97.5% with GROUPS - 1 degrees of freedom."""
 
 _TILE_BYTES = 128 << 20
-_SMALLEST_SHIFT = 12
-"""Adding 2^52 leaves 12 bits of sign and exponent above an integer, which a shift by that much drops."""
+_SMALLEST_SHIFT = 22
+"""Bits of a key below the distance, at least. Adding 2^52 puts 12 bits of sign and exponent above an integer, which a
+shift by 12 or more drops; the others make a step of the fixed point much wider than the rounding of a product."""
+_EXACT = 32
+"""Nearest points of each row whose distances are computed again and put in order by the formula's own rule."""
 _INTEGER = 2.0**52
 _INTEGER_BITS = np.uint64(0x433 << 52)
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -167,6 +170,7 @@ class _Pass:
         self._sample: Any = slice(None) if sample is None else sample
         self._sampled = n if sample is None else len(sample)
         self._k = min(neighbors, n - 1)
+        self._exact = min(max(neighbors, _EXACT), n - 1)
         rows = np.concatenate([part.rows for part in columns])
         self._rows = rows.astype(np.uint64)
         self._place = np.empty(n, dtype=np.int64)
@@ -246,9 +250,13 @@ class _Pass:
         d *= 1 / self._scale
         if not self._cosine:
             np.sqrt(d, out=d)
-        squared = squared_lengths(self._points(self._place[others[: self._k]]) - point)
-        self._nearest[i] = np.sort(squared)
-        d[: self._k] = from_squared(squared, self._grid.metric)
+        near = others[: self._exact]
+        squared = squared_lengths(self._points(self._place[near]) - point)
+        order = np.lexsort((near, squared))
+        squared = squared[order]
+        others[: self._exact] = near[order]
+        d[: self._exact] = from_squared(squared, self._grid.metric)
+        self._nearest[i] = squared[: self._k]
         self._both_sums[i] = self._both @ d
         if "paper" in self._grid.formulas:
             of_group = self._mass[group[i]]
