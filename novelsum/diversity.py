@@ -62,7 +62,7 @@ Densities = dict[tuple[Formula, int], Array]
 
 @dataclass(frozen=True)
 class Grid:
-    """The settings NovelSum is wanted for, every combination of them; κ1 ``proximity_powers``, κ2 ``density_powers``."""
+    """The settings NovelSum is wanted for, in every combination: ``proximity_powers`` are κ1, ``density_powers`` κ2."""
 
     formulas: tuple[Formula, ...] = ("paper", "released")
     metric: Metric = "cosine"
@@ -104,7 +104,8 @@ class Tally:
 
     ``rows`` (t,) and ``group`` (t,) int64; ``sums`` (t, κ1) are Σ_j w^κ1·d; ``averages`` (t, κ1) the same as weighted
     averages with the point itself at rank 1, as ``released`` has it; ``nearest`` (t, K) squared distances in the
-    metric's space to the nearest other points, ``nearest_raw`` (t, K + 1) those of the raw vectors to the nearest
+    metric's space to the nearest other points, ``nearest_own`` (t,) the first of them (0 where there is no other) and
+    always of the data set itself; ``nearest_raw`` (t, K + 1) those of the raw vectors to the nearest
     distinct ones, empty where not wanted; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a group, for each of
     the m rows of the whole sample in ascending row.
     """
@@ -114,6 +115,7 @@ class Tally:
     sums: Array
     averages: Array
     nearest: Array
+    nearest_own: Array
     nearest_raw: Array
     mass: Array
 
@@ -125,7 +127,8 @@ class Tally:
         def together(name: str) -> Any:
             return np.concatenate([getattr(part, name) for part in parts])[order]
 
-        per_row = {name: together(name) for name in ("rows", "group", "sums", "averages", "nearest", "nearest_raw")}
+        names = ("rows", "group", "sums", "averages", "nearest", "nearest_own", "nearest_raw")
+        per_row = {name: together(name) for name in names}
         mass = parts[0].mass.copy()
         for part in parts[1:]:
             mass += part.mass
@@ -219,13 +222,12 @@ class _Pass:
             self._both_sums[:, :powers],
             self._both_sums[:, powers:],
             self._nearest,
+            self._nearest[:, 0].copy() if self._k else np.zeros(t),
             self._nearest_raw,
             self._mass,
         )
 
-    def _row(
-        self, i: int, products: Array, point: Array, length: float, row: int, group: NDArray[np.int64]
-    ) -> None:
+    def _row(self, i: int, products: Array, point: Array, length: float, row: int, group: NDArray[np.int64]) -> None:
         """Sort one row of scaled, negative products (n,), which is overwritten, and add up what is wanted of it."""
         own = int(self._place[row])
         if self._k_raw:

@@ -26,7 +26,7 @@ MANIFEST = "_MANIFEST.json"
 WORK = "_work"
 RESULT = "result"
 OUTPUT_COLUMNS = ("pick", "novelty", "density")
-_RESULTS = ("selected", "rejected")
+_RESULTS = ("selected", "rejected", "diversity.parquet", "diversity.json")
 
 
 def check_output(output: str, inputs: Sequence[str], overwrite: bool) -> Location:

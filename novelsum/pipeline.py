@@ -8,8 +8,6 @@ it or not, :mod:`~novelsum.output` writes what was picked.
 import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -41,26 +39,13 @@ from novelsum.output import (
 from novelsum.selection import Candidate, Effort, first_row, select
 from novelsum.settings import Job, Settings
 from novelsum.source import Source, open_density, open_source
+from novelsum.stages import Stages
 from novelsum.storage import Location
 from novelsum.store import Pool
+from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.summary import print_result
 
 logger = logging.getLogger("novelsum")
-
-
-class Stages:
-    """Seconds of each stage, in the order they ran."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Time a stage and log its end."""
-        started = time.monotonic()
-        yield
-        self.seconds[stage] = round(time.monotonic() - started, 3)
-        logger.info("%s: done in %.1f s", stage, self.seconds[stage])
 
 
 def run(job: Job, settings: Settings) -> None:
@@ -74,6 +59,7 @@ def run(job: Job, settings: Settings) -> None:
     stage = output / WORK
     work = work_location(settings.work_dir, output)
     stages = Stages()
+    comparison: dict[str, Comparison] = {}
     logger.info(
         "%s: %d rows in %d file(s) of %s; result to %s", job, source.rows, len(source.files), source.path, output
     )
@@ -91,10 +77,17 @@ def run(job: Job, settings: Settings) -> None:
                 effort = None
             else:
                 picks, effort = _select(spark, settings, source, given, pool, stage, stages)
+            if settings.compare:
+                with stages.time("compare"):
+                    rows = [pick.row for pick in picks]
+                    comparison = compare(spark, pool, settings, rows, stages.seconds["selection"])
         finally:
             spark.stop()
         stages.seconds["total"] = round(time.monotonic() - started, 3)
-        publish(output, stage, _manifest(job, settings, source, pool, picks, effort, stages))
+        manifest = _manifest(job, settings, source, pool, picks, effort, stages)
+        if comparison:
+            manifest["comparison"] = for_manifest(comparison)
+        publish(output, stage, manifest)
         if not (settings.keep_work and stage.contains(work)):
             stage.delete()
         if not settings.keep_work:
@@ -103,6 +96,8 @@ def run(job: Job, settings: Settings) -> None:
         discard(output, work, stage)
         raise
     print_result(job, settings, pool, output)
+    if comparison:
+        print_comparison(comparison)
 
 
 def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | None) -> None:
