@@ -28,7 +28,7 @@ from novelsum.source import Source, open_source
 from novelsum.stages import Stages
 from novelsum.storage import Location
 from novelsum.store import Pool
-from novelsum.summary import table
+from novelsum.summary import aligned
 
 logger = logging.getLogger("novelsum")
 
@@ -249,5 +249,5 @@ def _print(rows: list[dict[str, Any]], output: Location) -> None:
                 row["input"],
             ]
         )
-    lines = [*table(cells), "", f"result     {output / 'diversity.json'}", f"manifest   {output / MANIFEST}"]
+    lines = [*aligned(cells), "", f"result     {output / 'diversity.json'}", f"manifest   {output / MANIFEST}"]
     print("\n".join(lines), file=sys.stdout)

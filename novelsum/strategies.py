@@ -15,7 +15,7 @@ import logging
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -34,7 +34,7 @@ from novelsum.scratch import local_directory
 from novelsum.settings import Settings
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_density, write_block
-from novelsum.summary import table
+from novelsum.summary import aligned
 
 logger = logging.getLogger("novelsum")
 
@@ -70,7 +70,7 @@ def compare(
     ``seconds``: what NovelSelect took. Density factors lie beside the pool and are those of the selection.
     """
     budget, data = len(picks), DataSet(pool.work, pool.blocks)
-    strategies = {
+    strategies: dict[str, Callable[[], Integers]] = {
         "novelselect": lambda: np.array(picks, dtype=np.int64),
         "random": lambda: draw_rows(spark, data, budget, settings.seed),
         "farthest_first": lambda: farthest_first(spark, data, settings.metric, budget, picks[0]),
@@ -97,7 +97,7 @@ def print_comparison(comparison: dict[str, Comparison]) -> None:
     for name, one in sorted(comparison.items(), key=lambda item: -item[1].novelsum_sum):
         numbers = [one.novelsum_sum, one.novelsum_mean, one.mean_nearest_distance]
         cells.append([name, *(f"{number:.6g}" for number in numbers), f"{one.seconds:.1f}"])
-    print("\n".join(["", "selections of the same size", *table(cells)]), file=sys.stdout)
+    print("\n".join(["", "selections of the same size", *aligned(cells)]), file=sys.stdout)
 
 
 # --- how diverse a selection is ---------------------------------------------------------------------------
