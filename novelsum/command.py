@@ -11,9 +11,10 @@ import traceback
 from types import FrameType
 
 from novelsum.errors import InputError, UsageError
+from novelsum.measure import measure
 from novelsum.pipeline import run
 from novelsum.progress import log_to_stderr
-from novelsum.settings import Job, parse
+from novelsum.settings import Job, parse, parse_measure
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
@@ -30,7 +31,10 @@ def main(job: Job, description: str) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        run(job, parse(job, description))
+        if job == "measure_diversity":
+            measure(parse_measure(description))
+        else:
+            run(job, parse(job, description))
     except UsageError as error:
         return fail(error, USAGE)
     except InputError as error:

@@ -26,7 +26,7 @@ MANIFEST = "_MANIFEST.json"
 WORK = "_work"
 RESULT = "result"
 OUTPUT_COLUMNS = ("pick", "novelty", "density")
-_RESULTS = ("selected", "rejected", "report.html", "report.json")
+_RESULTS = ("selected", "rejected", "report.html", "report.json", "diversity.parquet", "diversity.json")
 
 
 def check_output(output: str, inputs: Sequence[str], overwrite: bool) -> Location:

@@ -9,8 +9,6 @@ import dataclasses
 import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -44,28 +42,15 @@ from novelsum.report import check_report, write_report
 from novelsum.selection import Candidate, Effort, first_row, select
 from novelsum.settings import Job, Settings
 from novelsum.source import Source, open_density, open_source
+from novelsum.stages import Stages
 from novelsum.state import State, open_state
 from novelsum.storage import Location
 from novelsum.store import Pool
+from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.summary import print_result
 from novelsum.survey import survey
 
 logger = logging.getLogger("novelsum")
-
-
-class Stages:
-    """Seconds of each stage, in the order they ran."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Time a stage and log its end."""
-        started = time.monotonic()
-        yield
-        self.seconds[stage] = round(time.monotonic() - started, 3)
-        logger.info("%s: done in %.1f s", stage, self.seconds[stage])
 
 
 def run(job: Job, settings: Settings) -> None:
@@ -92,6 +77,7 @@ def run(job: Job, settings: Settings) -> None:
     stage = output / WORK
     work = work_location(settings.work_dir, output)
     stages = Stages()
+    comparison: dict[str, Comparison] = {}
     logger.info(
         "%s: %d rows in %d file(s) of %s; result to %s", job, source.rows, len(source.files), source.path, output
     )
@@ -113,10 +99,16 @@ def run(job: Job, settings: Settings) -> None:
                 density = _estimate(spark, settings, pool, corpus, stage, stages)
             else:
                 picks, effort, density = _select(spark, settings, source, given, pool, corpus, stage, stages)
+            if settings.compare:
+                with stages.time("compare"):
+                    rows = [pick.row for pick in picks]
+                    comparison = compare(spark, pool, settings, rows, stages.seconds["selection"])
             found = _survey(spark, settings, source, pool, picks, stage, stages)
         finally:
             spark.stop()
         manifest = _manifest(job, settings, source, pool, corpus, density, picks, effort, stages)
+        if comparison:
+            manifest["comparison"] = for_manifest(comparison)
         _write_report(manifest, found, stage, stages)
         stages.seconds["total"] = round(time.monotonic() - started, 3)
         publish(output, stage, manifest)
@@ -130,6 +122,8 @@ def run(job: Job, settings: Settings) -> None:
         discard(output, work, stage)
         raise
     print_result(job, settings, pool, output)
+    if comparison:
+        print_comparison(comparison)
 
 
 def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
