@@ -21,14 +21,14 @@ from novelsum.errors import InputError
 from novelsum.formula import from_squared
 from novelsum.ingest import ingest
 from novelsum.onepass import DataSet, draw_rows, match_reference, run_pass
-from novelsum.output import MANIFEST, RESULT, WORK, check_output, discard, now, publish, start_work, versions
-from novelsum.output import work_location as location_of_work
+from novelsum.output import now, versions
 from novelsum.settings import MeasureSettings
 from novelsum.source import Source, open_source
 from novelsum.stages import Stages
 from novelsum.storage import Location
 from novelsum.store import Pool
 from novelsum.summary import aligned
+from novelsum.workplace import MANIFEST, Workplace, check_output, identity
 
 logger = logging.getLogger("novelsum")
 
@@ -50,42 +50,46 @@ def measure(settings: MeasureSettings) -> None:
     """Run the job; raise UsageError or InputError where the user has to change something."""
     started = time.monotonic()
     paths = [*settings.input, *([settings.reference] if settings.reference else [])]
-    output = check_output(settings.output, paths, settings.overwrite)
+    output = check_output(settings.output, paths)
+    named = {f"input {number + 1}": path for number, path in enumerate(settings.input)}
+    named |= {"reference": settings.reference} if settings.reference else {}
+    place = Workplace.of(output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), named))
+    if place.is_complete(settings.overwrite):
+        logger.info("%s holds the result of this very run already; there is nothing to do", output)
+        return
     sources = [open_source(path, settings.id_column, settings.embedding_column) for path in paths]
     _check_sizes(settings, sources)
-    stage, work = output / WORK, location_of_work(settings.work_dir, output)
-    stages = Stages()
-    try:
-        start_work(work, stage)
-        (stage / RESULT).make_folder()
-        with stages.time("start"):
-            spark = session.start("measure_diversity", settings.master)
-        try:
-            with stages.time("ingest"):
-                pools = [
-                    _ingest(spark, settings, source, work / f"set-{number:03d}", stage, number)
-                    for number, source in enumerate(sources)
-                ]
-            _check_pools(settings, paths, pools)
-            with stages.time("diversity"):
-                results = _measure_all(spark, settings, pools)
-        finally:
-            spark.stop()
-        rows = _rows(settings, pools, results)
-        (stage / RESULT / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
-        (stage / RESULT / "diversity.json").write_bytes(
-            (json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode()
-        )
-        stages.seconds["total"] = round(time.monotonic() - started, 3)
-        publish(output, stage, _manifest(settings, sources, pools, results, stages))
-        if not (settings.keep_work and stage.contains(work)):
-            stage.delete()
-        if not settings.keep_work:
-            work.delete()
-    except BaseException:
-        discard(output, work, stage)
-        raise
+    with place.held(settings.overwrite, settings.keep_work, goes_on=False) as lock:
+        rows = _measure(settings, place, paths, sources, started)
+        place.publish(lock)
     _print(rows, output)
+
+
+def _measure(
+    settings: MeasureSettings, place: Workplace, paths: list[str], sources: list[Source], started: float
+) -> list[dict[str, Any]]:
+    """Measure all data sets; leave the results in the stage and return their rows."""
+    stages = Stages()
+    place.result.make_folder()
+    with stages.time("start"):
+        spark = session.start("measure_diversity", settings.master)
+    try:
+        with stages.time("ingest"):
+            pools = [
+                _ingest(spark, settings, source, place.work / f"set-{number:03d}", place.stage, number)
+                for number, source in enumerate(sources)
+            ]
+        _check_pools(settings, paths, pools)
+        with stages.time("diversity"):
+            results = _measure_all(spark, settings, pools)
+    finally:
+        spark.stop()
+    rows = _rows(settings, pools, results)
+    (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
+    (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+    stages.seconds["total"] = round(time.monotonic() - started, 3)
+    place.stage_manifest(_manifest(settings, sources, pools, results, stages))
+    return rows
 
 
 def _ingest(

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 
 from novelsum.contenders import Scoring
 from novelsum.formula import Array, Metric, metric_space
+from novelsum.picklog import Logged
 from novelsum.sketch import Integers
 from novelsum.storage import Location
 from novelsum.store import Block, StoredBlock, read_block, read_density
 from novelsum.verify import RECENT, STATE, STATE_BYTES, Candidates
 
+_OPTIONAL = ("quality", "groups", "twin")
 _DIRTY, _PICKS, _ROUND = range(3)
 _LARGEST = np.finfo(np.float32).max
 _PLAIN = (1e-15, 1e15)
@@ -73,6 +75,10 @@ class Scratch:
     """The greatest length of a point in the metric's space."""
     head: Integers
 
+    def logged(self, at: Integers) -> Logged:
+        """Some of the candidates as they are reported and logged."""
+        return Logged(self.candidates.rows[at], self.powered[at], *self.candidates.traits(at), self.vectors[at])
+
     def start(self, committed: int, round_: int, confirmed: int) -> int:
         """Against how many picks the bounds of the state hold; they are started over where they are of no use.
 
@@ -108,17 +114,21 @@ class Scratch:
 
 
 @contextmanager
-def opened(work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool) -> Iterator[Scratch]:
-    """Hold a block's scratch, made from the store if it is not there."""
+def opened(
+    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[str, ...]
+) -> Iterator[Scratch]:
+    """Hold a block's scratch, made from the store if it is not there. ``groups``: those of quotas, in order."""
     folder = local_directory() / f"novelsum-{run}" / block.name
     if not folder.exists():
-        _make(folder, read_block(work, block.name), read_density(work, block.name).density, scoring, twins)
+        _make(folder, read_block(work, block.name), read_density(work, block.name).density, scoring, twins, groups)
     with open(folder / "lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield _map(folder, units)
 
 
-def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool) -> None:
+def _make(
+    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[str, ...]
+) -> None:
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
@@ -139,14 +149,18 @@ def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, t
             save["factor"] = np.full(len(norms), longest)
         else:
             save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
+        if stored.quality is not None:
+            save["quality"] = stored.quality**scoring.quality_power
+        if groups and stored.groups is not None:
+            save["groups"] = np.searchsorted(groups, stored.groups.to_pylist())
         if twins:
-            save["twin"] = _twins(stored.vectors)
+            save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
         for name, (kind, shape) in STATE.items():
             open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
         np.save(temporary / "state-recent_rows.npy", np.full(RECENT, -1))
-        np.save(temporary / "head.npy", np.zeros(3, np.int64))
+        np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
         (temporary / "lock").touch()
         temporary.rename(folder)
     except OSError:
@@ -156,9 +170,9 @@ def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, t
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _twins(vectors: NDArray[Any]) -> Integers:
-    """For each row the place of the one before it with equal values, or -1."""
-    rows = np.ascontiguousarray(vectors + 0)
+def _twins(vectors: NDArray[Any], *others: NDArray[Any]) -> Integers:
+    """For each row the place of the one before it with equal values in all arrays, or -1."""
+    rows = np.ascontiguousarray(np.column_stack([vectors + 0, *others]))
     keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.dtype.itemsize))).reshape(-1)
     _, group = np.unique(keys, return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -179,7 +193,7 @@ def _map(folder: Path, units: Units) -> Scratch:
         factor=(np.load(folder / "factor.npy") / units.length).astype(np.float32),
         norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
         powered=powered / units.powered,
-        twin=np.load(folder / "twin.npy") if (folder / "twin.npy").exists() else None,
+        **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if (folder / f"{name}.npy").exists()},
     )
     state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, "recent_rows")}
     return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

@@ -16,6 +16,7 @@ from typing import Any, Literal, NoReturn
 
 from novelsum.errors import UsageError
 from novelsum.formula import Formula, Metric
+from novelsum.quotas import Quota
 
 _MINIMUM = {
     "budget": 1,
@@ -52,6 +53,19 @@ class Settings:
         required=True,
     )
     budget: int = setting("how many samples to select", 0, jobs=SELECTING, required=True)
+    already_selected: str | None = setting(
+        "samples selected before, from which the picks are to differ too: Parquet with their ids, and with their "
+        "embeddings where they may lie outside the input",
+        jobs=SELECTING,
+    )
+    quality_column: str | None = setting("column of quality q, at least 0; the score is v(x)·q^γ", jobs=SELECTING)
+    quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING)
+    quota: tuple[str, ...] = setting(
+        "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
+        "or in % of the budget; the group * is all others",
+        (),
+        jobs=SELECTING,
+    )
     first: str | None = setting("id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING)
     seed: int = setting("draws the first pick when --first is not given", 42, jobs=SELECTING)
     id_column: str = setting("column of unique ids, integer or string", "id")
@@ -109,7 +123,15 @@ class Settings:
     def check(self, job: Job) -> None:
         """Raise UsageError naming the first setting of the job that has a bad value."""
         for field in fields_of(job):
-            _check_value(field, getattr(self, field.name))
+            value = getattr(self, field.name)
+            for one in value if isinstance(value, tuple) else (value,):
+                _check_value(field, one)
+        for text in self.quota:
+            Quota.parse(text)
+        if self.quota and self.group_column is None:
+            raise UsageError("--quota is about groups; name their column with --group-column")
+        if self.already_selected and self.first is not None:
+            raise UsageError("--first begins a selection, but --already-selected has begun it; leave one out")
 
     def for_manifest(self, job: Job) -> dict[str, Any]:
         """The settings the job uses, as they go into the manifest."""
@@ -209,18 +231,20 @@ def parse(job: Job, description: str, arguments: Sequence[str] | None = None) ->
 
     Raises UsageError for an unknown key, a value of the wrong type, or a missing or bad setting.
     """
-    settings = Settings(**_parsed(job, description, arguments))
+    settings = Settings(**_with_tuples(_parsed(job, description, arguments)))
     settings.check(job)
     return settings
 
 
 def parse_measure(description: str, arguments: Sequence[str] | None = None) -> MeasureSettings:
     """Settings of measure_diversity, as :func:`parse`."""
-    values = _parsed("measure_diversity", description, arguments)
-    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    settings = MeasureSettings(**fields)
+    settings = MeasureSettings(**_with_tuples(_parsed("measure_diversity", description, arguments)))
     settings.check()
     return settings
+
+
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def _parsed(job: Job, description: str, arguments: Sequence[str] | None) -> dict[str, Any]:
@@ -284,11 +308,11 @@ def _argument(field: dataclasses.Field[Any]) -> dict[str, Any]:
     """Arguments of add_argument for a setting; the default None tells a flag that was not given."""
     if field.type is bool:
         return {"action": argparse.BooleanOptionalAction, "help": field.metadata["help"]}
-    note = "" if field.default in (None, "") or field.metadata["required"] else f" (default: {field.default})"
-    if _is_several(field) and not field.metadata["required"]:
+    note = "" if field.default in (None, "", ()) or field.metadata["required"] else f" (default: {field.default})"
+    if _is_several(field) and field.default and not field.metadata["required"]:
         default: Any = field.default
         note = f" (several make a grid; default: {' '.join(map(str, default))})"
-    argument: dict[str, Any] = {"type": _value_type(field), "help": field.metadata["help"] + note}
+    argument: dict[str, Any] = {"type": _value_type(field), "help": (field.metadata["help"] + note).replace("%", "%%")}
     if _is_several(field):
         argument |= {"nargs": "+", "action": "extend"}
     choices = _choices(field)

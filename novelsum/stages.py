@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 logger = logging.getLogger("novelsum")
 
@@ -15,9 +16,11 @@ class Stages:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Time a stage and log its end."""
+    def time(self, stage: str) -> Iterator[dict[str, Any]]:
+        """Time a stage and log its end in one line of ``name=value``, with the facts it puts into what it is given."""
         started = time.monotonic()
-        yield
+        facts: dict[str, Any] = {}
+        yield facts
         self.seconds[stage] = round(time.monotonic() - started, 3)
-        logger.info("%s: done in %.1f s", stage, self.seconds[stage])
+        line = {"stage": stage, "seconds": self.seconds[stage], **facts}
+        logger.info("%s", " ".join(f"{name}={value}" for name, value in line.items()))

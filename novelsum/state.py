@@ -91,11 +91,21 @@ class State:
         self._next["generation"] = night
         return report
 
-    def commit(self) -> None:
-        """Make what was added part of the state."""
-        (self.folder / STATE).write_bytes((json.dumps({**self.content, **self._next}, indent=1) + "\n").encode())
+    def commit(self, run: str) -> None:
+        """Make what was added part of the state, with the run that added it."""
+        content = {**self.content, **self._next, "run": run}
+        (self.folder / STATE).write_bytes((json.dumps(content, indent=1) + "\n").encode())
         if self.content:
             (self.folder / f"generation-{self.content['generation']:05d}").delete()
+
+
+def run_of_state(folder: str) -> str | None:
+    """The run that has added to a state last, None where there is no state."""
+    try:
+        content: dict[str, Any] = json.loads((Location.of(folder) / STATE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content.get("run")
 
 
 def open_state(settings: Settings) -> State:

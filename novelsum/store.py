@@ -45,6 +45,17 @@ class Pool:
         """Rows in all blocks."""
         return sum(block.rows for block in self.blocks)
 
+    def for_json(self) -> dict[str, Any]:
+        """All but the work directory, as :meth:`from_json` takes it."""
+        fields = {**vars(self), "blocks": [[block.name, block.rows] for block in self.blocks]}
+        del fields["work"]
+        return fields
+
+    @staticmethod
+    def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
+        """The pool in a work directory."""
+        return Pool(work=work, **{**fields, "blocks": tuple(Block(name, rows) for name, rows in fields["blocks"])})
+
     def counts(self) -> dict[str, Any]:
         """What the manifest says of the input."""
         return {
@@ -64,7 +75,7 @@ class StoredBlock:
 
     ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
     (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
-    where the other columns are.
+    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text, where the run asks for them.
     """
 
     rows: NDArray[np.int64]
@@ -73,6 +84,8 @@ class StoredBlock:
     distinct: NDArray[np.bool_]
     file: NDArray[np.int64]
     file_rows: NDArray[np.int64]
+    quality: NDArray[np.float64] | None = None
+    groups: pa.Array | None = None
 
     def take(self, places: NDArray[np.int64]) -> "StoredBlock":
         """The candidates at some places of it, in that order."""
@@ -83,6 +96,8 @@ class StoredBlock:
             distinct=self.distinct[places],
             file=self.file[places],
             file_rows=self.file_rows[places],
+            quality=None if self.quality is None else self.quality[places],
+            groups=None if self.groups is None else self.groups.take(pa.array(places)),
         )
 
     @staticmethod
@@ -95,6 +110,8 @@ class StoredBlock:
             distinct=np.concatenate([block.distinct for block in blocks]),
             file=np.concatenate([block.file for block in blocks]),
             file_rows=np.concatenate([block.file_rows for block in blocks]),
+            quality=None if blocks[0].quality is None else np.concatenate([block.quality for block in blocks]),
+            groups=None if blocks[0].groups is None else pa.concat_arrays([block.groups for block in blocks]),
         )
 
 
@@ -107,16 +124,17 @@ def write_block(work: Location, name: str, block: StoredBlock) -> None:
     """Write a block; vectors go uncompressed, as they hardly compress and are read many times."""
     dimension = block.vectors.shape[1]
     flat = pa.array(np.ascontiguousarray(block.vectors).reshape(-1))
-    table = pa.table(
-        {
-            "row": block.rows,
-            "id": block.ids,
-            "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
-            "distinct": block.distinct,
-            "file": block.file,
-            "file_row": block.file_rows,
-        }
-    )
+    columns = {
+        "row": block.rows,
+        "id": block.ids,
+        "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
+        "distinct": block.distinct,
+        "file": block.file,
+        "file_row": block.file_rows,
+        "quality": block.quality,
+        "group": block.groups,
+    }
+    table = pa.table({name: column for name, column in columns.items() if column is not None})
     block_location(work, name).write_parquet(table, compression="none", use_dictionary=False)
 
 
@@ -131,6 +149,8 @@ def read_block(work: Location, name: str) -> StoredBlock:
         distinct=table.column("distinct").to_numpy(),
         file=table.column("file").to_numpy(),
         file_rows=table.column("file_row").to_numpy(),
+        quality=table.column("quality").to_numpy() if "quality" in table.column_names else None,
+        groups=table.column("group").chunk(0) if "group" in table.column_names else None,
     )
 
 

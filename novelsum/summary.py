@@ -5,11 +5,12 @@ import unicodedata
 from collections import Counter
 from typing import Any, TextIO
 
-from novelsum.output import MANIFEST, output_name
+from novelsum.output import output_name
 from novelsum.report import PAGE
 from novelsum.settings import Job, Settings
 from novelsum.storage import Location
 from novelsum.store import Pool
+from novelsum.workplace import MANIFEST
 
 _TEXT_WIDTH = 72
 _ID_WIDTH = 32

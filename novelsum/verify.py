@@ -6,7 +6,7 @@ date only when its candidate reaches the second level.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -72,7 +72,9 @@ class Candidates:
 
     ``rows`` (n,) int64; ``points`` (n, D) float32, as in the store; ``factor`` (n,) float32 takes each to the
     metric's space; ``norms`` (n,) float32, squared lengths there; ``powered`` (n,) float64, σ^κ2.
-    ``twin`` (n,) int64: the place of the candidate with the same embedding and the next smaller row, or -1.
+    ``quality`` (n,) float64, q^γ, which multiplies the sum, or None: 1. ``groups`` (n,) int64, numbers of the
+    quotas' groups, or None: all 0. ``twin`` (n,) int64: the place of the candidate with the next smaller row of those
+    that are equal in all this, or -1.
     """
 
     rows: Integers
@@ -80,7 +82,14 @@ class Candidates:
     factor: Single
     norms: Single
     powered: Array
+    quality: Array | None = None
+    groups: Integers | None = None
     twin: Integers | None = None
+
+    def traits(self, at: Integers) -> tuple[Array, Integers]:
+        """Quality and groups of some of them."""
+        quality = np.ones(len(at)) if self.quality is None else self.quality[at]
+        return quality, np.zeros(len(at), np.int64) if self.groups is None else self.groups[at]
 
 
 @dataclass(frozen=True)
@@ -100,16 +109,21 @@ class Picks:
 class Question:
     """What a round asks of every block.
 
-    ``committed``: how many picks are final; the ``drafted`` ones follow, with the sum of each in ``sums``.
-    ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose bound reaches it
-    after the draft are reported too. At most ``most`` are reported from a block.
+    ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``.
+    ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
+    ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose score may reach it
+    after the draft are reported too. At most ``most`` are reported from a block. ``settled``: rows the driver
+    watches no more, ascending, with bounds that hold against the committed picks.
     """
 
     committed: int
-    sums: Array
+    scores: Array
     pool: Integers
     threshold: float
     most: int = 1 << 62
+    settled: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    settled_upper: Array = field(default_factory=lambda: np.empty(0))
+    open_until: Integers = field(default_factory=lambda: np.array([1 << 62]))
 
 
 @dataclass(frozen=True)
@@ -147,6 +161,7 @@ class BlockCheck:
         self._paper = scoring.formula == "paper"
         self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
         self._spread = Spread.of(picks.powered)
+        self._sketched = np.empty(len(candidates.rows))
         self._kept = slice(0, 0)
         # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
         relative = (2.5 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
@@ -160,7 +175,7 @@ class BlockCheck:
 
         ``release`` is called with each tile that is done.
         """
-        n, steps = question.committed, len(question.sums)
+        n, steps = question.committed, len(question.scores)
         state, upper = self.state, self.state["upper"]
         eligible = self._eligible(question)
         segments = [
@@ -168,9 +183,10 @@ class BlockCheck:
             for length in [max(_SEGMENT, -(-steps // _SEGMENTS))]
             for first in range(0, steps, length)
         ]
-        lowest = np.array([question.sums[first:end].min() for first, end in segments])
+        lowest = np.array([question.scores[first:end].min() for first, end in segments])
         found: list[tuple[Integers, Array, Integers]] = []
         recomputed = 0
+        settled = self._settled(question)
         known = self._kept_before(n)
         first_kept = max(known.start if start <= known.stop else start, n + steps - RECENT)
         for tile in self._tiles(n + steps - start):
@@ -180,20 +196,23 @@ class BlockCheck:
             self._kept = slice(first_kept, n)
             gains = self._gains(tile, keys, start)
             upper[tile] += gains[:, : n - start].sum(axis=1, dtype=np.float64)
+            np.minimum(upper[tile], settled[tile], out=upper[tile])
             drafted = gains[:, n - start :]
             along = upper[tile].copy()
             reach = np.zeros(len(along), bool)
+            closes = self._closes(tile, question)
             for (first, end), low in zip(segments, lowest, strict=True):
                 along += drafted[:, first:end].sum(axis=1, dtype=np.float64)
-                reach |= along >= low
-            reach |= along >= question.threshold
+                reach |= (self._scores(tile, along) >= low) & (closes > first)
+            reach |= (self._scores(tile, along) >= question.threshold) & (closes > steps)
             near = np.flatnonzero(reach & eligible[tile])
             if len(near):
                 at = near + tile.start
                 self._bound(at, n)
                 recomputed += len(at)
                 step, along[near] = self._first_step(at, keys[near][:, n - start :], question, segments)
-                wanted = (step < steps) | (along[near] >= question.threshold)
+                wanted = (self._scores(at, along[near]) >= question.threshold) & (closes[near] > steps)
+                wanted |= step < steps
                 found.append((at[wanted], upper[at[wanted]], step[wanted]))
             state["proposed"][tile] = along
             release(tile)
@@ -209,19 +228,23 @@ class BlockCheck:
         ``keys`` (m, steps) of the drafted picks. At the start of a segment the bound is the joint one where that
         is lower; within it gain bounds are added.
         """
-        n, steps = question.committed, len(question.sums)
+        n, steps = question.committed, len(question.scores)
+        closes = self._closes(at, question)[:, None]
         first_step = np.full(len(at), steps)
         bound = self.state["upper"][at]
         outlook, error = self._outlook[at], self.error[at]
-        beside = bound - outlook.part.sum(axis=1, dtype=np.float64)
+        surplus = self._sketched[at] - bound
+        beside = self._sketched[at] - outlook.part.sum(axis=1, dtype=np.float64)
         for first, end in segments:
             if first and self._paper:
-                joint = outlook.joint_bound(keys[:, :first], error, self.picks.powered[n : n + first], self.weights)
+                powered = self.picks.powered[n : n + first]
+                joint = outlook.joint_bound(keys[:, :first], error, powered, self.weights, surplus)
                 bound = np.minimum(bound, joint + beside)
             along = np.zeros((len(at), end - first + 1))
             np.cumsum(self._gains(at, keys[:, first:end], n + first), axis=1, out=along[:, 1:])
             along += bound[:, None]
-            beats = along[:, :-1] >= question.sums[first:end]
+            beats = self._scores(at, along[:, :-1]) >= question.scores[first:end]
+            beats &= closes > np.arange(first, end)
             at_first = np.where(beats.any(axis=1), first + beats.argmax(axis=1), steps)
             first_step = np.minimum(first_step, at_first)
             bound = along[:, -1]
@@ -240,6 +263,28 @@ class BlockCheck:
             eligible &= (twin < 0) | watched[twin]
         return eligible
 
+    def _scores(self, at: slice | Integers, sums: Array) -> Array:
+        """What sums (m,) or (m, k) of some candidates are as scores."""
+        if self.candidates.quality is None:
+            return sums
+        quality = self.candidates.quality[at]
+        return sums * quality.reshape(-1, *[1] * (sums.ndim - 1))
+
+    def _closes(self, at: slice | Integers, question: Question) -> Integers:
+        """The step (m,) of the draft from which on candidates cannot be picked because of their groups."""
+        if self.candidates.groups is None:
+            return np.full(len(self.candidates.rows[at]), question.open_until[0])
+        return np.asarray(question.open_until[self.candidates.groups[at]])
+
+    def _settled(self, question: Question) -> Array:
+        """The driver's bounds of the block's candidates, inf where it gives none."""
+        bounds = np.full(len(self.candidates.rows), np.inf)
+        place = np.searchsorted(self.candidates.rows, question.settled)
+        place[place == len(bounds)] = 0
+        here = self.candidates.rows[place] == question.settled
+        bounds[place[here]] = question.settled_upper[here]
+        return bounds
+
     def _report(
         self, found: list[tuple[Integers, Array, Integers]], steps: int, most: int, recomputed: int
     ) -> Findings:
@@ -247,7 +292,7 @@ class BlockCheck:
         places, upper, first = (np.concatenate(part) for part in zip(nothing, *found, strict=True))
         safe = steps
         if len(places) > most:
-            order = np.lexsort((-upper, first))
+            order = np.lexsort((-self._scores(places, upper), first))
             safe = int(first[order[most:]].min(initial=steps))
             places, upper = places[order[:most]], upper[order[:most]]
         return Findings(places, upper, self._outlook[places], self.error[places], safe, recomputed)
@@ -320,7 +365,7 @@ class BlockCheck:
     # --- bounds -------------------------------------------------------------------------------------------
 
     def _bound(self, at: Integers, n: int) -> None:
-        """Compute bounds and rank tables of some candidates anew, against the first n picks."""
+        """Compute bounds and outlooks of some candidates anew, against the first n picks; lower bounds stay."""
         state = self.state
         if n <= LISTED:
             for part in _parts(at, n):
@@ -330,28 +375,35 @@ class BlockCheck:
         renew = counted == 0
         worn = (state["loose"][at] > _LOOSE * state["upper"][at]) | (state["outgrown"][at] > 0)
         renew |= worn & (n > _RENEWED * laid_at)
-        counted[renew] = 0
-        for known in np.unique(counted):
-            for part in _parts(at[counted == known], n - int(known)):
-                self._bound_from_sketch(part, int(known), n)
+        for part in _parts(at[renew], n):
+            self._bound_from_sketch(part, np.zeros(len(part), np.int64), n)
+        at, counted = at[~renew], counted[~renew]
+        # Those that miss about as many products get them together: a product of few rows is bound by memory.
+        missing = np.maximum(self._kept.start - counted, 0)
+        alike = np.ceil(2 * np.log2(missing + 1))
+        for level in np.unique(alike):
+            same = np.flatnonzero(alike == level)
+            for part in _parts(same, n - int(counted[same].min())):
+                self._bound_from_sketch(at[part], counted[part], n)
 
     def _bound_from_list(self, at: Integers, n: int) -> None:
         keys = self._keys(at, slice(0, n))
         bound, outlook = list_bound(self.scoring.formula, keys, self.picks.powered[:n], self.error[at], self.weights)
         self._lower(at, bound, outlook, n)
 
-    def _bound_from_sketch(self, at: Integers, known: int, n: int) -> None:
-        """From sketches that hold the first ``known`` picks; 0: from new ones."""
-        state, powered = self.state, self.picks.powered[:n]
-        keys = self._keys(at, slice(known, n))
-        if known:
+    def _bound_from_sketch(self, at: Integers, known: Integers, n: int) -> None:
+        """From sketches that hold the first ``known`` (m,) picks; all 0: from new ones."""
+        state, first = self.state, int(known.min())
+        keys = self._keys(at, slice(first, n))
+        if known.any():
             sketch = Sketch(*(state[name][at] for name in _SKETCH))
         else:
             sketch = Sketch.over(keys, self.error[at])
             state["laid_at"][at] = n
-        if n > known:
-            masses = keys * powered[known:].astype(np.float32) if self._paper else keys
-            sketch.add(keys, masses, self.error[at], self.scoring.formula, self._spread, self.weights)
+        if n > first:
+            masses = keys * self.picks.powered[first:n].astype(np.float32) if self._paper else keys
+            is_new = np.arange(first, n) >= known[:, None]
+            sketch.add(keys, masses, is_new, self.error[at], self.scoring.formula, self._spread, self.weights)
             for name in _SKETCH:
                 state[name][at] = getattr(sketch, name)
             state["counted"][at] = n
@@ -367,7 +419,8 @@ class BlockCheck:
         else:
             heaviest = np.sort(powered)[::-1] @ weights.w[:n]
             missing = self.error[at] * (self.candidates.powered[at] * weights.sums[n] + heaviest)
-        self.state["upper"][at] = bound + missing + 1e-30
+        self._sketched[at] = bound + missing + 1e-30
+        self.state["upper"][at] = np.minimum(self.state["upper"][at], self._sketched[at])
         self._outlook[at] = outlook
 
 
