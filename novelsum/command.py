@@ -10,7 +10,7 @@ import sys
 import traceback
 from types import FrameType
 
-from novelsum.errors import InputError, UsageError
+from novelsum.errors import InputError, RunError, UsageError
 from novelsum.measure import measure
 from novelsum.pipeline import run
 from novelsum.progress import log_to_stderr
@@ -18,7 +18,7 @@ from novelsum.settings import Job, parse, parse_measure
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
-_INTERRUPTED = "interrupted; the output holds no finished result of this run"
+_INTERRUPTED = "interrupted; the output holds no finished result of this run, and the same command goes on with it"
 _signals: list[int] = []
 
 
@@ -44,18 +44,20 @@ def main(job: Job, description: str) -> int:
     except Exception as error:
         if _signals:  # Spark turns what the signal raised into errors of its own
             return fail(_INTERRUPTED, FAILED)
-        reason = _input_error_of_a_task(error)
+        if isinstance(error, RunError):
+            return fail(error, FAILED)
+        kind, reason = _error_of_a_task(error)
         if reason:
-            return fail(reason, INPUT)
+            return fail(reason, INPUT if kind == "InputError" else FAILED)
         traceback.print_exc()
         return fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}", FAILED)
     return DONE
 
 
-def _input_error_of_a_task(error: Exception) -> str | None:
-    """The message of an InputError that a task raised, as Spark passes it on within its own error."""
-    found = re.search(r"novelsum\.errors\.InputError: (.+)", str(error))
-    return found.group(1) if found else None
+def _error_of_a_task(error: Exception) -> tuple[str, str]:
+    """Kind and message of an error of ours that a task raised, as Spark passes it on within its own error."""
+    found = re.search(r"novelsum\.errors\.(InputError|RunError): (.+)", str(error))
+    return (found.group(1), found.group(2)) if found else ("", "")
 
 
 def fail(reason: object, code: int) -> int:

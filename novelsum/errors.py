@@ -10,3 +10,7 @@ class UsageError(Exception):
 
 class InputError(Exception):
     """The input breaks the contract: exit code 3."""
+
+
+class RunError(Exception):
+    """Something a run needs is missing or full; the same command goes on once that is mended. Exit code 1."""

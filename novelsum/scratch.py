@@ -4,10 +4,12 @@ The store and the pick log are the truth. Scratch is made from the store when a 
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
 """
 
+import errno
 import fcntl
 import mmap
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from novelsum.contenders import Scoring
+from novelsum.errors import RunError
 from novelsum.formula import Array, Metric, metric_space
 from novelsum.picklog import Logged
 from novelsum.sketch import Integers
@@ -158,12 +161,20 @@ def _make(
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
         for name, (kind, shape) in STATE.items():
-            open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
+            path = temporary / f"state-{name}.npy"
+            open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
+            with open(path, "rb+") as file:  # a full disk is found now, and not by a signal when a page is written
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         np.save(temporary / "state-recent_rows.npy", np.full(RECENT, -1))
         np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
         (temporary / "lock").touch()
         temporary.rename(folder)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the scratch disk of {local_directory()} on {socket.gethostname()} is full; free some of it, or set "
+                "spark.local.dir (SPARK_LOCAL_DIRS) to a larger one, and run again to go on"
+            ) from error
         if not folder.exists():  # another task was first
             raise
     finally:

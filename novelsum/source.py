@@ -84,29 +84,21 @@ class Source:
 
 def open_source(path: str, id_column: str, embedding_column: str) -> Source:
     """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant."""
-    return _open(
-        path,
-        _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
-        _Column(embedding_column, "--embedding-column", is_embedding, EXPECTED),
-    )
+    return _open(path, _id_column(id_column), _embedding_column(embedding_column), input_files(path))
 
 
 def open_density(path: str, id_column: str) -> Source:
     """Open density factors by id, as estimate_density writes them, by their footers alone."""
-    return _open(
-        path,
-        _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
-        _Column("density", "--density", pa.types.is_floating, "a float or double"),
-    )
+    density = _Column("density", "--density", pa.types.is_floating, "a float or double")
+    return _open(path, _id_column(id_column), density, input_files(path))
 
 
-def open_selected(path: str, id_column: str, embedding_column: str) -> Source:
-    """Open samples by their ids and, where the files have such a column, embeddings."""
-    id_ = _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string")
-    first = next(iter(input_files(path)))
-    if embedding_column in _footer(first)[0].names:
-        return open_source(path, id_column, embedding_column)
-    return _open(path, id_, None)
+def open_selected(path: str, id_column: str, embedding_column: str, output: Location) -> Source:
+    """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
+    id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
+    files = input_files(path, output)
+    has_embeddings = embedding_column in _footer(files[0])[0].names
+    return _open(path, id_, embedding if has_embeddings else None, files)
 
 
 @dataclass(frozen=True)
@@ -119,11 +111,19 @@ class _Column:
     expected: str
 
 
-def input_files(path: str) -> list[Location]:
-    """The files a user means; raise InputError where there is none."""
+def _id_column(name: str) -> _Column:
+    return _Column(name, "--id-column", _is_id, "an integer (not uint64) or a string")
+
+
+def _embedding_column(name: str) -> _Column:
+    return _Column(name, "--embedding-column", is_embedding, EXPECTED)
+
+
+def input_files(path: str, output: Location | None = None) -> list[Location]:
+    """The files a user means, without those in the ``output``; raise InputError where there is none."""
     location = Location.of(path)
     try:
-        files = location.parquet_files()
+        files = [file for file in location.parquet_files() if output is None or not output.contains(file)]
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be listed: {_first_line(error)}") from None
     if not files:
@@ -132,8 +132,7 @@ def input_files(path: str) -> list[Location]:
     return files
 
 
-def _open(path: str, id_: _Column, value: _Column | None) -> Source:
-    files = input_files(path)
+def _open(path: str, id_: _Column, value: _Column | None, files: list[Location]) -> Source:
     value_name = value.name if value else ""
     with ThreadPoolExecutor(16) as threads:
         footers = list(threads.map(_footer, files))

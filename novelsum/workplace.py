@@ -61,15 +61,18 @@ def read_manifest(folder: Location) -> dict[str, Any] | None:
     return json.loads(location.read_bytes()) if location.exists() else None
 
 
-def identity(job: str, settings: dict[str, Any], inputs: dict[str, str]) -> dict[str, Any]:
-    """What a run is of: its job, its settings, and the files of ``inputs``, paths by the name of their setting."""
+def identity(job: str, settings: dict[str, Any], inputs: dict[str, str], output: Location) -> dict[str, Any]:
+    """What a run is of: its job, its settings, and the files of ``inputs``, paths by the name of their setting.
+
+    Files in the output do not count: a glob over all nights' selections may come to name the run's own.
+    """
     plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
-    return {"job": job, "settings": plain, "files": {name: _files(path) for name, path in inputs.items()}}
+    return {"job": job, "settings": plain, "files": {name: _files(path, output) for name, path in inputs.items()}}
 
 
-def _files(path: str) -> dict[str, Any]:
+def _files(path: str, output: Location) -> dict[str, Any]:
     """Number and bytes of the files of a path, and a digest of their names, sizes and times."""
-    found = [(str(file), *file.size_and_time()) for file in input_files(path)]
+    found = [(str(file), *file.size_and_time()) for file in input_files(path, output)]
     digest = hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
     return {"files": len(found), "bytes": sum(size for _, size, _ in found), "digest": digest}
 
@@ -134,7 +137,7 @@ class Workplace:
         if MANIFEST not in entries:
             if result and not self._started():
                 raise UsageError(
-                    f"--output {self.output} is not empty and has no {MANIFEST}, so no job wrote it and none will touch "
+                    f"--output {self.output} is not empty and has no {MANIFEST}, so no job wrote it and none touches "
                     "it; name another folder"
                 )
             return False
