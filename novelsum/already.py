@@ -52,14 +52,21 @@ class _Found:
 
 
 def log_already_selected(
-    spark: SparkSession, source: Source, pool: Pool, corpus: Pool | None, given: Source | None, settings: Settings
+    spark: SparkSession,
+    source: Source,
+    pool: Pool,
+    corpus: Pool | None,
+    given: Source | None,
+    settings: Settings,
+    output: Location,
 ) -> int:
     """Begin the pick log with the samples of ``already_selected``; return how many there are.
 
     ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated.
+    Samples in the ``output``, which a glob may name, are not among them.
     Raises InputError where a sample is not found or does not fit the pool.
     """
-    samples = open_selected(settings.already_selected or "", settings.id_column, settings.embedding_column)
+    samples = open_selected(settings.already_selected or "", settings.id_column, settings.embedding_column, output)
     if samples.integer_ids != source.integer_ids:
         raise InputError(
             f"column {settings.id_column!r} holds integers in one of {samples.path} and {source.path} and strings in "

@@ -53,7 +53,9 @@ def measure(settings: MeasureSettings) -> None:
     output = check_output(settings.output, paths)
     named = {f"input {number + 1}": path for number, path in enumerate(settings.input)}
     named |= {"reference": settings.reference} if settings.reference else {}
-    place = Workplace.of(output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), named))
+    place = Workplace.of(
+        output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), named, output)
+    )
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         return

@@ -57,7 +57,7 @@ def run(job: Job, settings: Settings) -> None:
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     states = [path for path in (settings.update, settings.save_state) if path]
     output = check_output(settings.output, [*inputs.values(), *states])
-    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), inputs))
+    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), inputs, output))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         place.tidy(settings.keep_work)
@@ -212,7 +212,9 @@ class _Work:
                 (pool.work / "picks").make_folder()
                 done = {"samples": 0}
                 if self.settings.already_selected:
-                    done["samples"] = log_already_selected(spark, self.source, pool, corpus, self.given, self.settings)
+                    done["samples"] = log_already_selected(
+                        spark, self.source, pool, corpus, self.given, self.settings, self.place.output
+                    )
                 facts.update(done)
             self.place.finish("begin", done)
         return int(done["samples"])
