@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-density bench-paper picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart package bench bench-density bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -27,8 +27,18 @@ test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -m exact
 
-test-cluster: setup ## executors of their own, one of them killed
+test-restart: setup ## runs killed at every stage and at random moments, full disks
+	$(BIN)/python -m pytest -m restart
+
+test-cluster: setup package ## executors of their own: one killed; a standalone cluster with encryption, a worker killed
 	$(BIN)/python -m pytest -m cluster
+
+package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar.gz for executors without numpy
+	mkdir -p dist
+	$(BIN)/python -c 'from pathlib import Path; from novelsum import __version__, session; session.write_zip(Path(f"dist/novelsum-{__version__}.zip"))'
+	[ dist/environment.tar.gz -nt requirements.txt ] || { rm -rf build/environment; "$(PYTHON)" -m venv build/environment; \
+	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|pyarrow)==' requirements.txt); \
+	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
 
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
 	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
@@ -54,7 +64,7 @@ types: setup ## strict types of the package
 	$(BIN)/mypy
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-spark35 out build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-spark35 out build dist .mypy_cache .ruff_cache .pytest_cache
 
 check-java:
 	@java=java; [ -z "$${JAVA_HOME:-}" ] || java="$$JAVA_HOME/bin/java"; \
