@@ -174,6 +174,7 @@ class Contenders:
         self._ranked: dict[int, _Ranked] = {}
         self._snapshots: list[Array] = []
         self._drafted = 0
+        self._renewed: list[int] = []
 
     def picked(self, part: slice) -> Samples:
         """Some of the picks, in the order of picking."""
@@ -202,15 +203,21 @@ class Contenders:
         self._tolerance = float(16 * (self.points.shape[1] + 4) * np.finfo(np.float64).eps * greatest)
         return np.arange(first, len(self.rows))
 
-    def dismiss(self, capacity: int) -> None:
+    def dismiss(self, capacity: int) -> tuple[Integers, Array]:
         """Let go of picked candidates, and of those with the lowest standing above the capacity.
+
+        Returns the rows of these, ascending, and their bounds, often exact, for the executors to go on with.
 
         Standing, the sum last known over the best of its time, tells better than a bound who may be picked
         soon: bounds of candidates never evaluated are the loosest.
         """
         kept = np.flatnonzero(self.upper > -np.inf)
+        gone = kept[:0]
         if len(kept) > capacity:
-            kept = np.sort(kept[np.argpartition(-self._standing[kept], capacity)[:capacity]])
+            by_standing = np.argpartition(-self._standing[kept], capacity)
+            kept, gone = np.sort(kept[by_standing[:capacity]]), kept[by_standing[capacity:]]
+        gone = gone[np.argsort(self.rows[gone])]
+        settled = self.rows[gone], self.upper[gone] * (1 + 2 * TIE)
         for name in (
             "rows",
             "points",
@@ -226,6 +233,7 @@ class Contenders:
         self._columns = self._columns[kept]
         rows = set(self.rows.tolist())
         self._ranked = {row: ranked for row, ranked in self._ranked.items() if row in rows}
+        return settled
 
     # --- drafting -----------------------------------------------------------------------------------------
 
@@ -282,6 +290,8 @@ class Contenders:
             old = len(self._snapshots[stands])
             self.upper[:old] = self._snapshots[stands]
             self._exact_at[:old] = -1
+            # Those of the draft count picks that are none now.
+            self._outlook[np.array(self._renewed, np.int64)] = Outlook.empty(len(self._renewed))
             self._ranked = {
                 row: ranked for row, ranked in self._ranked.items() if ranked.back_to(min(ranked.count, self.picks))
             }
@@ -294,7 +304,7 @@ class Contenders:
         if challenger is not None:
             value = float(self.upper[challenger])
             self._push(challenger)
-        self._committed, self._drafted = self.picks, 0
+        self._committed, self._drafted, self._renewed = self.picks, 0, []
         for ranked in self._ranked.values():
             ranked.settle()
         return value
@@ -447,6 +457,7 @@ class Contenders:
         outlook = self._outlook
         outlook.low[slot], outlook.scale[slot], outlook.counted[slot] = low, scale, self._committed
         outlook.before[slot] = before
+        self._renewed.append(slot)
         self._outlook_error[slot] = 1e-6 * keys[-1]
 
     def _squared(self, points: Array, norms: Array, picks: slice) -> Array:

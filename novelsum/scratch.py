@@ -146,7 +146,7 @@ def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, t
         for name, (kind, shape) in STATE.items():
             open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
         np.save(temporary / "state-recent_rows.npy", np.full(RECENT, -1))
-        np.save(temporary / "head.npy", np.zeros(3, np.int64))
+        np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
         (temporary / "lock").touch()
         temporary.rename(folder)
     except OSError:

@@ -229,7 +229,7 @@ class _Selection:
         )
         self._vectors: dict[int, NDArray[np.floating]] = {}
         self.novelty += [self.contenders.commit(int(slot[0])) or 0.0]
-        self.contenders.dismiss(self._capacity)
+        self._settled = self.contenders.dismiss(self._capacity)
 
     def round(self) -> None:
         """Draft, verify, and commit what stands."""
@@ -249,7 +249,7 @@ class _Selection:
         full = stands == len(draft.slots) and challenger is None
         self._confirmed = effort.rounds if full else -1
         self._adapt(len(draft.slots), stands, len(accepted))
-        contenders.dismiss(self._capacity)
+        self._settled = contenders.dismiss(self._capacity)
         rows = set(contenders.rows.tolist())
         self._vectors = {row: vector for row, vector in self._vectors.items() if row in rows}
         effort.rounds += 1
@@ -289,6 +289,8 @@ class _Selection:
             pool=np.sort(contenders.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
             most=max(1, self._capacity // self._blocks.getNumPartitions()),
+            settled=self._settled[0],
+            settled_upper=self._settled[1],
         )
         picks = Logged.joined(
             [

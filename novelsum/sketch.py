@@ -144,24 +144,27 @@ class Outlook:
         rank = np.take(self.before.reshape(-1), self._cells(keys, -2 * error))
         return np.asarray(weights.single[rank])
 
-    def joint_bound(self, keys: Single, error: Single, powered: Array, weights: Weights) -> Array:
+    def joint_bound(self, keys: Single, error: Single, powered: Array, weights: Weights, surplus: Array) -> Array:
         """The sum (m,) float64 after all of some picks are added, less what the bound has beside ``part``.
 
-        ``keys`` (m, k) of the picks, inf where one is not to be added; ``powered`` (k,) their σ^κ2.
+        ``keys`` (m, k) of the picks, inf where one is not to be added; ``powered`` (k,) their σ^κ2. ``surplus`` (m,):
+        by how much the bound that ``part`` belongs to is above another that is known.
 
         All terms of a cell fall at least as much as its last rank does, by the picks that surely go before the
-        cell; the new picks take the lowest ranks they can have beside one another.
+        cell; the new picks take the lowest ranks they can have beside one another. Where the surplus lies is not
+        known, so it falls as the terms that fall most.
         """
         m = len(keys)
         beyond = np.bincount(self._cells(keys, 2 * error).reshape(-1), minlength=m * COARSE)
         shift = _before(beyond.reshape(m, COARSE))
         end = np.concatenate([self.before[:, 1:], self.counted[:, None]], axis=1)
         last = np.maximum(end - 1, 0)
-        old = (self.part * weights.w[last + shift]) / weights.w[last]
+        falls = weights.w[last + shift] / weights.w[last]
         rank = np.take((self.before + shift).reshape(-1), self._cells(keys, -2 * error))
         new = weights.w[rank]
         new *= np.where(keys < np.inf, keys + error[:, None], 0)
-        return np.asarray((old.sum(axis=1) + new @ powered) * (1 + SLACK))
+        grown = ((self.part * falls).sum(axis=1) + new @ powered) * (1 + SLACK)
+        return np.asarray(grown - surplus * falls.min(axis=1))
 
 
 def _before(count: NDArray[Any]) -> NDArray[np.int32]:
@@ -252,29 +255,43 @@ class Sketch:
         )
 
     def add(
-        self, keys: Single, masses: Single, error: Single, formula: Formula, spread: Spread, weights: Weights
+        self,
+        keys: Single,
+        masses: Single,
+        is_new: NDArray[np.bool_],
+        error: Single,
+        formula: Formula,
+        spread: Spread,
+        weights: Weights,
     ) -> None:
-        """Count picks with these keys and masses (m, n) into the cells.
+        """Count picks with these keys and masses (m, n) into the cells, where they are new.
 
         For ``paper`` v jumps where two keys change places, as masses do not follow keys. So a key within
         rounding of a cell's edge makes the bound looser by what the jump can be at most.
         """
-        np.minimum(self.least, keys.min(axis=1), out=self.least)
-        np.maximum(self.greatest, keys.max(axis=1), out=self.greatest)
+        np.minimum(self.least, keys.min(axis=1, initial=np.inf, where=is_new), out=self.least)
+        np.maximum(self.greatest, keys.max(axis=1, initial=-np.inf, where=is_new), out=self.greatest)
         position = keys - self.low[:, None]
         position *= self.scale[:, None]
         np.maximum(position, 0, out=position)
         np.minimum(position, np.float32(CELLS - 0.01), out=position)
         cell = position.astype(np.int64)
-        flat = (cell + (np.arange(len(self)) * CELLS)[:, None]).reshape(-1)
+        flat = (cell + (np.arange(len(self)) * CELLS)[:, None])[is_new]
         np.add.at(self.count.reshape(-1), flat, np.float32(1))
-        np.add.at(self.mass.reshape(-1), flat, masses.reshape(-1))
+        np.add.at(self.mass.reshape(-1), flat, masses[is_new])
         if formula == "paper":
             position -= cell
-            self._loosen(keys, position, cell, error, spread, weights)
+            self._loosen(keys, position, cell, is_new, error, spread, weights)
 
     def _loosen(
-        self, keys: Single, within: Single, cell: Integers, error: Single, spread: Spread, weights: Weights
+        self,
+        keys: Single,
+        within: Single,
+        cell: Integers,
+        is_new: NDArray[np.bool_],
+        error: Single,
+        spread: Spread,
+        weights: Weights,
     ) -> None:
         """Make room for keys so near to an edge that they may truly lie beyond it.
 
@@ -282,7 +299,7 @@ class Sketch:
         their σ^κ2, and with no one else.
         """
         doubt = (2 * error * self.scale + np.float32(CELLS * 2e-7))[:, None]
-        at, column = np.nonzero((within < doubt) | (within > 1 - doubt))
+        at, column = np.nonzero(((within < doubt) | (within > 1 - doubt)) & is_new)
         below = cell[at, column] - (within[at, column] < 0.5)
         inner = (below >= 0) & (below + 1 < CELLS)
         at, column, below = at[inner], column[inner], below[inner]

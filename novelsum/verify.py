@@ -6,7 +6,7 @@ date only when its candidate reaches the second level.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,8 @@ class Question:
 
     ``committed``: how many picks are final; the ``drafted`` ones follow, with the sum of each in ``sums``.
     ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose bound reaches it
-    after the draft are reported too. At most ``most`` are reported from a block.
+    after the draft are reported too. At most ``most`` are reported from a block. ``settled``: rows the driver
+    watches no more, ascending, with bounds that hold against the committed picks.
     """
 
     committed: int
@@ -110,6 +111,8 @@ class Question:
     pool: Integers
     threshold: float
     most: int = 1 << 62
+    settled: Integers = field(default_factory=lambda: np.empty(0, np.int64))
+    settled_upper: Array = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class BlockCheck:
         self._paper = scoring.formula == "paper"
         self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
         self._spread = Spread.of(picks.powered)
+        self._sketched = np.empty(len(candidates.rows))
         self._kept = slice(0, 0)
         # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
         relative = (2.5 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
@@ -171,6 +175,7 @@ class BlockCheck:
         lowest = np.array([question.sums[first:end].min() for first, end in segments])
         found: list[tuple[Integers, Array, Integers]] = []
         recomputed = 0
+        settled = self._settled(question)
         known = self._kept_before(n)
         first_kept = max(known.start if start <= known.stop else start, n + steps - RECENT)
         for tile in self._tiles(n + steps - start):
@@ -180,6 +185,7 @@ class BlockCheck:
             self._kept = slice(first_kept, n)
             gains = self._gains(tile, keys, start)
             upper[tile] += gains[:, : n - start].sum(axis=1, dtype=np.float64)
+            np.minimum(upper[tile], settled[tile], out=upper[tile])
             drafted = gains[:, n - start :]
             along = upper[tile].copy()
             reach = np.zeros(len(along), bool)
@@ -213,10 +219,12 @@ class BlockCheck:
         first_step = np.full(len(at), steps)
         bound = self.state["upper"][at]
         outlook, error = self._outlook[at], self.error[at]
-        beside = bound - outlook.part.sum(axis=1, dtype=np.float64)
+        surplus = self._sketched[at] - bound
+        beside = self._sketched[at] - outlook.part.sum(axis=1, dtype=np.float64)
         for first, end in segments:
             if first and self._paper:
-                joint = outlook.joint_bound(keys[:, :first], error, self.picks.powered[n : n + first], self.weights)
+                powered = self.picks.powered[n : n + first]
+                joint = outlook.joint_bound(keys[:, :first], error, powered, self.weights, surplus)
                 bound = np.minimum(bound, joint + beside)
             along = np.zeros((len(at), end - first + 1))
             np.cumsum(self._gains(at, keys[:, first:end], n + first), axis=1, out=along[:, 1:])
@@ -239,6 +247,15 @@ class BlockCheck:
             twin = self.candidates.twin
             eligible &= (twin < 0) | watched[twin]
         return eligible
+
+    def _settled(self, question: Question) -> Array:
+        """The driver's bounds of the block's candidates, inf where it gives none."""
+        bounds = np.full(len(self.candidates.rows), np.inf)
+        place = np.searchsorted(self.candidates.rows, question.settled)
+        place[place == len(bounds)] = 0
+        here = self.candidates.rows[place] == question.settled
+        bounds[place[here]] = question.settled_upper[here]
+        return bounds
 
     def _report(
         self, found: list[tuple[Integers, Array, Integers]], steps: int, most: int, recomputed: int
@@ -320,7 +337,7 @@ class BlockCheck:
     # --- bounds -------------------------------------------------------------------------------------------
 
     def _bound(self, at: Integers, n: int) -> None:
-        """Compute bounds and rank tables of some candidates anew, against the first n picks."""
+        """Compute bounds and outlooks of some candidates anew, against the first n picks; lower bounds stay."""
         state = self.state
         if n <= LISTED:
             for part in _parts(at, n):
@@ -330,28 +347,35 @@ class BlockCheck:
         renew = counted == 0
         worn = (state["loose"][at] > _LOOSE * state["upper"][at]) | (state["outgrown"][at] > 0)
         renew |= worn & (n > _RENEWED * laid_at)
-        counted[renew] = 0
-        for known in np.unique(counted):
-            for part in _parts(at[counted == known], n - int(known)):
-                self._bound_from_sketch(part, int(known), n)
+        for part in _parts(at[renew], n):
+            self._bound_from_sketch(part, np.zeros(len(part), np.int64), n)
+        at, counted = at[~renew], counted[~renew]
+        # Those that miss about as many products get them together: a product of few rows is bound by memory.
+        missing = np.maximum(self._kept.start - counted, 0)
+        alike = np.ceil(2 * np.log2(missing + 1))
+        for level in np.unique(alike):
+            same = np.flatnonzero(alike == level)
+            for part in _parts(same, n - int(counted[same].min())):
+                self._bound_from_sketch(at[part], counted[part], n)
 
     def _bound_from_list(self, at: Integers, n: int) -> None:
         keys = self._keys(at, slice(0, n))
         bound, outlook = list_bound(self.scoring.formula, keys, self.picks.powered[:n], self.error[at], self.weights)
         self._lower(at, bound, outlook, n)
 
-    def _bound_from_sketch(self, at: Integers, known: int, n: int) -> None:
-        """From sketches that hold the first ``known`` picks; 0: from new ones."""
-        state, powered = self.state, self.picks.powered[:n]
-        keys = self._keys(at, slice(known, n))
-        if known:
+    def _bound_from_sketch(self, at: Integers, known: Integers, n: int) -> None:
+        """From sketches that hold the first ``known`` (m,) picks; all 0: from new ones."""
+        state, first = self.state, int(known.min())
+        keys = self._keys(at, slice(first, n))
+        if known.any():
             sketch = Sketch(*(state[name][at] for name in _SKETCH))
         else:
             sketch = Sketch.over(keys, self.error[at])
             state["laid_at"][at] = n
-        if n > known:
-            masses = keys * powered[known:].astype(np.float32) if self._paper else keys
-            sketch.add(keys, masses, self.error[at], self.scoring.formula, self._spread, self.weights)
+        if n > first:
+            masses = keys * self.picks.powered[first:n].astype(np.float32) if self._paper else keys
+            is_new = np.arange(first, n) >= known[:, None]
+            sketch.add(keys, masses, is_new, self.error[at], self.scoring.formula, self._spread, self.weights)
             for name in _SKETCH:
                 state[name][at] = getattr(sketch, name)
             state["counted"][at] = n
@@ -367,7 +391,8 @@ class BlockCheck:
         else:
             heaviest = np.sort(powered)[::-1] @ weights.w[:n]
             missing = self.error[at] * (self.candidates.powered[at] * weights.sums[n] + heaviest)
-        self.state["upper"][at] = bound + missing + 1e-30
+        self._sketched[at] = bound + missing + 1e-30
+        self.state["upper"][at] = np.minimum(self.state["upper"][at], self._sketched[at])
         self._outlook[at] = outlook
 
 
