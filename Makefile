@@ -31,11 +31,11 @@ test-cluster: setup ## executors of their own, one of them killed
 	$(BIN)/python -m pytest -m cluster
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py bench40k
+	$(BIN)/python tests/benchmarks/selection.py bench40k
 
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
 	mkdir -p out/bench-paper
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
+	$(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
 
 lint: setup ## style
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ from novelsum.formula import Array, Metric, metric_space
 from novelsum.sketch import Integers
 from novelsum.storage import Location
 from novelsum.store import Block, StoredBlock, read_block, read_density
-from novelsum.verify import RECENT, STATE, STATE_BYTES, Candidates
+from novelsum.verify import Candidates, state_bytes, state_of
 
 _DIRTY, _PICKS, _ROUND = range(3)
 _LARGEST = np.finfo(np.float32).max
@@ -55,7 +55,7 @@ def local_directory() -> Path:
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
     """Bytes of scratch for a block, at most."""
     vectors = itemsize + (4 if itemsize > 4 else 0)
-    return rows * (dimension * vectors + STATE_BYTES + 6 * 8)
+    return rows * (dimension * vectors + state_bytes(dimension) + 6 * 8)
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,10 @@ def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, t
             save["twin"] = _twins(stored.vectors)
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
-        for name, (kind, shape) in STATE.items():
+        state = state_of(stored.vectors.shape[1])
+        for name, (kind, shape) in state.items():
             open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
-        np.save(temporary / "state-recent_rows.npy", np.full(RECENT, -1))
+        np.save(temporary / "state-recent_rows.npy", np.full(state["recent"][1], -1))
         np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
         (temporary / "lock").touch()
         temporary.rename(folder)
@@ -181,5 +182,5 @@ def _map(folder: Path, units: Units) -> Scratch:
         powered=powered / units.powered,
         twin=np.load(folder / "twin.npy") if (folder / "twin.npy").exists() else None,
     )
-    state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, "recent_rows")}
+    state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
     return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))
