@@ -44,7 +44,7 @@ picture: run ## docs/report.png, the picture of the report in the README (needs 
 	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py bench40k
+	$(BIN)/python tests/benchmarks/selection.py bench40k
 
 bench-density: setup ## time and recall of the density beside faiss, and what approximation does to a selection
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
@@ -53,7 +53,7 @@ bench-density: setup ## time and recall of the density beside faiss, and what ap
 
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
 	mkdir -p out/bench-paper
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
+	$(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py paper 2>&1 | tee -a out/bench-paper/log
 
 lint: setup ## style

@@ -29,7 +29,7 @@ from novelsum.picklog import Logged
 from novelsum.sketch import Integers
 from novelsum.storage import Location
 from novelsum.store import Block, StoredBlock, read_block, read_density
-from novelsum.verify import RECENT, STATE, STATE_BYTES, Candidates
+from novelsum.verify import Candidates, state_bytes, state_of
 
 _OPTIONAL = ("quality", "groups", "twin")
 _DIRTY, _PICKS, _ROUND = range(3)
@@ -60,7 +60,7 @@ def local_directory() -> Path:
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
     """Bytes of scratch for a block, at most."""
     vectors = itemsize + (4 if itemsize > 4 else 0)
-    return rows * (dimension * vectors + STATE_BYTES + 6 * 8)
+    return rows * (dimension * vectors + state_bytes(dimension) + 6 * 8)
 
 
 @dataclass(frozen=True)
@@ -160,12 +160,13 @@ def _make(
             save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
-        for name, (kind, shape) in STATE.items():
+        state = state_of(stored.vectors.shape[1])
+        for name, (kind, shape) in state.items():
             path = temporary / f"state-{name}.npy"
             open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
             with open(path, "rb+") as file:  # a full disk is found now, and not by a signal when a page is written
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        np.save(temporary / "state-recent_rows.npy", np.full(RECENT, -1))
+        np.save(temporary / "state-recent_rows.npy", np.full(state["recent"][1], -1))
         np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
         (temporary / "lock").touch()
         temporary.rename(folder)
@@ -206,5 +207,5 @@ def _map(folder: Path, units: Units) -> Scratch:
         powered=powered / units.powered,
         **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if (folder / f"{name}.npy").exists()},
     )
-    state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, "recent_rows")}
+    state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
     return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

@@ -40,7 +40,7 @@ from novelsum.settings import Settings
 from novelsum.sketch import Outlook, Single, Weights
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_columns, read_density
-from novelsum.verify import STATE_BYTES, BlockCheck, Findings, Picks, Question
+from novelsum.verify import BlockCheck, Findings, Picks, Question, state_bytes
 
 logger = logging.getLogger("novelsum")
 
@@ -206,7 +206,7 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
         free[host, device] = (available, folder)
     largest = max(block.rows for block in pool.blocks)
     cores = context.defaultParallelism
-    of_task = largest * STATE_BYTES + 3 * places * pool.dimension * 4 + (256 << 20)
+    of_task = largest * state_bytes(pool.dimension) + 3 * places * pool.dimension * 4 + (256 << 20)
     operations = 2 * pool.candidates * places * pool.dimension
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "

@@ -27,8 +27,6 @@ from novelsum.sketch import (
     list_bound,
 )
 
-RECENT = 256
-"""Keys of so many latest picks are kept, so that no product is computed twice while they matter most."""
 LISTED = 64
 """Up to so many picks a bound comes from all keys; a sketch would cost more."""
 _TILE_KEYS = 1 << 19
@@ -38,7 +36,7 @@ _LOOSE = 1e-3
 _RENEWED = 1.5
 _NEVER = np.iinfo(np.int32).max
 
-STATE: dict[str, tuple[str, tuple[int, ...]]] = {
+_STATE: dict[str, tuple[str, tuple[int, ...]]] = {
     "upper": ("f8", ()),
     "proposed": ("f8", ()),
     "counted": ("i4", ()),
@@ -57,13 +55,23 @@ STATE: dict[str, tuple[str, tuple[int, ...]]] = {
     "count": ("f4", (CELLS,)),
     "mass": ("f4", (CELLS,)),
     "doubtful": ("u2", (CELLS,)),
-    "recent": ("f4", (RECENT,)),
 }
-"""What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks."""
 
 _SKETCH = tuple(Sketch.__dataclass_fields__)
 
-STATE_BYTES = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
+
+def state_of(dimension: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
+
+    ``recent``: keys of the latest picks, so that no product is computed twice while they matter most. A product costs
+    more the longer vectors are; a quarter of a vector's size is what it takes to save most of them.
+    """
+    return {**_STATE, "recent": ("f4", (max(256, dimension // 4),))}
+
+
+def state_bytes(dimension: int) -> int:
+    """Bytes of a candidate's state."""
+    return sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in state_of(dimension).values())
 
 
 @dataclass(frozen=True)
@@ -145,8 +153,8 @@ class Findings:
 class BlockCheck:
     """A block's candidates and their state, which :meth:`check` brings forward.
 
-    ``state`` holds the arrays of STATE, and ``recent_rows`` (RECENT,) int64: which pick's keys each column of
-    ``recent`` holds. That of the pick at place p is column p mod RECENT.
+    ``state`` holds the arrays of :func:`state_of`, and ``recent_rows`` (R,) int64: which pick's keys each column of
+    ``recent`` (n, R) holds. That of the pick at place p is column p mod R.
     """
 
     def __init__(
@@ -163,6 +171,7 @@ class BlockCheck:
         self._spread = Spread.of(picks.powered)
         self._sketched = np.empty(len(candidates.rows))
         self._kept = slice(0, 0)
+        self._columns = state["recent"].shape[1]
         # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
         relative = (2.5 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
         sums = candidates.norms + picks.norms.max()
@@ -188,7 +197,7 @@ class BlockCheck:
         recomputed = 0
         settled = self._settled(question)
         known = self._kept_before(n)
-        first_kept = max(known.start if start <= known.stop else start, n + steps - RECENT)
+        first_kept = max(known.start if start <= known.stop else start, n + steps - self._columns)
         for tile in self._tiles(n + steps - start):
             self._kept = known
             keys = self._keys(tile, slice(start, n + steps))
@@ -216,8 +225,8 @@ class BlockCheck:
                 found.append((at[wanted], upper[at[wanted]], step[wanted]))
             state["proposed"][tile] = along
             release(tile)
-        kept = np.arange(max(start, n + steps - RECENT), n + steps)
-        state["recent_rows"][kept % RECENT] = self.picks.rows[kept]
+        kept = np.arange(max(start, n + steps - self._columns), n + steps)
+        state["recent_rows"][kept % self._columns] = self.picks.rows[kept]
         return self._report(found, steps, question.most, recomputed)
 
     def _first_step(
@@ -306,24 +315,26 @@ class BlockCheck:
 
     def _kept_before(self, n: int) -> slice:
         """The latest of the first n picks whose keys earlier rounds have left: those of a draft that stood."""
-        places = np.arange(max(0, n - RECENT), n)
-        is_kept = self.state["recent_rows"][places % RECENT] == self.picks.rows[places]
+        places = np.arange(max(0, n - self._columns), n)
+        is_kept = self.state["recent_rows"][places % self._columns] == self.picks.rows[places]
         stop = int(places[is_kept][-1]) + 1 if is_kept.any() else 0
         gaps = places[~is_kept & (places < stop)]
         return slice(int(gaps[-1]) + 1 if len(gaps) else int(places[0]) if stop else 0, stop)
 
     def _keep(self, tile: slice, keys: Single, start: int) -> None:
         """Keep the keys (m, k) of the picks from place ``start`` on, the latest if not all fit."""
-        latest = keys[:, -RECENT:]
+        latest = keys[:, -self._columns :]
         places = start + keys.shape[1] - latest.shape[1] + np.arange(latest.shape[1])
-        self.state["recent"][tile, places % RECENT] = latest
+        self.state["recent"][tile, places % self._columns] = latest
 
     def _keys(self, at: slice | Integers, part: slice) -> Single:
         """What the picks of a part are ranked by at some candidates, (m, k); from those kept where possible."""
         first, stop = max(part.start, self._kept.start), min(part.stop, self._kept.stop)
         if first >= stop:
             return self._products(at, part)
-        kept = self.state["recent"][at][:, np.arange(first, stop) % RECENT]
+        columns = np.arange(first, stop) % self._columns
+        recent = self.state["recent"]
+        kept = recent[at][:, columns] if isinstance(at, slice) else recent[at[:, None], columns]
         before, after = slice(part.start, first), slice(stop, part.stop)
         beside = [self._products(at, other) if other.start < other.stop else kept[:, :0] for other in (before, after)]
         return np.concatenate([beside[0], kept, beside[1]], axis=1)

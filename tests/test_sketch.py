@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from novelsum import formula
 from novelsum.contenders import Contenders, Samples, Scoring
 from novelsum.sketch import Outlook, Weights
-from novelsum.verify import RECENT, STATE, BlockCheck, Candidates, Picks, Question
+from novelsum.verify import BlockCheck, Candidates, Picks, Question, state_of
 
 CANDIDATES, PICKS = 12, 330
 thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -87,9 +87,9 @@ class GivenKeys(BlockCheck):
         nothing = np.zeros((m, 1), np.float32)
         ones = np.ones(m, np.float32)
         rows = np.arange(m) if rows is None else rows
-        state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in STATE.items()}
+        state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in state_of(1).items()}
         state["upper"][:] = np.inf
-        state["recent_rows"] = np.full(RECENT, -1)
+        state["recent_rows"] = np.full(state["recent"].shape[1], -1)
         super().__init__(
             Candidates(rows, nothing, ones, ones, world.own, twin),
             state,

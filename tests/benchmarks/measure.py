@@ -4,9 +4,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -103,6 +106,15 @@ def straightforward_seconds(vectors: np.ndarray, budget: int, threads: int, shar
         seconds.append(median(share * _seconds(lambda step=step: _in_threads(step, parts)) for _ in range(3)))
     total = float(np.trapezoid([seconds[0], *seconds], [0, *sizes]))
     return total, ", ".join(f"n={n}: {s:.3f} s" for n, s in zip(sizes, seconds, strict=True))
+
+
+def with_one_blas_thread(task: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function in a process of its own where BLAS has one thread, as in Spark's tasks and unlike the driver."""
+    with (
+        patch.dict(os.environ, OPENBLAS_NUM_THREADS="1"),
+        ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process,
+    ):
+        return process.submit(task, *arguments).result()
 
 
 def _in_threads(task: Callable[[np.ndarray], None], parts: list[np.ndarray]) -> None:

@@ -21,7 +21,7 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measure import PeakMemory, floor_seconds, straightforward_seconds
+from measure import PeakMemory, floor_seconds, straightforward_seconds, with_one_blas_thread
 from pyspark.sql import SparkSession
 
 from novelsum import session
@@ -60,8 +60,10 @@ def bench40k() -> int:
         effort = _selected(spark, pool, settings, seconds)
         spark.stop()
         vectors = np.concatenate([read_block(pool.work, block.name).vectors for block in pool.blocks])
-    _report(pool, settings, seconds, effort, memory, floor_seconds(vectors, settings.budget, CORES))
-    loop, steps = straightforward_seconds(vectors, settings.budget, CORES)
+    _report(
+        pool, settings, seconds, effort, memory, with_one_blas_thread(floor_seconds, vectors, settings.budget, CORES)
+    )
+    loop, steps = with_one_blas_thread(straightforward_seconds, vectors, settings.budget, CORES)
     print(f"loop         {loop:.0f} s ({steps}): {loop / seconds['selection']:.0f} x the selection")
     return 0
 
@@ -90,7 +92,8 @@ def paper() -> int:
         effort = _selected(spark, pool, settings, seconds)
     spark.stop()
     sample = read_block(pool.work, pool.blocks[0].name).vectors
-    floor = [value * pool.candidates / len(sample) for value in floor_seconds(sample, settings.budget, CORES)]
+    times = with_one_blas_thread(floor_seconds, sample, settings.budget, CORES)
+    floor = [value * pool.candidates / len(sample) for value in times]
     _report(pool, settings, seconds, effort, memory, floor)
     size = pool.candidates * pool.dimension * 4
     private = memory.private_of_workers
