@@ -230,7 +230,7 @@ class Contenders:
         self.powered = np.concatenate([self.powered, samples.powered])
         self.quality = np.concatenate([self.quality, samples.quality])
         self.groups = np.concatenate([self.groups, samples.groups])
-        upper = upper * samples.quality
+        upper = np.where(samples.quality > 0, upper, 0.0) * samples.quality
         self.upper = np.concatenate([self.upper, upper])
         self._sums = np.concatenate([self._sums, np.zeros(len(upper))])
         self._norms = np.concatenate([self._norms, norms])

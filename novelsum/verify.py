@@ -276,8 +276,8 @@ class BlockCheck:
         """What sums (m,) or (m, k) of some candidates are as scores."""
         if self.candidates.quality is None:
             return sums
-        quality = self.candidates.quality[at]
-        return sums * quality.reshape(-1, *[1] * (sums.ndim - 1))
+        quality = self.candidates.quality[at].reshape(-1, *[1] * (sums.ndim - 1))
+        return np.where(quality > 0, sums, 0.0) * quality
 
     def _closes(self, at: slice | Integers, question: Question) -> Integers:
         """The step (m,) of the draft from which on candidates cannot be picked because of their groups."""
