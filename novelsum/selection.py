@@ -51,6 +51,8 @@ _DRAFT_SHARE = 16
 _REFILL = 0.1
 """Executors report candidates that would be in this leading part of the pool after the draft."""
 _LOGGED_AT_ONCE = 64
+_TASKS_PER_CORE = 3
+"""A task takes several blocks where there are many, as it costs some 20 ms by itself."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def select(spark: SparkSession, pool: Pool, settings: Settings, first: int) -> t
     (pool.work / "picks").make_folder()
     scoring = Scoring(settings.formula, settings.metric, settings.proximity_power, settings.density_power)
     run = Run(uuid.uuid4().hex, pool.work, scoring, settings.budget, twins=pool.distinct < pool.candidates)
-    blocks = context.parallelize(pool.blocks, len(pool.blocks)).cache()
+    tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
+    blocks = context.parallelize(pool.blocks, tasks).cache()
     try:
         _preflight(context, blocks, pool, settings)
         selection = _Selection(context, blocks, run, pool, first)
@@ -208,7 +211,7 @@ class _Selection:
     """The driver's side of a selection: the contenders, the pick log, and how long the next draft is to be."""
 
     def __init__(self, context: SparkContext, blocks: RDD[Block], run: Run, pool: Pool, first: int) -> None:
-        self._context, self._blocks = context, blocks
+        self._context, self._blocks, self._block_count = context, blocks, len(pool.blocks)
         self.novelty: list[float] = []
         self.effort = Effort()
         self._capacity = CAPACITY
@@ -288,7 +291,7 @@ class _Selection:
             sums=np.array(draft.sums),
             pool=np.sort(contenders.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
-            most=max(1, self._capacity // self._blocks.getNumPartitions()),
+            most=max(1, self._capacity // self._block_count),
             settled=self._settled[0],
             settled_upper=self._settled[1],
         )
