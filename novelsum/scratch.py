@@ -31,6 +31,8 @@ from novelsum.storage import Location
 from novelsum.store import Block, StoredBlock, read_block, read_density
 from novelsum.verify import Candidates, state_bytes, state_of
 
+_SLAB = 512
+"""So many vectors are in float64 at a time."""
 _OPTIONAL = ("quality", "groups", "twin")
 _DIRTY, _PICKS, _ROUND = range(3)
 _LARGEST = np.finfo(np.float32).max
@@ -136,9 +138,9 @@ def _make(
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
     try:
-        space = metric_space(stored.vectors, scoring.metric)
-        norms = np.square(space).sum(axis=1)
-        lengths = np.sqrt(np.square(stored.vectors, dtype=np.float64).sum(axis=1))
+        slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
+        norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
+        lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
         is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
         save = {
             "vectors": stored.vectors,
@@ -148,7 +150,8 @@ def _make(
         }
         if not is_plain:
             longest = np.sqrt(norms.max(initial=0.0)) or 1.0
-            save["points"] = (space / longest).astype(np.float32)
+            spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
+            save["points"] = np.concatenate(spaces)
             save["factor"] = np.full(len(norms), longest)
         else:
             save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))

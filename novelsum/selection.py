@@ -52,6 +52,8 @@ _DRAFT_SHARE = 16
 _REFILL = 0.1
 """Executors report candidates that would be in this leading part of the pool after the draft."""
 _LOGGED_AT_ONCE = 64
+_TASKS_PER_CORE = 3
+"""A task takes several blocks where there are many, as it costs some 20 ms by itself."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +158,8 @@ def select(
         twins=pool.distinct < pool.candidates,
         groups=quotas.groups if quotas else (),
     )
-    blocks = context.parallelize(pool.blocks, len(pool.blocks)).cache()
+    tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
+    blocks = context.parallelize(pool.blocks, tasks).cache()
     try:
         _preflight(context, blocks, pool, settings, run.places)
         selection = _Selection(context, blocks, run, pool, quotas, first)
@@ -342,7 +345,7 @@ class _Selection:
             scores=np.array(draft.scores),
             pool=np.sort(contenders.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
-            most=max(1, self._capacity // self._blocks.getNumPartitions()),
+            most=max(1, self._capacity // self._block_count),
             settled=self._settled[0],
             settled_upper=self._settled[1],
             open_until=draft.open_until,
