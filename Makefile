@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart package bench bench-density bench-paper picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage package bench bench-density bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test-exact: setup ## the picks of the formula with every combination of settings
 
 test-restart: setup ## runs killed at every stage and at random moments, full disks
 	$(BIN)/python -m pytest -m restart
+
+test-storage: setup ## a run on object storage: moto's server on loopback, with failed and slow requests
+	$(BIN)/python -m pytest -m storage
 
 test-cluster: setup package ## executors of their own: one killed; a standalone cluster with encryption, a worker killed
 	$(BIN)/python -m pytest -m cluster

@@ -76,6 +76,7 @@ def log_already_selected(
         logged = _with_vectors(spark, samples, pool, corpus, given, settings)
     else:
         logged = _by_id(spark, samples, source, pool, settings)
+    (pool.work / "picks").make_folder()
     picklog.append(pool.work, 0, logged, np.zeros(len(logged)))
     logger.info(
         "already selected: %d samples, of which %d are candidates", len(logged), (logged.rows < pool.candidates).sum()

@@ -4,13 +4,12 @@
 """
 
 import io
-import re
 import signal
 import sys
 import traceback
 from types import FrameType
 
-from novelsum.errors import InputError, RunError, UsageError
+from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
 from novelsum.measure import measure
 from novelsum.pipeline import run
 from novelsum.progress import log_to_stderr
@@ -44,20 +43,12 @@ def main(job: Job, description: str) -> int:
     except Exception as error:
         if _signals:  # Spark turns what the signal raised into errors of its own
             return fail(_INTERRUPTED, FAILED)
-        if isinstance(error, RunError):
-            return fail(error, FAILED)
-        kind, reason = _error_of_a_task(error)
-        if reason:
-            return fail(reason, INPUT if kind == "InputError" else FAILED)
+        told = error if isinstance(error, RunError) else error_of_a_task(error)
+        if told:
+            return fail(told, INPUT if isinstance(told, InputError) else FAILED)
         traceback.print_exc()
         return fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}", FAILED)
     return DONE
-
-
-def _error_of_a_task(error: Exception) -> tuple[str, str]:
-    """Kind and message of an error of ours that a task raised, as Spark passes it on within its own error."""
-    found = re.search(r"novelsum\.errors\.(InputError|RunError): (.+)", str(error))
-    return (found.group(1), found.group(2)) if found else ("", "")
 
 
 def fail(reason: object, code: int) -> int:

@@ -58,8 +58,10 @@ class Held:
         self._released.set()
         self._claim.delete()
         folder = Location(self._claim.uri.rsplit("/", 1)[0])
-        if not folder.entries():
-            folder.delete()
+        output = Location(folder.uri.rsplit("/", 1)[0])
+        for empty in (folder, output):  # the output is there for the lock alone if the run has left nothing in it
+            if not empty.entries():
+                empty.delete()
 
     def _write(self) -> None:
         self._claim.write_bytes(json.dumps(self._content).encode())

@@ -124,7 +124,8 @@ class _Work:
         self._write_report(manifest, found)
         self.stages.seconds["total"] = round(time.monotonic() - started, 3)
         metrics = json.dumps(_metrics(manifest), indent=1)
-        (place.result / "metrics.json").write_bytes((metrics + "\n").encode())
+        name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
+        (place.result / name).write_bytes((metrics + "\n").encode())
         place.stage_manifest(manifest)
         if self.state:
             self.state.commit(place.key)

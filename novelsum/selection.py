@@ -256,7 +256,7 @@ class _Selection:
         quotas: Quotas | None,
         first: int | None,
     ) -> None:
-        self._context, self._blocks = context, blocks
+        self._context, self._blocks, self._block_count = context, blocks, len(pool.blocks)
         self.effort = Effort()
         self._capacity = CAPACITY
         self._length = 1

@@ -211,7 +211,7 @@ def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
         raise UsageError(f"{flag(field)} must be a finite number of at least 0, not {value}")
     if field.name == "target_recall" and not 0 < value <= 1:
         raise UsageError(f"{flag(field)} must be above 0 and at most 1, not {value}")
-    if isinstance(value, str) and re.match(r"[a-z0-9]+://[^/]*@", value):
+    if isinstance(value, str) and re.match(r"[a-z0-9]+://[^/@]*:[^@]*@", value):
         raise UsageError(
             f"{flag(field)} has credentials in its path, where logs and manifests would show them; give them in the "
             "environment of the job"

@@ -23,7 +23,7 @@ from typing import Any
 import pyarrow as pa
 
 import novelsum
-from novelsum.errors import InputError, UsageError
+from novelsum.errors import InputError, UsageError, error_of_a_task
 from novelsum.lock import LOCK, Held, held
 from novelsum.source import input_files
 from novelsum.storage import Location
@@ -36,7 +36,16 @@ RESULT = "result"
 _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
 _CLEARED = "cleared"
-_RESULTS = ("selected", "rejected", "metrics.json", "report.html", "report.json", "diversity.parquet", "diversity.json")
+_RESULTS = (
+    "selected",
+    "rejected",
+    "metrics.json",
+    "_metrics.json",
+    "report.html",
+    "report.json",
+    "diversity.parquet",
+    "diversity.json",
+)
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
 """Settings that a result does not depend on."""
 
@@ -178,15 +187,13 @@ class Workplace:
             except BaseException as error:
                 if isinstance(error, UsageError):
                     pass  # nothing was begun, or it is somebody else's
-                elif isinstance(error, InputError) or not goes_on or not self.done("ingest"):
+                elif isinstance(error_of_a_task(error) or error, InputError) or not goes_on or not self.done("ingest"):
                     self._discard()
                 raise
             if not (keep_work and self.stage.contains(self.work)):
                 self.stage.delete()
             if not keep_work:
                 self.work.delete()
-        if self.output.exists() and not self.output.entries():
-            self.output.delete()
 
     def _prepare(self, overwrite: bool, goes_on: bool) -> None:
         started = self._started()

@@ -72,6 +72,7 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
     assert {"ingest", "density", "selection", "write", "total"} <= set(content["seconds"])
     assert sorted(entry.name for entry in curated.iterdir()) == [
         "_MANIFEST.json",
+        "metrics.json",
         "report.html",
         "report.json",
         "selected",
@@ -154,7 +155,7 @@ def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(c
     arguments = ("--input", path, "--output", output, "--neighbors", 3, "--budget", 6)
     again = run_job("curate", *arguments)
     assert again.returncode == 2
-    assert "is not empty" in error_line(again)
+    assert "holds the result of another run" in error_line(again)
     failed = run_job("curate", *arguments, "--overwrite", "--first", "n99")
     assert failed.returncode == 3
     assert "--first 'n99' is not among the candidates" in error_line(failed)
@@ -164,7 +165,7 @@ def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(c
     assert replaced.returncode == 0, replaced.stderr
     assert selected(output).column("id").to_pylist()[0] == "n07"
     assert selected(output).num_rows == 6
-    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "selected"]
+    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "metrics.json", "selected"]
     (output / "thesis.txt").write_text("mine")
     foreign = run_job("curate", *arguments, "--overwrite")
     assert foreign.returncode == 2
@@ -187,7 +188,7 @@ def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert "error: interrupted" in errors
-    assert not output.exists()
+    assert [entry.name for entry in output.iterdir()] == ["_work"], "from which the same command goes on"
 
 
 def test_bad_rows_are_set_aside_with_a_reason_each(tmp_path):

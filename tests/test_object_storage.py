@@ -14,7 +14,9 @@ from conftest import SAMPLE, error_line, run_job
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
 
+pytestmark = pytest.mark.storage
 SECRET = "planted/secret+that/nobody+may/print+0123"
+_OF_THE_BODY = ("transfer-encoding", "content-length", "expect")
 FAILED, SLOW = (25, 60, 61, 130), (40, 90)
 
 
@@ -27,7 +29,7 @@ class FaultyProxy(BaseHTTPRequestHandler):
     failed: ClassVar[list[str]] = []
 
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = self.body()
         number = next(self.count)
         if number in SLOW:
             time.sleep(3)
@@ -37,10 +39,21 @@ class FaultyProxy(BaseHTTPRequestHandler):
             self.reply(503, [("Content-Type", "application/xml")], content)
             return
         connection = http.client.HTTPConnection(*self.upstream)
-        connection.request(self.command, self.path, body, dict(self.headers))
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THE_BODY}
+        connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
         response = connection.getresponse()
         self.reply(response.status, response.getheaders(), response.read())
         connection.close()
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
 
     def reply(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
         self.send_response_only(status)

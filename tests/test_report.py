@@ -29,6 +29,7 @@ from novelsum.source import open_source
 from novelsum.storage import Location
 from novelsum.store import Pool, read_block, read_density
 from novelsum.survey import _returns, principal_axes, survey
+from novelsum.workplace import Workplace
 
 HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
 HOSTILE_SHOWN = HOSTILE.replace("\u202e", "[U+202E]").replace("\u2066", "[U+2066]").strip()
@@ -358,9 +359,10 @@ def test_a_report_that_fails_costs_nothing_but_itself(monkeypatch, caplog, broke
         raise ImportError("broken on purpose")
 
     monkeypatch.setattr(pipeline, broken, fail)
-    stage, stages, chosen = Location.of("/nowhere"), pipeline.Stages(), Settings(report=True)
-    found = pipeline._survey(None, chosen, None, None, [Candidate(0, "a", 0.0, 1.0, 0, 0)], stage, stages)
-    pipeline._write_report({}, found, stage, stages)
+    work = object.__new__(pipeline._Work)
+    work.settings, work.stages, work.source = Settings(report=True), pipeline.Stages(), None
+    work.place = Workplace.of(Location.of("/nowhere"), None, {})
+    work._write_report({}, work._survey(None, None, [Candidate(0, "a", 0.0, 1.0, 0, 0)]))
     assert "the selection is not affected" in caplog.text
     assert "broken on purpose" in caplog.text
 
