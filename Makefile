@@ -18,7 +18,7 @@ run: setup ## curate the shipped sample of real prompts; the result and its repo
 	$(BIN)/python jobs/curate.py --config conf/demo.toml --overwrite
 
 test: setup ## the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 	.venv-spark35/bin/python -m pytest tests/test_engine.py tests/test_jobs.py \

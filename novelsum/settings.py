@@ -131,6 +131,10 @@ class Settings:
             Quota.parse(text)
         if self.quota and self.group_column is None:
             raise UsageError("--quota is about groups; name their column with --group-column")
+        if self.update and self.save_state:
+            raise UsageError("--update changes the state it names; leave --save-state out")
+        if self.reference and (self.update or self.save_state):
+            raise UsageError("a state holds the density of rows over themselves; leave --reference out")
         if self.already_selected and self.first is not None:
             raise UsageError("--first begins a selection, but --already-selected has begun it; leave one out")
 

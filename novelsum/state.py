@@ -110,10 +110,6 @@ def run_of_state(folder: str) -> str | None:
 
 def open_state(settings: Settings) -> State:
     """The state to add to, or the folder for a new one; raise UsageError or InputError if it does not fit."""
-    if settings.update and settings.save_state:
-        raise UsageError("--update changes the state it names; leave --save-state out")
-    if settings.reference:
-        raise UsageError("a state holds the density of rows over themselves; leave --reference out")
     folder = Location.of(settings.update or settings.save_state or "")
     if settings.save_state:
         kept = [e.name for e in folder.entries() if not e.name.startswith(("night-", "generation-", "centroids", "."))]

@@ -2,17 +2,13 @@
 
 import json
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, Points, error_line, run_job, write_parquet
+from conftest import SAMPLE, Points, error_line, run_job, write_parquet
 
 from novelsum.density import load_density
 from novelsum.errors import InputError
@@ -170,25 +166,6 @@ def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(c
     foreign = run_job("curate", *arguments, "--overwrite")
     assert foreign.returncode == 2
     assert "'thesis.txt'" in error_line(foreign)
-
-
-def test_an_interrupted_run_leaves_nothing_that_looks_finished(tmp_path):
-    """SIGTERM in the middle of the selection: exit code 1, no manifest, no selected folder."""
-    output = tmp_path / "out"
-    arguments = ["--input", SAMPLE, "--output", output, "--budget", 2700]
-    command = [sys.executable, ROOT / "jobs" / "curate.py", *arguments]
-    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list((output / "_work" / "work" / "picks").glob("*.parquet")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.2)
-    assert not (output / "selected").exists()
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert "error: interrupted" in errors
-    assert [entry.name for entry in output.iterdir()] == ["_work"], "from which the same command goes on"
 
 
 def test_bad_rows_are_set_aside_with_a_reason_each(tmp_path):

@@ -112,6 +112,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_same_picks(expected, tmp_path,
     assert_finished(curate(output), output, expected)
 
 
+@pytest.mark.restart
 def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_path):
     output = tmp_path / "out"
     kill_when(output, "_work/work/picks/00000006*")
@@ -123,6 +124,7 @@ def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_p
     assert "ingest" not in manifest["seconds"]
 
 
+@pytest.mark.restart
 def test_an_interrupted_run_says_that_it_can_go_on(expected, tmp_path):
     output = tmp_path / "out"
     process = start(output)
@@ -132,13 +134,16 @@ def test_an_interrupted_run_says_that_it_can_go_on(expected, tmp_path):
     os.kill(process.pid, signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
+    assert "error: interrupted" in errors
     assert "the same command goes on with it" in errors
+    assert sorted(entry.name for entry in output.iterdir()) == ["_work"]
     assert_finished(curate(output), output, expected)
 
 
 # --- damage -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.restart
 def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
     output = tmp_path / "out"
     kill_when(output, "_work/work/picks/0000001*")
@@ -149,6 +154,7 @@ def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
     assert "is damaged" in done.stderr
 
 
+@pytest.mark.restart
 @pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
 def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path, damage):
     """Nothing is selected from it, and the next run starts over."""
@@ -174,6 +180,7 @@ def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path, damage):
 # --- runs on one output -----------------------------------------------------------------------------------
 
 
+@pytest.mark.restart
 def test_a_second_run_on_an_output_is_refused_until_the_first_is_gone(expected, tmp_path):
     output = tmp_path / "out"
     first = start(output)
@@ -238,6 +245,7 @@ def test_a_result_of_another_run_is_refused_with_what_changed(tmp_path):
     assert len(selected(output)) == 6
 
 
+@pytest.mark.restart
 def test_unfinished_work_of_another_run_is_refused_with_what_changed(tmp_path):
     output = tmp_path / "out"
     kill_when(output, "_work/work/done/ingest.json")
