@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
 from novelsum import picklog
@@ -25,6 +24,7 @@ from novelsum.ingest import ingest
 from novelsum.layout import digests
 from novelsum.picklog import Logged
 from novelsum.settings import Settings
+from novelsum.shared import Shared
 from novelsum.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_density
@@ -91,7 +91,7 @@ def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, set
     missing = wanted - {id_ for part in parts for id_ in part.ids}
     if missing and settings.duplicates == "drop":
         chunks = source.chunks(_CHUNK_ROWS)
-        dropped = spark.sparkContext.broadcast(missing)
+        dropped = Shared.of(spark.sparkContext, missing)
         of_dropped = dict(
             spark.sparkContext.parallelize(chunks, len(chunks)).flatMap(partial(_digests_of, source, dropped)).collect()
         )
@@ -194,13 +194,13 @@ def _ids(samples: Source, chunk: Chunk) -> Iterator[str | int]:
 def _search(spark: SparkSession, pool: Pool, settings: Settings, wanted: _Wanted) -> list[_Found]:
     """The candidates that have a wanted id or digest, block by block."""
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
-    message = spark.sparkContext.broadcast(wanted)
+    message = Shared.of(spark.sparkContext, wanted)
     found = blocks.map(partial(_search_block, pool.work, settings.density_power, message)).collect()
     message.destroy()
     return found
 
 
-def _search_block(work: Location, density_power: float, message: Broadcast[_Wanted], block: Block) -> _Found:
+def _search_block(work: Location, density_power: float, message: Shared[_Wanted], block: Block) -> _Found:
     wanted, stored = message.value, read_block(work, block.name)
     keys = list(_keys_of(stored.ids, stored.vectors))
     at = np.array(
@@ -213,11 +213,12 @@ def _search_block(work: Location, density_power: float, message: Broadcast[_Want
 
 
 def _digests_of(
-    source: Source, wanted: Broadcast[frozenset[str | int]], chunk: Chunk
+    source: Source, wanted: Shared[frozenset[str | int]], chunk: Chunk
 ) -> Iterator[tuple[str | int, bytes]]:
     """Id and digest of the rows of a chunk that have a wanted id."""
+    wanted_ids = wanted.value
     for _, _, ids, vectors in read_ids_and_vectors(source, chunk):
-        places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted.value}
+        places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted_ids}
         for length in {int(vectors.lengths[i]) for i in places if vectors.lengths[i] > 0}:
             at, matrix = vectors.of_length(length)
             here = [(place, i) for place, i in enumerate(at.tolist()) if i in places]

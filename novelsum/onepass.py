@@ -23,6 +23,7 @@ from novelsum.formula import Array, Metric, metric_space
 from novelsum.neighbors import NearestDistances
 from novelsum.progress import collect
 from novelsum.scratch import local_directory
+from novelsum.shared import Shared
 from novelsum.storage import Location
 from novelsum.store import Block, read_block
 
@@ -109,7 +110,7 @@ def run_pass(
     for number, count in enumerate(counts):
         pieces = -(-count // size)
         work += [(number, i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]
-    message = context.broadcast(task)
+    message = Shared.of(context, task)
     context.setJobDescription("novelsum diversity: rows against the data set")
     try:
         return Tally.joined(collect(context.parallelize(work, len(work)).map(partial(_measure, message)), "diversity"))

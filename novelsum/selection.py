@@ -25,7 +25,7 @@ from functools import cache, partial
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import RDD, Broadcast, SparkContext
+from pyspark import RDD, SparkContext
 from pyspark.sql import SparkSession
 
 from novelsum import picklog, scratch
@@ -37,6 +37,7 @@ from novelsum.progress import Progress
 from novelsum.quotas import Quotas
 from novelsum.scratch import Units, block_bytes, local_directory
 from novelsum.settings import Settings
+from novelsum.shared import Shared
 from novelsum.sketch import Outlook, Single, Weights
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_columns, read_density
@@ -351,7 +352,7 @@ class _Selection:
             open_until=draft.open_until,
         )
         picks = Logged.joined([self._picks[self._logged :], self._logged_slots(draft.slots)])
-        message = self._context.broadcast(Round(number, self._confirmed, self._logged, picks, question))
+        message = Shared.of(self._context, Round(number, self._confirmed, self._logged, picks, question))
         self._context.setJobDescription(
             f"novelsum selection: round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of "
             f"{self.run.budget}"
@@ -471,7 +472,7 @@ def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, L
         return held.longest, float(held.powered.max()), held.logged(at)
 
 
-def _check_block(run: Run, message: Broadcast[Round], block: Block) -> Report:
+def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
     """Check a draft against a block, whose bounds are brought up to date first."""
     _spare_collector()
     asked = message.value

@@ -47,7 +47,8 @@ def write_zip(path: Path) -> None:
     package = Path(__file__).resolve().parent
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for module in sorted(package.glob("*.py")):
-            archive.writestr(zipfile.ZipInfo(f"{package.name}/{module.name}"), module.read_bytes())
+            entry = zipfile.ZipInfo(f"{package.name}/{module.name}")
+            archive.writestr(entry, module.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
 def _zipped(name: str) -> str:

@@ -21,7 +21,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
 from novelsum import store
@@ -32,6 +31,7 @@ from novelsum.onepass import DataSet, draw_rows, mapped_points, run_pass, save
 from novelsum.progress import Progress
 from novelsum.scratch import local_directory
 from novelsum.settings import Settings
+from novelsum.shared import Shared
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_density, write_block
 from novelsum.summary import aligned
@@ -110,7 +110,7 @@ def _measured(
     context = spark.sparkContext
     work = data.work / "compare" / name
     (work / "store").make_folder()
-    message = context.broadcast(rows)
+    message = Shared.of(context, rows)
     blocks = context.parallelize(data.blocks, len(data.blocks))
     written = blocks.flatMap(partial(_write_selected, data.work, work, message)).collect()
     message.destroy()
@@ -137,7 +137,7 @@ def _measured(
 
 
 def _write_selected(
-    work: Location, target: Location, message: Broadcast[Integers], block: Block
+    work: Location, target: Location, message: Shared[Integers], block: Block
 ) -> Iterator[tuple[Block, Integers, Array]]:
     """Write those of a block that were selected as a block of their own, their rows counted among the selected."""
     content, selected = read_block(work, block.name), message.value
@@ -189,7 +189,7 @@ def farthest_first(spark: SparkSession, data: DataSet, metric: Metric, budget: i
     with Progress("farthest-first (picks)", budget) as progress:
         while len(picks) < budget:
             new = _Picked(logged, np.array(picks[logged:], dtype=np.int64), np.stack(news))
-            message = context.broadcast(new)
+            message = Shared.of(context, new)
             context.setJobDescription(f"novelsum farthest-first: pick {len(picks) + 1} of {budget}")
             reports = blocks.map(partial(_farthest, run, data.work, metric, log, most, message)).collect()
             message.destroy()
@@ -229,7 +229,7 @@ def _point_of(run: str, work: Location, metric: Metric, row: int, block: Block) 
 
 
 def _farthest(
-    run: str, work: Location, metric: Metric, log: Location, most: int, message: Broadcast[_Picked], block: Block
+    run: str, work: Location, metric: Metric, log: Location, most: int, message: Shared[_Picked], block: Block
 ) -> _Farthest:
     """Bring a block's distances to the nearest pick up to date and report the farthest.
 
@@ -284,7 +284,7 @@ def kmeans(
     with Progress("k-means (rounds)", rounds) as progress:
         for number in range(rounds):
             context.setJobDescription(f"novelsum k-means: round {number + 1} of {rounds}")
-            message = context.broadcast(centroids)
+            message = Shared.of(context, centroids)
             sums = blocks.flatMap(partial(_sums, run, data.work, metric, message)).reduceByKey(_added).collect()
             message.destroy()
             before = centroids.copy()
@@ -301,7 +301,7 @@ def kmeans(
     while (picks < 0).any():
         open_ = np.flatnonzero(picks < 0)
         context.setJobDescription(f"novelsum k-means: candidates nearest to {len(open_)} centroids")
-        centers = context.broadcast((centroids[open_], picks[picks >= 0]))
+        centers = Shared.of(context, (centroids[open_], picks[picks >= 0]))
         offers = blocks.map(partial(_nearest_to, run, data.work, metric, centers)).collect()
         centers.destroy()
         _take_nearest(picks, open_, offers)
@@ -340,7 +340,7 @@ def _points_of(run: str, work: Location, metric: Metric, rows: Integers, block: 
 
 
 def _sums(
-    run: str, work: Location, metric: Metric, message: Broadcast[Array], block: Block
+    run: str, work: Location, metric: Metric, message: Shared[Array], block: Block
 ) -> Iterator[tuple[int, tuple[Array, Integers]]]:
     """Sums of a block's points nearest to each centroid and their numbers, for some centroids together."""
     columns, centroids = mapped_points(run, work, block.name, metric), message.value
@@ -369,7 +369,7 @@ def _added(a: tuple[Array, Integers], b: tuple[Array, Integers]) -> tuple[Array,
 
 
 def _nearest_to(
-    run: str, work: Location, metric: Metric, message: Broadcast[tuple[Array, Integers]], block: Block
+    run: str, work: Location, metric: Metric, message: Shared[tuple[Array, Integers]], block: Block
 ) -> tuple[Integers, Array]:
     """The block's nearest candidates to each centroid, but for those taken: rows (c, k) and squared distances.
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import Broadcast
 from pyspark.sql import SparkSession
 
 from novelsum.formula import Array, Metric, from_squared, metric_space
 from novelsum.output import output_name
 from novelsum.selection import Candidate
 from novelsum.settings import Settings
+from novelsum.shared import Shared
 from novelsum.source import Source, read_rows
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_columns, read_density
@@ -59,7 +59,7 @@ def survey(
         points = _points(blocks.flatMap(partial(_vectors_of_rows, pool.work, wanted)).collect(), settings.metric)
         at = partial(np.searchsorted, wanted)
         context.setJobDescription("novelsum report: density factors and neighbours of picks")
-        query = context.broadcast(_Query(rows, curve, points[at(rows[curve])], points[at(rows[first])]))
+        query = Shared.of(context, _Query(rows, curve, points[at(rows[curve])], points[at(rows[first])]))
         surveys = blocks.map(partial(_survey_block, pool.work, settings.metric, query)).collect()
         query.destroy()
         neighbors = _nearest_rejected(surveys, len(first))
@@ -148,7 +148,7 @@ def _vectors_of_rows(work: Location, wanted: Integers, block: Block) -> Iterator
         yield rows[at], read_block(work, block.name).vectors[at]
 
 
-def _survey_block(work: Location, metric: Metric, query: Broadcast[_Query], block: Block) -> _BlockSurvey:
+def _survey_block(work: Location, metric: Metric, query: Shared[_Query], block: Block) -> _BlockSurvey:
     asked, stored, density = query.value, read_block(work, block.name), read_density(work, block.name).density
     order = np.argsort(asked.rows)
     found = np.minimum(np.searchsorted(asked.rows[order], stored.rows), len(order) - 1)

@@ -39,6 +39,7 @@ from novelsum.layout import (
 from novelsum.neighbors import Index, NearestDistances, Sought
 from novelsum.partition import MEASURING, compare, logger
 from novelsum.progress import collect
+from novelsum.shared import Shared
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block
 
@@ -219,7 +220,7 @@ def _admit(
     rows, ids, digest, distinct = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows)
     ids, digest, distinct = ids[order], digest[order], distinct[order]
-    keys = context.broadcast((set(ids.tolist()), set(digest.tolist())))
+    keys = Shared.of(context, (set(ids.tolist()), set(digest.tolist())))
     met = context.parallelize(range(groups), groups).map(lambda group: _met(last, keys.value, group)).collect()
     keys.destroy()
     known = sorted(id_ for of_group, _ in met for id_ in of_group)

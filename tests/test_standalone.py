@@ -17,6 +17,7 @@ import novelsum
 
 pytestmark = pytest.mark.cluster
 BUDGET = 400
+SECRET = os.urandom(24).hex()
 SPARK = Path(pyspark.__file__).parent
 
 
@@ -43,12 +44,10 @@ def kill(process: subprocess.Popen) -> None:
 @pytest.fixture
 def cluster(tmp_path):
     """The master's address, its two workers, and the properties that a submitter needs."""
-    secret = tmp_path / "secret"
-    secret.touch(0o600)
-    secret.write_text(os.urandom(24).hex())
     properties = tmp_path / "spark.conf"
+    properties.touch(0o600)
     properties.write_text(
-        f"spark.authenticate true\nspark.authenticate.secret.file {secret}\n"
+        f"spark.authenticate true\nspark.authenticate.secret {SECRET}\n"
         "spark.network.crypto.enabled true\nspark.io.encryption.enabled true\n"
         "spark.executor.memory 600m\nspark.ui.enabled false\n"
         "spark.pyspark.python ./environment/bin/python\n"
@@ -98,6 +97,5 @@ def test_a_packaged_run_on_an_encrypted_cluster_survives_a_killed_worker(sample,
     kill(workers[0])
     assert process.wait(timeout=300) == 0, log.read_text()
     assert pq.read_table(output / "selected").column("id").to_pylist() == oracle(sample, BUDGET).picks
-    secret = (tmp_path / "secret").read_text()
     for file in [log, *output.rglob("*"), *tmp_path.glob("*.log")]:
-        assert file.is_dir() or secret.encode() not in file.read_bytes(), file
+        assert file.is_dir() or SECRET.encode() not in file.read_bytes(), file
