@@ -1,4 +1,4 @@
-# make run and make test need only Python 3.11 or newer and Java 17 or newer; they do the rest themselves.
+# make run needs only Python 3.11 or newer and Java 17 or newer, make test Chromium too; they do the rest themselves.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -7,18 +7,18 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster bench bench-paper lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage package bench bench-density bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
 
 setup: check-java .venv/ready ## make .venv with pinned versions
 
-run: setup ## curate the shipped sample of real prompts; the result goes to out/demo
+run: setup ## curate the shipped sample of real prompts; the result and its report go to out/demo
 	$(BIN)/python jobs/curate.py --config conf/demo.toml --overwrite
 
 test: setup ## the default test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 	.venv-spark35/bin/python -m pytest tests/test_engine.py tests/test_jobs.py \
@@ -27,15 +27,37 @@ test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -m exact
 
-test-cluster: setup ## executors of their own, one of them killed
+test-restart: setup ## runs killed at every stage and at random moments, full disks
+	$(BIN)/python -m pytest -m restart
+
+test-storage: setup ## a run on object storage: moto's server on loopback, with failed and slow requests
+	$(BIN)/python -m pytest -m storage
+
+test-cluster: setup package ## executors of their own: one killed; a standalone cluster with encryption, a worker killed
 	$(BIN)/python -m pytest -m cluster
+
+package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar.gz for executors without numpy
+	mkdir -p dist
+	$(BIN)/python -c 'from pathlib import Path; from novelsum import __version__, session; session.write_zip(Path(f"dist/novelsum-{__version__}.zip"))'
+	[ dist/environment.tar.gz -nt requirements.txt ] || { rm -rf build/environment; "$(PYTHON)" -m venv build/environment; \
+	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|pyarrow)==' requirements.txt); \
+	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
+
+picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
+	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	$(BIN)/python tests/benchmarks/selection.py bench40k
 
+bench-density: setup ## time and recall of the density beside faiss, and what approximation does to a selection
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py curve
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py outcome
+
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
 	mkdir -p out/bench-paper
 	$(BIN)/python tests/benchmarks/selection.py paper 2>&1 | tee -a out/bench-paper/log
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py paper 2>&1 | tee -a out/bench-paper/log
 
 lint: setup ## style
 	$(BIN)/ruff check .
@@ -45,7 +67,7 @@ types: setup ## strict types of the package
 	$(BIN)/mypy
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-spark35 out build .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-spark35 out build dist .mypy_cache .ruff_cache .pytest_cache
 
 check-java:
 	@java=java; [ -z "$${JAVA_HOME:-}" ] || java="$$JAVA_HOME/bin/java"; \

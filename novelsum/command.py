@@ -4,20 +4,20 @@
 """
 
 import io
-import re
 import signal
 import sys
 import traceback
 from types import FrameType
 
-from novelsum.errors import InputError, UsageError
+from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
+from novelsum.measure import measure
 from novelsum.pipeline import run
 from novelsum.progress import log_to_stderr
-from novelsum.settings import Job, parse
+from novelsum.settings import Job, parse, parse_measure
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
-_INTERRUPTED = "interrupted; the output holds no finished result of this run"
+_INTERRUPTED = "interrupted; the output holds no finished result of this run, and the same command goes on with it"
 _signals: list[int] = []
 
 
@@ -30,7 +30,10 @@ def main(job: Job, description: str) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        run(job, parse(job, description))
+        if job == "measure_diversity":
+            measure(parse_measure(description))
+        else:
+            run(job, parse(job, description))
     except UsageError as error:
         return fail(error, USAGE)
     except InputError as error:
@@ -40,18 +43,12 @@ def main(job: Job, description: str) -> int:
     except Exception as error:
         if _signals:  # Spark turns what the signal raised into errors of its own
             return fail(_INTERRUPTED, FAILED)
-        reason = _input_error_of_a_task(error)
-        if reason:
-            return fail(reason, INPUT)
+        told = error if isinstance(error, RunError) else error_of_a_task(error)
+        if told:
+            return fail(told, INPUT if isinstance(told, InputError) else FAILED)
         traceback.print_exc()
         return fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}", FAILED)
     return DONE
-
-
-def _input_error_of_a_task(error: Exception) -> str | None:
-    """The message of an InputError that a task raised, as Spark passes it on within its own error."""
-    found = re.search(r"novelsum\.errors\.InputError: (.+)", str(error))
-    return found.group(1) if found else None
 
 
 def fail(reason: object, code: int) -> int:

@@ -1,8 +1,8 @@
 """The driver's pool: the few candidates that may be picked next. Drafts come from it. NumPy only.
 
-A draft is exact greedy selection inside this pool, lazily: every contender has an upper bound on its sum
-Σ w^κ1 · mass, picks raise it by gain bounds, and only contenders whose bound reaches the best known sum are
-evaluated. Distances come from float64 matrix products; where their rounding could decide (two contenders of
+A draft is exact greedy selection inside this pool, lazily: every contender has an upper bound on its score, the sum
+Σ w^κ1 · mass times its quality, picks raise it by gain bounds, and only contenders whose bound reaches the best known
+score are evaluated. Distances come from float64 matrix products; where their rounding could decide (two contenders of
 nearly equal novelty, two picks at nearly equal distance) values are computed again by the formula's own rule.
 So no decision depends on who else is in the pool.
 """
@@ -15,6 +15,7 @@ import numpy as np
 from novelsum import formula
 from novelsum.formula import Array, Formula, Metric, from_squared, squared_distances
 from novelsum.neighbors import paired_squared_distances
+from novelsum.quotas import Quotas
 from novelsum.sketch import COARSE, Integers, Outlook, Single, Spread, Weights, gain_bounds
 
 TIE = 1e-9
@@ -30,21 +31,27 @@ _NEAR = 1e-6
 
 @dataclass(frozen=True)
 class Scoring:
-    """The settings that v depends on."""
+    """The settings that scores depend on."""
 
     formula: Formula
     metric: Metric
     proximity_power: float
     density_power: float
+    quality_power: float = 1.0
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Some candidates: rows (n,) int64, points (n, D) float64 in the metric's space, σ^κ2 (n,) float64."""
+    """Some candidates: rows (n,) int64, points (n, D) float64 in the metric's space, σ^κ2 (n,) float64.
+
+    ``quality`` (n,) float64, q^γ, which multiplies the sum; ``groups`` (n,) int64, numbers of the quotas' groups.
+    """
 
     rows: Integers
     points: Array
     powered: Array
+    quality: Array
+    groups: Integers
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -52,10 +59,15 @@ class Samples:
 
 @dataclass(frozen=True)
 class Draft:
-    """Contenders in the order they would be picked: their slots, and the sum of each when it would be."""
+    """Contenders in the order they would be picked: their slots, and score and sum of each when it would be.
+
+    ``open_until`` (G,) int64: up to which step of it, excluded, picks may come from each group.
+    """
 
     slots: list[int]
+    scores: list[float]
     sums: list[float]
+    open_until: Integers
 
 
 class _Ranked:
@@ -147,24 +159,38 @@ class _Ranked:
 class Contenders:
     """Candidates in slots 0 ... p - 1, and the picks, to which a draft adds for a while.
 
-    ``upper`` (p,) float64 bounds the sum of each against the picks of the moment; -inf once picked.
+    ``upper`` (p,) float64 bounds the score of each against the picks of the moment; -inf once it cannot be picked.
     """
 
-    def __init__(self, scoring: Scoring, weights: Weights, budget: int, dimension: int) -> None:
+    def __init__(
+        self, scoring: Scoring, weights: Weights, places: int, dimension: int, quotas: Quotas | None = None
+    ) -> None:
+        """``places``: how many picks there will be, those before the start included."""
         self.scoring, self.weights = scoring, weights
         self.picks = 0
         self._committed = 0
-        self._picked = Samples(np.empty(budget, np.int64), np.empty((budget, dimension)), np.empty(budget))
-        self._picked_norms = np.empty(budget)
+        self._picked = Samples(
+            np.empty(places, np.int64),
+            np.empty((places, dimension)),
+            np.empty(places),
+            np.empty(places),
+            np.empty(places, np.int64),
+        )
+        self._picked_norms = np.empty(places)
+        self._quotas = quotas
+        self._by_group = np.zeros(len(quotas.groups) if quotas else 1, np.int64)
         self.evaluated = 0
         self.rows = np.empty(0, np.int64)
         self.points = np.empty((0, dimension))
         self.powered = np.empty(0)
+        self.quality = np.empty(0)
+        self.groups = np.empty(0, np.int64)
         self.upper = np.empty(0)
+        self._sums = np.empty(0)
         self._norms = np.empty(0)
         self._exact_at = np.empty(0, np.int64)
         self._standing = np.empty(0)
-        self._best_sum = 0.0
+        self._best_score = 0.0
         self._excess = 0.0
         self._outlook = Outlook.empty(0)
         self._outlook_error = np.empty(0, np.float32)
@@ -178,12 +204,22 @@ class Contenders:
 
     def picked(self, part: slice) -> Samples:
         """Some of the picks, in the order of picking."""
-        return Samples(self._picked.rows[part], self._picked.points[part], self._picked.powered[part])
+        return Samples(*(getattr(self._picked, name)[part] for name in Samples.__dataclass_fields__))
+
+    def begin(self, samples: Samples, *, counts: bool) -> None:
+        """Take samples for the first picks, before there are contenders; ``counts``: by quotas, too."""
+        part = slice(self.picks, self.picks + len(samples))
+        for name in Samples.__dataclass_fields__:
+            getattr(self._picked, name)[part] = getattr(samples, name)
+        self._picked_norms[part] = np.square(samples.points).sum(axis=1)
+        if counts:
+            np.add.at(self._by_group, samples.groups, 1)
+        self.picks = self._committed = self._first_column = part.stop
 
     # --- who is in the pool -------------------------------------------------------------------------------
 
     def admit(self, samples: Samples, upper: Array, outlook: Outlook, error: Single) -> Integers:
-        """Take candidates in whose bounds hold against the committed picks; return their slots."""
+        """Take candidates in, whose sums ``upper`` bounds against the committed picks; return their slots."""
         norms = np.square(samples.points).sum(axis=1)
         columns = np.full((len(samples), _WINDOW), np.inf)
         drafted = slice(self._committed, self._committed + self._drafted)
@@ -192,7 +228,11 @@ class Contenders:
         self.rows = np.concatenate([self.rows, samples.rows])
         self.points = np.concatenate([self.points, samples.points])
         self.powered = np.concatenate([self.powered, samples.powered])
+        self.quality = np.concatenate([self.quality, samples.quality])
+        self.groups = np.concatenate([self.groups, samples.groups])
+        upper = np.where(samples.quality > 0, upper, 0.0) * samples.quality
         self.upper = np.concatenate([self.upper, upper])
+        self._sums = np.concatenate([self._sums, np.zeros(len(upper))])
         self._norms = np.concatenate([self._norms, norms])
         self._exact_at = np.concatenate([self._exact_at, np.full(len(norms), -1)])
         self._standing = np.concatenate([self._standing, self._standing_of(upper / (1 + self._excess))])
@@ -206,9 +246,9 @@ class Contenders:
     def dismiss(self, capacity: int) -> tuple[Integers, Array]:
         """Let go of picked candidates, and of those with the lowest standing above the capacity.
 
-        Returns the rows of these, ascending, and their bounds, often exact, for the executors to go on with.
+        Returns the rows of these, ascending, and bounds of their sums, often exact, for the executors to go on with.
 
-        Standing, the sum last known over the best of its time, tells better than a bound who may be picked
+        Standing, the score last known over the best of its time, tells better than a bound who may be picked
         soon: bounds of candidates never evaluated are the loosest.
         """
         kept = np.flatnonzero(self.upper > -np.inf)
@@ -217,12 +257,16 @@ class Contenders:
             by_standing = np.argpartition(-self._standing[kept], capacity)
             kept, gone = np.sort(kept[by_standing[:capacity]]), kept[by_standing[capacity:]]
         gone = gone[np.argsort(self.rows[gone])]
-        settled = self.rows[gone], self.upper[gone] * (1 + 2 * TIE)
+        gone = gone[self.quality[gone] > 0]
+        settled = self.rows[gone], self.upper[gone] / self.quality[gone] * (1 + 2 * TIE)
         for name in (
             "rows",
             "points",
             "powered",
+            "quality",
+            "groups",
             "upper",
+            "_sums",
             "_norms",
             "_exact_at",
             "_standing",
@@ -237,22 +281,34 @@ class Contenders:
 
     # --- drafting -----------------------------------------------------------------------------------------
 
-    def draft(self, length: int) -> Draft:
-        """The next picks of exact greedy selection inside the pool; :meth:`commit` says how many of them stand."""
-        slots: list[int] = []
-        sums: list[float] = []
+    def draft(self, length: int, left: int) -> Draft:
+        """The next picks of exact greedy selection inside the pool, ``left`` to pick in all.
+
+        :meth:`commit` says how many of them stand.
+        """
+        draft = Draft([], [], [], np.full(len(self._by_group), length + 1))
         everyone = np.arange(len(self.rows))
         self._snapshots = []
         self._make_room(length + 1)
-        while len(slots) < length and np.any(self.upper > -np.inf):
+        by_group = self._by_group.copy()
+        while True:
+            step = len(draft.slots)
+            if self._quotas:
+                is_open = self._quotas.is_open(by_group, left - step)
+                np.minimum(draft.open_until, step, out=draft.open_until, where=~is_open)
+                self.upper[~is_open[self.groups]] = -np.inf
+            if step == length or not np.any(self.upper > -np.inf):
+                break
             slot = self._best(everyone)
             self._snapshots.append(self.upper.copy())
-            slots.append(slot)
-            sums.append(float(self.upper[slot]))
-            self._best_sum = sums[-1]
+            draft.slots.append(slot)
+            draft.scores.append(float(self.upper[slot]))
+            draft.sums.append(float(self._sums[slot]))
+            self._best_score = draft.scores[-1]
+            by_group[self.groups[slot]] += 1
             self._push(slot)
-        self._drafted = len(slots)
-        return Draft(slots, sums)
+        self._drafted = len(draft.slots)
+        return draft
 
     def _window(self, picks: slice) -> slice:
         """The columns of some picks."""
@@ -272,9 +328,10 @@ class Contenders:
         self.picks = self._committed
         challenger = None
         for step in range(steps):
-            slot, v = draft.slots[step], draft.sums[step]
-            if self._raise_to(new, v):
-                equals = new[self._is_exact(new) & (self.upper[new] >= v - TIE * abs(v))]
+            slot, v = draft.slots[step], draft.scores[step]
+            able = new[draft.open_until[self.groups[new]] > step]
+            if self._raise_to(able, v):
+                equals = able[self._is_exact(able) & (self.upper[able] >= v - TIE * abs(v))]
                 if len(equals):
                     best = equals[np.argmax(self.upper[equals])]
                     clear = self.upper[best] > v + TIE * abs(v)
@@ -283,7 +340,7 @@ class Contenders:
                         challenger = winner
                         break
             column = self.picks - self._first_column
-            self.upper[new] += self._gains(new, self._columns[new, column], self.picks)
+            self.upper[new] += self._gains(new, self._columns[new, column], self.picks) * self.quality[new]
             self.picks += 1
         stands = self.picks - self._committed
         if stands < len(draft.slots):
@@ -302,15 +359,16 @@ class Contenders:
         """Make the picks that stand final, and the challenger after them; return the challenger's sum."""
         value = None
         if challenger is not None:
-            value = float(self.upper[challenger])
+            value = float(self._sums[challenger])
             self._push(challenger)
+        np.add.at(self._by_group, self._picked.groups[self._committed : self.picks], 1)
         self._committed, self._drafted, self._renewed = self.picks, 0, []
         for ranked in self._ranked.values():
             ranked.settle()
         return value
 
     def _best(self, slots: Integers) -> int:
-        """The slot with the greatest sum, the smallest row of equals. Its bound is exact afterwards."""
+        """The slot with the greatest score, the smallest row of equals. Its bound is exact afterwards."""
         while True:
             slot = slots[np.argmax(self.upper[slots])]
             if self._exact_at[slot] == self.picks:
@@ -348,9 +406,11 @@ class Contenders:
         self._picked.rows[n] = self.rows[slot]
         self._picked.points[n] = self.points[slot]
         self._picked.powered[n] = self.powered[slot]
+        self._picked.quality[n] = self.quality[slot]
+        self._picked.groups[n] = self.groups[slot]
         self._picked_norms[n] = self._norms[slot]
         self._columns[:, column] = self._squared(self.points, self._norms, slice(n, n + 1))[:, 0]
-        self.upper += self._gains(np.arange(len(self.rows)), self._columns[:, column], n)
+        self.upper += self._gains(np.arange(len(self.rows)), self._columns[:, column], n) * self.quality
         self.upper[slot] = -np.inf
         self.picks = n + 1
 
@@ -371,13 +431,14 @@ class Contenders:
     # --- exact values -------------------------------------------------------------------------------------
 
     def _evaluate(self, slot: int) -> None:
-        """Replace a slot's bound by its exact sum against the picks of the moment."""
+        """Replace a slot's bound by its exact score against the picks of the moment."""
         self.evaluated += 1
         ranked = self._ranked_of(slot)
         known = ranked.count
         if known < self.picks:
             ranked.insert(*self._terms(slot, slice(known, self.picks)))
-        exact = self._sum_by_rule(slot) if ranked.is_doubtful else ranked.total(self.weights)
+        self._sums[slot] = self._sum_by_rule(slot) if ranked.is_doubtful else ranked.total(self.weights)
+        exact = self._sums[slot] * self.quality[slot]
         if self._exact_at[slot] < 0 and exact > 0 and self.upper[slot] < np.inf:
             self._excess += 0.01 * (self.upper[slot] / exact - 1 - self._excess)
         if self.scoring.formula == "paper" and self._outlook.counted[slot] < _OUTDATED * self.picks:
@@ -403,8 +464,8 @@ class Contenders:
             self._ranked[row] = _Ranked(len(self._picked), tolerance)
         return self._ranked[row]
 
-    def _standing_of(self, sums: Any) -> Any:
-        return sums / self._best_sum if self._best_sum > 0 else sums
+    def _standing_of(self, scores: Any) -> Any:
+        return scores / self._best_score if self._best_score > 0 else scores
 
     def _terms(self, slot: int, picks: slice) -> tuple[Array, Array]:
         """Keys and masses of some picks for a slot: (k,) each."""
@@ -438,13 +499,14 @@ class Contenders:
         return float(v[0]) * (n if self.scoring.formula == "released" else 1)
 
     def _first_of(self, equals: Integers) -> int:
-        """Of slots too close to tell apart, the one with the greatest sum by rule, the smallest row of equals."""
+        """Of slots too close to tell apart, the one with the greatest score by rule, the smallest row of equals."""
         equals = equals[np.argsort(self.rows[equals])]
-        vectors = np.column_stack([self.points[equals], self.powered[equals]])
+        vectors = np.column_stack([self.points[equals], self.powered[equals], self.quality[equals]])
         _, first = np.unique(vectors, axis=0, return_index=True)
         different = equals[np.sort(first)]
         if len(different) > 1:
-            different = different[[np.argmax([self._sum_by_rule(int(slot)) for slot in different])]]
+            scores = [self._sum_by_rule(int(slot)) * self.quality[slot] for slot in different]
+            different = different[[np.argmax(scores)]]
         return int(different[0])
 
     def _look_out(self, slot: int, ranked: _Ranked) -> None:

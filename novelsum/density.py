@@ -1,18 +1,21 @@
-"""Stage 2: the density factor of every candidate, by exact search of all pairs of blocks.
+"""Stage 2: the density factor of every candidate, over the pool itself or over a reference.
 
-Each task holds one block of candidates and streams the whole store past it.
+The exact search is here: each task holds one block of candidates and streams the whole corpus past it. The search
+that looks into near cells only is :mod:`novelsum.partition`.
 """
 
 from collections.abc import Iterable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from novelsum.errors import InputError
-from novelsum.formula import Formula, Metric, density_factor, from_squared, metric_space, released_density
-from novelsum.neighbors import NearestDistances
+from novelsum.layout import digests, read_itself, write_itself
+from novelsum.neighbors import NearestDistances, Sought
+from novelsum.partition import approximate_density, approximate_is_cheaper
 from novelsum.progress import collect
 from novelsum.settings import Settings
 from novelsum.source import Chunk, Source, read_columns
@@ -38,52 +41,114 @@ def require_finite_powers(pool: Pool, settings: Settings) -> None:
             )
 
 
-def require_enough_neighbors(pool: Pool, settings: Settings) -> None:
-    """Raise InputError unless every candidate has K others to be its neighbours."""
-    points = pool.distinct if settings.formula == "released" else pool.candidates
+def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
+    """Raise InputError unless every candidate has K others in the corpus to be its neighbours."""
+    points = corpus.distinct if settings.formula == "released" else corpus.candidates
     if settings.neighbors >= points:
         kind = "distinct embeddings" if settings.formula == "released" else "candidates"
+        kind += " of the reference" if settings.reference else ""
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
             "a point is not its own neighbour; ask for fewer"
         )
 
 
-def estimate_density(spark: SparkSession, pool: Pool, settings: Settings) -> None:
-    """Compute the density factor of every candidate, exactly, and write it beside the store."""
+def estimate_density(
+    spark: SparkSession, pool: Pool, settings: Settings, reference: Pool | None = None, for_state: bool = False
+) -> dict[str, Any]:
+    """Write the density factor of every candidate beside the store; return what the manifest says of it.
+
+    ``for_state``: lay the candidates out by cells also where all of those are searched.
+    """
+    sought = Sought(settings.formula, settings.metric, settings.neighbors, reference is not None)
+    corpus = reference or pool
+    method = settings.density_method
+    if method == "auto":
+        method = "approximate" if approximate_is_cheaper(pool, corpus) else "exact"
+    if method == "approximate" or for_state:
+        target = settings.target_recall if method == "approximate" else 1.0
+        return approximate_density(spark, pool, corpus, sought, target)
     (pool.work / "density").make_folder()
     names = [block.name for block in pool.blocks]
-    task = partial(_estimate_blocks, pool.work, names, settings.formula, settings.metric, settings.neighbors)
+    corpus_names = [block.name for block in corpus.blocks]
+    task = partial(_estimate_blocks, pool.work, names, corpus.work, corpus_names, sought)
     blocks = spark.sparkContext.parallelize(range(len(names)), len(names))
     collect(blocks.mapPartitions(task), "density")
+    return {"method": "exact"}
 
 
 def _estimate_blocks(
-    work: Location, names: list[str], formula: Formula, metric: Metric, neighbors: int, blocks: Iterable[int]
+    work: Location,
+    names: list[str],
+    corpus_work: Location,
+    corpus_names: list[str],
+    sought: Sought,
+    blocks: Iterable[int],
 ) -> Iterator[int]:
     """Write the density factors of the blocks; yield the rows of each."""
-    released = formula == "released"
-    space: Metric = "euclidean" if released else metric
     for number in blocks:
         block = read_block(work, names[number])
-        queries = metric_space(block.vectors, space)
-        if released:
-            nearest = NearestDistances(queries, neighbors + 1)
-        else:
-            nearest = NearestDistances(queries, neighbors, block.rows)
-        for other in names[number:] + names[:number]:
-            corpus = read_block(work, other)
-            wanted = corpus.distinct if released else np.ones(len(corpus.rows), dtype=bool)
+        queries = sought.points(block.vectors)
+        nearest = NearestDistances(queries, sought.count, None if sought.holds_queries else block.rows)
+        first = number % len(corpus_names)
+        for other in corpus_names[first:] + corpus_names[:first]:
+            corpus = read_block(corpus_work, other)
+            wanted = corpus.distinct if sought.released else np.ones(len(corpus.rows), dtype=bool)
             if wanted.any():
-                nearest.add(metric_space(corpus.vectors[wanted], space), corpus.rows[wanted])
-        squared = nearest.squared
-        if released:
-            density, kth = released_density(squared[:, 1:]), np.sqrt(squared[:, -1])
-        else:
-            distances = from_squared(squared, metric)
-            density, kth = density_factor(distances), distances[:, -1]
+                nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
+        itself = read_itself(work, names[number], len(block.rows))
+        density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))
         yield len(block.rows)
+
+
+# --- reference --------------------------------------------------------------------------------------------
+
+
+def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Settings) -> None:
+    """Find the candidates that the reference holds too, so that none is its own neighbour.
+
+    With duplicates dropped an equal embedding is the candidate itself, as one of them stands for all; with duplicates
+    kept its id must be equal as well. Raises InputError when embeddings or ids cannot be compared.
+    """
+    if reference.dimension != pool.dimension:
+        raise InputError(
+            f"embeddings of --reference {settings.reference} have {reference.dimension} dimensions, but those of "
+            f"{settings.input} {pool.dimension}; embed both with one model"
+        )
+    if reference.integer_ids != pool.integer_ids:
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.reference} and "
+            "strings in the other; write both with the same type of id"
+        )
+    (pool.work / "itself").make_folder()
+    context, by_id = spark.sparkContext, settings.duplicates == "keep"
+    wanted = context.parallelize(pool.blocks, len(pool.blocks)).flatMap(partial(_keys, pool.work, by_id))
+    held = context.parallelize(reference.blocks, len(reference.blocks)).flatMap(partial(_keys, reference.work, by_id))
+    found = wanted.cogroup(held, len(pool.blocks)).flatMap(_held)
+    found.groupByKey(len(pool.blocks)).foreach(partial(_write_itself, pool.work))
+
+
+def _keys(work: Location, by_id: bool, block: Block) -> Iterator[tuple[tuple[bytes, Any], tuple[str, int]]]:
+    """What tells each candidate of a block, with the block and its place in it."""
+    stored = read_block(work, block.name)
+    ids = stored.ids.to_pylist() if by_id else [None] * block.rows
+    for place, (id_, digest) in enumerate(zip(ids, digests(stored.vectors), strict=True)):
+        yield (digest, id_), (block.name, place)
+
+
+def _held(
+    of_key: tuple[Any, tuple[Iterable[tuple[str, int]], Iterable[tuple[str, int]]]],
+) -> Iterator[tuple[str, tuple[int, bool]]]:
+    _, (places, in_reference) = of_key
+    found = any(True for _ in in_reference)
+    for name, place in places:
+        yield name, (place, found)
+
+
+def _write_itself(work: Location, of_block: tuple[str, Iterable[tuple[int, bool]]]) -> None:
+    name, found = of_block
+    write_itself(work, name, np.array([held for _, held in sorted(found)]))
 
 
 # --- density factors that were estimated before -----------------------------------------------------------

@@ -20,6 +20,7 @@ No function depends on the order in which S was picked. All arithmetic is float6
 is computed from that row alone, so that splitting the rows in any way gives the same bits.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -267,38 +268,53 @@ def novelselect(
     vectors: ArrayLike,
     density: ArrayLike,
     budget: int,
-    first: int,
+    first: int | None,
     *,
     formula: Formula = "paper",
     metric: Metric = "cosine",
     proximity_power: float = 1.0,
     density_power: float = 0.5,
+    quality: ArrayLike | None = None,
+    begun: Sequence[int] = (),
+    may_follow: Callable[[list[int]], NDArray[np.bool_]] | None = None,
 ) -> Selection:
     """Greedy selection of ``budget`` rows of ``vectors`` (n, D), starting with the row ``first``.
 
     S = {first}; then, until the budget is met, S becomes S with argmax v(x) added, ties to the smallest
     index. Takes O(n·budget) memory and sorts every candidate's distances at every pick.
+
+    Parameters
+    ----------
+    quality : (n,) what v(x) is multiplied by before the argmax.
+    begun : rows that are in S from the start and do not count as picks; ``first`` is None then.
+    may_follow : which rows (n,) may be picked after the picks so far.
     """
     vectors = np.asarray(vectors)
     density = np.asarray(density, dtype=np.float64)
     n = len(vectors)
     if not 1 <= budget <= n:
         raise ValueError(f"budget {budget} is not between 1 and the number of candidates, {n}")
+    quality = np.ones(n) if quality is None else np.asarray(quality, dtype=np.float64)
+    selected = [*begun] if first is None else [first]
+    picks, gained = selected[len(begun) :], [0.0] * (first is not None)
     columns = np.empty((n, 0))
-    picks, gained = [first], [0.0]
     while len(picks) < budget:
-        columns = np.column_stack([columns, distances(vectors, vectors[picks[-1:]], metric)])
-        by_id = np.argsort(picks)
+        columns = np.column_stack([columns, distances(vectors, vectors[selected[columns.shape[1] :]], metric)])
+        by_id = np.argsort(selected)
         v = novelty(
             columns[:, by_id],
-            density[np.asarray(picks)[by_id]],
+            density[np.asarray(selected)[by_id]],
             density,
             formula=formula,
             proximity_power=proximity_power,
             density_power=density_power,
         )
-        v[picks] = -np.inf
-        picks.append(int(np.argmax(v)))
+        score = v * quality
+        score[selected] = -np.inf
+        if may_follow is not None:
+            score[~may_follow(picks)] = -np.inf
+        picks.append(int(np.argmax(score)))
+        selected.append(picks[-1])
         gained.append(float(v[picks[-1]]))
     return Selection(np.array(picks, dtype=np.int64), np.array(gained))
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
 from pyspark.sql import functions as sf
 from pyspark.sql import types as st
@@ -54,6 +55,7 @@ _FAULTS = {
         "have another length than most, {dimension}, in column {embedding}",
         "embed all rows with one model",
     ),
+    "bad quality": ("have a null, negative or infinite quality", "give every row one of at least 0"),
     "duplicate id": (
         "share their id in column {id} with another row",
         "make ids unique",
@@ -71,7 +73,7 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     spark.conf.set("spark.sql.shuffle.partitions", max(context.defaultParallelism, source.rows // _SHUFFLE_ROWS))
     chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
     numbered = list(enumerate(chunks))
-    scan = partial(_scan, source, settings.metric == "cosine")
+    scan = partial(_scan, source, settings.metric == "cosine", settings.quality_column)
     scanned = spark.createDataFrame(
         context.parallelize(numbered, len(numbered)).mapPartitions(scan), _scan_schema(source)
     ).persist()
@@ -94,7 +96,8 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         .map(lambda row_number: (row_number[0][0], (row_number[0][1], row_number[1], row_number[0][2])))
     )
     block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
-    write = partial(_write_blocks, source, chunks, work, block_rows, settings.group_column)
+    traits = (settings.quality_column, settings.group_column)
+    write = partial(_write_blocks, source, chunks, work, block_rows, traits)
     written = placed.groupByKey(len(chunks)).flatMap(write).collect()
     checked.unpersist()
     scanned.unpersist()
@@ -119,12 +122,14 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
-def _scan(source: Source, cosine: bool, chunks: Iterable[tuple[int, Chunk]]) -> Iterator[tuple[Any, ...]]:
+def _scan(
+    source: Source, cosine: bool, quality_column: str | None, chunks: Iterable[tuple[int, Chunk]]
+) -> Iterator[tuple[Any, ...]]:
     """Of every row: id, digest of the vector, length, what is wrong with it, chunk, position in it, detail."""
     for number, chunk in chunks:
         position = 0
         try:
-            for _, rows, id_array, vectors in read_ids_and_vectors(source, chunk):
+            for file, rows, id_array, vectors in read_ids_and_vectors(source, chunk):
                 ids = id_array.to_pylist()
                 digests: list[bytes | None] = [None] * len(rows)
                 reasons: list[str | None] = ["null embedding"] * len(rows)
@@ -133,6 +138,10 @@ def _scan(source: Source, cosine: bool, chunks: Iterable[tuple[int, Chunk]]) -> 
                     for i, row, fault in zip(at, matrix, _faults(matrix, cosine), strict=True):
                         reasons[i] = fault
                         digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+                if quality_column:
+                    quality = _quality(source, file, rows, quality_column)
+                    for i in np.flatnonzero(~(np.isfinite(quality) & (quality >= 0))):
+                        reasons[i] = reasons[i] or "bad quality"
                 for i, id_ in enumerate(ids):
                     reason = "null id" if id_ is None else reasons[i]
                     yield id_, digests[i], int(vectors.lengths[i]), reason, number, position + i, None
@@ -160,19 +169,20 @@ def _write_blocks(
     chunks: list[Chunk],
     work: Location,
     block_rows: int,
-    group_column: str | None,
+    traits: tuple[str | None, str | None],
     placed: tuple[int, Iterable[tuple[int, int, bool]]],
 ) -> Iterator[tuple[Block, dict[str, int]]]:
     """Write a chunk's candidates; of each block yield its name and size, and its rows per group.
 
     ``placed``: the chunk's number, and of each candidate in it the position, the row, and whether it is distinct.
+    ``traits``: the columns of quality and group, if any.
     """
     number, places = placed
     by_position = sorted(places)
     blocks = max(1, round(len(by_position) / block_rows))
     held: list[StoredBlock] = []
     written = 0
-    for piece in _pieces(source, chunks[number], by_position):
+    for piece in _pieces(source, chunks[number], traits, by_position):
         held.append(piece)
         while held and written < blocks:
             size = (written + 1) * len(by_position) // blocks - written * len(by_position) // blocks
@@ -183,13 +193,16 @@ def _write_blocks(
             held = [together.take(np.arange(size, len(together.rows)))]
             name = f"{number:06d}-{written:04d}.parquet"
             write_block(work, name, content)
-            yield Block(name, size), _group_counts(source, content, group_column)
+            yield Block(name, size), Counter(content.groups.to_pylist() if content.groups is not None else [])
             written += 1
 
 
-def _pieces(source: Source, chunk: Chunk, places: list[tuple[int, int, bool]]) -> Iterator[StoredBlock]:
+def _pieces(
+    source: Source, chunk: Chunk, traits: tuple[str | None, str | None], places: list[tuple[int, int, bool]]
+) -> Iterator[StoredBlock]:
     """The candidates at some positions of a chunk, in that order, a piece for each batch that is read."""
     positions, row_numbers, distinct = (np.array(column) for column in zip(*places, strict=True))
+    quality_column, group_column = traits
     start = 0
     for file, rows, ids, vectors in read_ids_and_vectors(source, chunk):
         here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
@@ -203,18 +216,22 @@ def _pieces(source: Source, chunk: Chunk, places: list[tuple[int, int, bool]]) -
                 distinct=distinct[here],
                 file=np.full(len(wanted), file),
                 file_rows=rows[wanted],
+                quality=_quality(source, file, rows[wanted], quality_column) if quality_column else None,
+                groups=_groups(source, file, rows[wanted], group_column) if group_column else None,
             )
         start += len(rows)
 
 
-def _group_counts(source: Source, block: StoredBlock, group_column: str | None) -> dict[str, int]:
-    """Candidates of the block in each group, the group as text."""
-    counts: Counter[str] = Counter()
-    if group_column:
-        for file in np.unique(block.file):
-            rows = read_rows(source, int(file), block.file_rows[block.file == file], [group_column])
-            counts.update(str(group) for group in rows.column(0).to_pylist())
-    return dict(counts)
+def _quality(source: Source, file: int, rows: NDArray[np.int64], column: str) -> NDArray[np.float64]:
+    """The quality of some rows of a file, NaN where there is none."""
+    values = read_rows(source, file, rows, [column]).column(0).cast(pa.float64())
+    return np.asarray(values.to_numpy(), dtype=np.float64)
+
+
+def _groups(source: Source, file: int, rows: NDArray[np.int64], column: str) -> pa.Array:
+    """The groups of some rows of a file, as text."""
+    values = read_rows(source, file, rows, [column]).column(0).to_pylist()
+    return pa.array([str(value) for value in values], pa.string())
 
 
 # --- what no task sees alone ------------------------------------------------------------------------------

@@ -5,115 +5,310 @@ the :mod:`~novelsum.store`, :mod:`~novelsum.density` finds its neighbours, :mod:
 it or not, :mod:`~novelsum.output` writes what was picked.
 """
 
+import dataclasses
+import json
 import logging
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from novelsum import session
+from novelsum.already import log_already_selected
 from novelsum.density import (
     estimate_density,
     load_density,
+    mark_itself,
     require_enough_neighbors,
     require_finite_powers,
     write_density_result,
 )
 from novelsum.errors import InputError
 from novelsum.ingest import ingest
-from novelsum.output import (
-    OUTPUT_COLUMNS,
-    RESULT,
-    WORK,
-    check_output,
-    discard,
-    now,
-    publish,
-    read_manifest,
-    start_work,
-    versions,
-    work_location,
-    write_selected,
-)
-from novelsum.selection import Candidate, Effort, first_row, select
-from novelsum.settings import Job, Settings
+from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
+from novelsum.quotas import Quotas
+from novelsum.report import check_report, write_report
+from novelsum.selection import Candidate, first_row, select
+from novelsum.settings import SELECTING, Job, Settings
 from novelsum.source import Source, open_density, open_source
+from novelsum.stages import Stages
+from novelsum.state import State, open_state, run_of_state
 from novelsum.storage import Location
 from novelsum.store import Pool
+from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.summary import print_result
+from novelsum.survey import survey
+from novelsum.workplace import Workplace, check_output, identity, read_manifest
 
 logger = logging.getLogger("novelsum")
 
 
-class Stages:
-    """Seconds of each stage, in the order they ran."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        """Time a stage and log its end."""
-        started = time.monotonic()
-        yield
-        self.seconds[stage] = round(time.monotonic() - started, 3)
-        logger.info("%s: done in %.1f s", stage, self.seconds[stage])
-
-
 def run(job: Job, settings: Settings) -> None:
-    """Run a job; raise UsageError or InputError where the user has to change something."""
+    """Run a job; raise UsageError or InputError where the user has to change something.
+
+    A run that was cut goes on from the steps it has done, and one that is complete is not done again.
+    """
     started = time.monotonic()
-    inputs = [settings.input, settings.density] if job == "select_subset" else [settings.input]
-    output = check_output(settings.output, inputs, settings.overwrite)
-    source = open_source(settings.input, settings.id_column, settings.embedding_column)
-    given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
-    _check_sizes(job, settings, source, given)
-    stage = output / WORK
-    work = work_location(settings.work_dir, output)
-    stages = Stages()
-    logger.info(
-        "%s: %d rows in %d file(s) of %s; result to %s", job, source.rows, len(source.files), source.path, output
-    )
-    try:
-        start_work(work, stage)
-        with stages.time("start"):
-            spark = session.start(job, settings.master)
+    if job in SELECTING:
+        check_report(settings)
+    named = ("input", "density", "reference", "already_selected")
+    inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
+    states = [path for path in (settings.update, settings.save_state) if path]
+    output = check_output(settings.output, [*inputs.values(), *states])
+    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), inputs, output))
+    if place.is_complete(settings.overwrite):
+        logger.info("%s holds the result of this very run already; there is nothing to do", output)
+        place.tidy(settings.keep_work)
+        return
+    with place.held(settings.overwrite, settings.keep_work) as lock:
+        manifest = place.staged()
+        if manifest is None or (states and run_of_state(states[0]) != place.key):
+            manifest = _Work(job, settings, place).run(started)
+        place.publish(lock)
+        pool = Pool.from_json(place.work, (place.done("ingest") or {})["pool"])
+    print_result(job, settings, pool, output)
+    if "comparison" in manifest:
+        print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
+
+
+class _Work:
+    """The steps of a job, from its inputs to results in the stage; each is skipped where an earlier try has done it."""
+
+    def __init__(self, job: Job, settings: Settings, place: Workplace) -> None:
+        """Open all inputs and refuse, before Spark starts, what their footers already rule out."""
+        self.job, self.settings, self.place, self.stages = job, settings, place, Stages()
+        self.source = open_source(settings.input, settings.id_column, settings.embedding_column)
+        self.reference = (
+            open_source(settings.reference, settings.id_column, settings.embedding_column)
+            if settings.reference
+            else None
+        )
+        self.state = open_state(settings) if settings.update or settings.save_state else None
+        if self.state:
+            self.source = self.state.check_source(self.source)
+        if self.reference:
+            wide = self.source.wide or self.reference.wide
+            self.source, self.reference = (
+                dataclasses.replace(source, wide=wide) for source in (self.source, self.reference)
+            )
+        self.given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
+        _check_sizes(job, settings, self.source, self.given, self.reference, self.state)
+
+    def run(self, started: float) -> dict[str, Any]:
+        """Do all steps; return the manifest, which lies in the stage with the results."""
+        source, place = self.source, self.place
+        logger.info(
+            "%s: %d rows in %d file(s) of %s; result to %s",
+            self.job,
+            source.rows,
+            len(source.files),
+            source.path,
+            place.output,
+        )
+        place.result.delete()
+        place.result.make_folder()
+        with self.stages.time("start"):
+            spark = session.start(self.job, self.settings.master)
         try:
-            with stages.time("ingest"):
-                pool = ingest(spark, source, settings, work, stage)
-            _check_candidates(job, settings, source, pool)
-            if job == "estimate_density":
-                _estimate(spark, settings, pool, stage, stages)
-                picks: list[Candidate] = []
-                effort = None
+            pool, corpus = self._ingest(spark)
+            _check_candidates(self.job, self.settings, source, pool, corpus, self.state)
+            if self.job == "estimate_density":
+                manifest = self._manifest(pool, corpus, self._estimate(spark, pool, corpus))
+                found = None
             else:
-                picks, effort = _select(spark, settings, source, given, pool, stage, stages)
+                manifest, found = self._select(spark, pool, corpus)
         finally:
             spark.stop()
-        stages.seconds["total"] = round(time.monotonic() - started, 3)
-        publish(output, stage, _manifest(job, settings, source, pool, picks, effort, stages))
-        if not (settings.keep_work and stage.contains(work)):
-            stage.delete()
-        if not settings.keep_work:
-            work.delete()
-    except BaseException:
-        discard(output, work, stage)
-        raise
-    print_result(job, settings, pool, output)
+        self._write_report(manifest, found)
+        self.stages.seconds["total"] = round(time.monotonic() - started, 3)
+        metrics = json.dumps(_metrics(manifest), indent=1)
+        name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
+        (place.result / name).write_bytes((metrics + "\n").encode())
+        place.stage_manifest(manifest)
+        if self.state:
+            self.state.commit(place.key)
+        return manifest
+
+    def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
+        place, settings = self.place, self.settings
+        done = place.done("ingest")
+        if done is None:
+            with self.stages.time("ingest") as facts:
+                place.restart()
+                (place.stage / "rejected").delete()
+                (place.work / "store").make_folder()
+                pool = ingest(spark, self.source, settings, place.work, place.stage)
+                corpus = _ingest_reference(spark, settings, self.reference, pool) if self.reference else None
+                facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
+            done = {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
+            place.finish("ingest", done)
+        reference = place.work / "reference"
+        return (
+            Pool.from_json(place.work, done["pool"]),
+            Pool.from_json(reference, done["corpus"]) if done["corpus"] else None,
+        )
+
+    def _estimate(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
+        """Density factors of all candidates, as a result."""
+        if self.state:
+            with self.stages.time("density"):
+                return self.state.add(spark, pool, self.settings, self.place.result)
+        density = self._density(spark, pool, corpus)
+        with self.stages.time("write"):
+            write_density_result(spark, pool, self.settings.id_column, self.place.result)
+        return density
+
+    def _density(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
+        """Density factors of all candidates, beside the store; what the manifest says of them."""
+        done = self.place.done("density")
+        if done is None:
+            with self.stages.time("density") as facts:
+                self.place.restart("store", "reference", "itself")
+                if self.given is None:
+                    done = estimate_density(spark, pool, self.settings, corpus)
+                else:
+                    load_density(spark, pool, self.given)
+                    done = {"method": "given"}
+                facts.update(method=done["method"])
+            self.place.finish("density", done)
+        return done
+
+    def _select(
+        self, spark: SparkSession, pool: Pool, corpus: Pool | None
+    ) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The manifest of a selection, whose rows lie in the stage, and what its report is to show."""
+        settings, place, stages = self.settings, self.place, self.stages
+        first = None if settings.already_selected else first_row(spark, pool, settings)
+        density = self._density(spark, pool, corpus)
+        require_finite_powers(pool, settings)
+        begun = self._begin(spark, pool, corpus)
+        with stages.time("selection") as facts:
+            picks, effort = select(spark, pool, settings, first, begun)
+            facts.update(picks=len(picks), rounds=effort.rounds)
+        with stages.time("write"):
+            write_selected(spark, self.source, picks, settings.id_column, place.result)
+        manifest = self._manifest(pool, corpus, density)
+        manifest["selected"] = {
+            "picks": len(picks),
+            "already_selected": begun,
+            "first": picks[0].id,
+            "seed": settings.seed,
+            **effort.for_manifest(),
+        }
+        if settings.compare:
+            with stages.time("compare"):
+                rows = [pick.row for pick in picks]
+                manifest["comparison"] = for_manifest(compare(spark, pool, settings, rows, stages.seconds["selection"]))
+        return manifest, self._survey(spark, pool, picks)
+
+    def _begin(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> int:
+        """How many samples selected before the pick log begins with."""
+        done = self.place.done("begin")
+        if done is None:
+            with self.stages.time("begin") as facts:
+                for folder in ("picks", "already"):
+                    (pool.work / folder).delete()
+                (pool.work / "picks").make_folder()
+                done = {"samples": 0}
+                if self.settings.already_selected:
+                    done["samples"] = log_already_selected(
+                        spark, self.source, pool, corpus, self.given, self.settings, self.place.output
+                    )
+                facts.update(done)
+            self.place.finish("begin", done)
+        return int(done["samples"])
+
+    def _survey(self, spark: SparkSession, pool: Pool, picks: list[Candidate]) -> dict[str, Any] | None:
+        """What the report is to show, or None where there is to be none. A failure never costs the selection."""
+        if not self.settings.report:
+            return None
+        selected = self.place.result / "selected" / "part-00000.parquet"
+        try:
+            with self.stages.time("survey"):
+                return survey(spark, pool, self.settings, self.source, picks, selected)
+        except Exception:
+            logger.exception("the report cannot be made; the selection is not affected")
+            return None
+
+    def _write_report(self, manifest: dict[str, Any], found: dict[str, Any] | None) -> None:
+        if found is None:
+            return
+        try:
+            with self.stages.time("report"):
+                write_report(self.place.result, manifest, found)
+        except Exception:
+            logger.exception("the report cannot be drawn; the selection is not affected")
+
+    def _manifest(self, pool: Pool, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
+        manifest: dict[str, Any] = {
+            "job": self.job,
+            "finished": now(),
+            "settings": self.settings.for_manifest(self.job),
+            "input": {
+                "path": str(Location.of(self.source.path)),
+                "files": len(self.source.files),
+                "fingerprint": pool.fingerprint,
+                **pool.counts(),
+            },
+            "density": density,
+            "versions": versions(),
+            "seconds": self.stages.seconds,
+        }
+        if corpus:
+            manifest["reference"] = {
+                "path": str(Location.of(self.settings.reference or "")),
+                "fingerprint": corpus.fingerprint,
+                **corpus.counts(),
+            }
+        return manifest
 
 
-def _check_sizes(job: Job, settings: Settings, source: Source, given: Source | None) -> None:
+def _metrics(manifest: dict[str, Any]) -> dict[str, float]:
+    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in."""
+    metrics: dict[str, float] = {}
+
+    def gather(prefix: str, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):
+                gather(f"{prefix}{name}.", value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                metrics[f"{prefix}{name}"] = value
+
+    for section in ("input", "reference", "density", "selected", "comparison", "seconds"):
+        gather(f"{section}.", manifest.get(section, {}))
+    return metrics
+
+
+def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
+    """The reference as a pool of its own, its bad rows left out as those of the input are."""
+    work = pool.work / "reference"
+    (work / "store").make_folder()
+    corpus = ingest(
+        spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work
+    )
+    mark_itself(spark, pool, corpus, settings)
+    return corpus
+
+
+def _check_sizes(
+    job: Job,
+    settings: Settings,
+    source: Source,
+    given: Source | None,
+    reference: Source | None,
+    state: State | None,
+) -> None:
     """Refuse before Spark starts what the footers already rule out."""
     if job != "estimate_density" and settings.budget > source.rows:
         raise InputError(
             f"--budget {settings.budget} is above the number of rows of {settings.input}, {source.rows}; ask for fewer"
         )
-    if job != "select_subset" and settings.neighbors >= source.rows:
+    corpus = reference or source
+    if job != "select_subset" and settings.neighbors >= corpus.rows + (state.rows if state else 0):
         raise InputError(
-            f"--neighbors {settings.neighbors} must be below the number of rows of {settings.input}, {source.rows}; "
+            f"--neighbors {settings.neighbors} must be below the number of rows of {corpus.path}, {corpus.rows}; "
             "ask for fewer"
         )
     _check_columns(job, settings, source)
@@ -141,11 +336,19 @@ def _check_columns(job: Job, settings: Settings, source: Source) -> None:
     for option, column in (
         ("--text-column", settings.text_column),
         ("--group-column", settings.group_column),
+        ("--quality-column", settings.quality_column),
     ):
         if column is not None and column not in source.schema.names:
             raise InputError(
                 f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "
                 f"one of them with {option} or leave it out"
+            )
+    if settings.quality_column is not None:
+        kind = source.schema.field(settings.quality_column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise InputError(
+                f"column {settings.quality_column!r} of {settings.input} has type {kind}, expected numbers; name "
+                "another with --quality-column"
             )
 
 
@@ -160,10 +363,14 @@ def _check_density_settings(settings: Settings) -> None:
             )
 
 
-def _check_candidates(job: Job, settings: Settings, source: Source, pool: Pool) -> None:
+def _check_candidates(
+    job: Job, settings: Settings, source: Source, pool: Pool, corpus: Pool | None, state: State | None
+) -> None:
     """Refuse before any costly work what only the checked rows can tell."""
-    if job != "select_subset":
-        require_enough_neighbors(pool, settings)
+    if settings.quota:
+        Quotas.of(settings.quota, pool.groups, settings.budget)
+    if job != "select_subset" and not (state and state.rows):
+        require_enough_neighbors(corpus or pool, settings)
     if job != "estimate_density" and settings.budget > pool.candidates:
         raise InputError(
             f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
@@ -173,65 +380,3 @@ def _check_candidates(job: Job, settings: Settings, source: Source, pool: Pool) 
     estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
     if estimated and estimated["input"]["fingerprint"] != pool.fingerprint:
         logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
-
-
-def _estimate(spark: SparkSession, settings: Settings, pool: Pool, stage: Location, stages: Stages) -> None:
-    with stages.time("density"):
-        estimate_density(spark, pool, settings)
-    with stages.time("write"):
-        write_density_result(spark, pool, settings.id_column, stage / RESULT)
-
-
-def _select(
-    spark: SparkSession,
-    settings: Settings,
-    source: Source,
-    given: Source | None,
-    pool: Pool,
-    stage: Location,
-    stages: Stages,
-) -> tuple[list[Candidate], Effort]:
-    first = first_row(spark, pool, settings)
-    with stages.time("density"):
-        if given is None:
-            estimate_density(spark, pool, settings)
-        else:
-            load_density(spark, pool, given)
-        require_finite_powers(pool, settings)
-    with stages.time("selection"):
-        picks, effort = select(spark, pool, settings, first)
-    with stages.time("write"):
-        write_selected(spark, source, picks, settings.id_column, stage / RESULT)
-    return picks, effort
-
-
-def _manifest(
-    job: Job,
-    settings: Settings,
-    source: Source,
-    pool: Pool,
-    picks: list[Candidate],
-    effort: Effort | None,
-    stages: Stages,
-) -> dict[str, Any]:
-    manifest: dict[str, Any] = {
-        "job": job,
-        "finished": now(),
-        "settings": settings.for_manifest(job),
-        "input": {
-            "path": str(Location.of(source.path)),
-            "files": len(source.files),
-            "fingerprint": pool.fingerprint,
-            **pool.counts(),
-        },
-        "versions": versions(),
-        "seconds": stages.seconds,
-    }
-    if effort:
-        manifest["selected"] = {
-            "picks": len(picks),
-            "first": picks[0].id,
-            "seed": settings.seed,
-            **effort.for_manifest(),
-        }
-    return manifest

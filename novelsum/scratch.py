@@ -4,10 +4,12 @@ The store and the pick log are the truth. Scratch is made from the store when a 
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
 """
 
+import errno
 import fcntl
 import mmap
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,7 +23,9 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from novelsum.contenders import Scoring
+from novelsum.errors import RunError
 from novelsum.formula import Array, Metric, metric_space
+from novelsum.picklog import Logged
 from novelsum.sketch import Integers
 from novelsum.storage import Location
 from novelsum.store import Block, StoredBlock, read_block, read_density
@@ -29,6 +33,7 @@ from novelsum.verify import Candidates, state_bytes, state_of
 
 _SLAB = 512
 """So many vectors are in float64 at a time."""
+_OPTIONAL = ("quality", "groups", "twin")
 _DIRTY, _PICKS, _ROUND = range(3)
 _LARGEST = np.finfo(np.float32).max
 _PLAIN = (1e-15, 1e15)
@@ -75,6 +80,10 @@ class Scratch:
     """The greatest length of a point in the metric's space."""
     head: Integers
 
+    def logged(self, at: Integers) -> Logged:
+        """Some of the candidates as they are reported and logged."""
+        return Logged(self.candidates.rows[at], self.powered[at], *self.candidates.traits(at), self.vectors[at])
+
     def start(self, committed: int, round_: int, confirmed: int) -> int:
         """Against how many picks the bounds of the state hold; they are started over where they are of no use.
 
@@ -110,17 +119,21 @@ class Scratch:
 
 
 @contextmanager
-def opened(work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool) -> Iterator[Scratch]:
-    """Hold a block's scratch, made from the store if it is not there."""
+def opened(
+    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[str, ...]
+) -> Iterator[Scratch]:
+    """Hold a block's scratch, made from the store if it is not there. ``groups``: those of quotas, in order."""
     folder = local_directory() / f"novelsum-{run}" / block.name
     if not folder.exists():
-        _make(folder, read_block(work, block.name), read_density(work, block.name).density, scoring, twins)
+        _make(folder, read_block(work, block.name), read_density(work, block.name).density, scoring, twins, groups)
     with open(folder / "lock", "wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield _map(folder, units)
 
 
-def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool) -> None:
+def _make(
+    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[str, ...]
+) -> None:
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     temporary.mkdir(parents=True)
@@ -142,27 +155,39 @@ def _make(folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, t
             save["factor"] = np.full(len(norms), longest)
         else:
             save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
+        if stored.quality is not None:
+            save["quality"] = stored.quality**scoring.quality_power
+        if groups and stored.groups is not None:
+            save["groups"] = np.searchsorted(groups, stored.groups.to_pylist())
         if twins:
-            save["twin"] = _twins(stored.vectors)
+            save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
         state = state_of(stored.vectors.shape[1])
         for name, (kind, shape) in state.items():
-            open_memmap(temporary / f"state-{name}.npy", mode="w+", dtype=kind, shape=(len(norms), *shape))
+            path = temporary / f"state-{name}.npy"
+            open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
+            with open(path, "rb+") as file:  # a full disk is found now, and not by a signal when a page is written
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         np.save(temporary / "state-recent_rows.npy", np.full(state["recent"][1], -1))
         np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
         (temporary / "lock").touch()
         temporary.rename(folder)
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the scratch disk of {local_directory()} on {socket.gethostname()} is full; free some of it, or set "
+                "spark.local.dir (SPARK_LOCAL_DIRS) to a larger one, and run again to go on"
+            ) from error
         if not folder.exists():  # another task was first
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _twins(vectors: NDArray[Any]) -> Integers:
-    """For each row the place of the one before it with equal values, or -1."""
-    rows = np.ascontiguousarray(vectors + 0)
+def _twins(vectors: NDArray[Any], *others: NDArray[Any]) -> Integers:
+    """For each row the place of the one before it with equal values in all arrays, or -1."""
+    rows = np.ascontiguousarray(np.column_stack([vectors + 0, *others]))
     keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.dtype.itemsize))).reshape(-1)
     _, group = np.unique(keys, return_inverse=True)
     order = np.argsort(group, kind="stable")
@@ -183,7 +208,7 @@ def _map(folder: Path, units: Units) -> Scratch:
         factor=(np.load(folder / "factor.npy") / units.length).astype(np.float32),
         norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
         powered=powered / units.powered,
-        twin=np.load(folder / "twin.npy") if (folder / "twin.npy").exists() else None,
+        **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if (folder / f"{name}.npy").exists()},
     )
     state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
     return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

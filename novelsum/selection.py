@@ -25,7 +25,7 @@ from functools import cache, partial
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import RDD, Broadcast, SparkContext
+from pyspark import RDD, SparkContext
 from pyspark.sql import SparkSession
 
 from novelsum import picklog, scratch
@@ -34,8 +34,10 @@ from novelsum.errors import InputError
 from novelsum.formula import Array, metric_space
 from novelsum.picklog import Logged
 from novelsum.progress import Progress
+from novelsum.quotas import Quotas
 from novelsum.scratch import Units, block_bytes, local_directory
 from novelsum.settings import Settings
+from novelsum.shared import Shared
 from novelsum.sketch import Outlook, Single, Weights
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_columns, read_density
@@ -71,8 +73,9 @@ class Candidate:
 
 @dataclass
 class Effort:
-    """What a selection took: counts, and seconds of the driver by phase."""
+    """What a selection took: counts, and seconds of the driver by phase. ``resumed_picks``: made by runs before it."""
 
+    resumed_picks: int = 0
     rounds: int = 0
     drafted: int = 0
     rejected: int = 0
@@ -88,14 +91,24 @@ class Effort:
 
 @dataclass(frozen=True)
 class Run:
-    """What all rounds of a selection have in common."""
+    """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
+
+    ``groups``: names of the groups that have quotas, in order, if there are any.
+    """
 
     id: str
     work: Location
     scoring: Scoring
     budget: int
+    begun: int
     twins: bool
+    groups: tuple[str, ...] = ()
     units: Units = Units()
+
+    @property
+    def places(self) -> int:
+        """How many picks there will be, those that a selection begins with included."""
+        return self.begun + self.budget
 
 
 @dataclass(frozen=True)
@@ -114,29 +127,49 @@ class Round:
 
 @dataclass(frozen=True)
 class Report:
-    """What a block answers: the candidates found (k), their vectors as in the store and σ^κ2."""
+    """What a block answers: the candidates found (k), and what it found of them."""
 
-    rows: NDArray[np.int64]
-    vectors: NDArray[np.floating]
-    powered: Array
+    found: Logged
     findings: Findings
 
 
-def select(spark: SparkSession, pool: Pool, settings: Settings, first: int) -> tuple[list[Candidate], Effort]:
-    """Pick ``budget`` candidates of the pool, whose density factors lie beside it, starting with row ``first``."""
+def select(
+    spark: SparkSession, pool: Pool, settings: Settings, first: int | None, begun: int = 0
+) -> tuple[list[Candidate], Effort]:
+    """Pick ``budget`` candidates of the pool, whose density factors lie beside it.
+
+    Begins with what the pick log holds, of which the first ``begun`` are samples selected before; if it is empty, with
+    the row ``first``.
+    """
     context = spark.sparkContext
     (pool.work / "picks").make_folder()
-    scoring = Scoring(settings.formula, settings.metric, settings.proximity_power, settings.density_power)
-    run = Run(uuid.uuid4().hex, pool.work, scoring, settings.budget, twins=pool.distinct < pool.candidates)
+    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
+    run = Run(
+        uuid.uuid4().hex,
+        pool.work,
+        Scoring(
+            settings.formula,
+            settings.metric,
+            settings.proximity_power,
+            settings.density_power,
+            settings.quality_power,
+        ),
+        settings.budget,
+        begun,
+        twins=pool.distinct < pool.candidates,
+        groups=quotas.groups if quotas else (),
+    )
     tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
     blocks = context.parallelize(pool.blocks, tasks).cache()
     try:
-        _preflight(context, blocks, pool, settings)
-        selection = _Selection(context, blocks, run, pool, first)
+        _preflight(context, blocks, pool, settings, run.places)
+        selection = _Selection(context, blocks, run, pool, quotas, first)
         with Progress("selection (picks)", settings.budget) as progress:
-            while selection.contenders.picks < settings.budget:
+            progress.reach(selection.picked)
+            while selection.picked < settings.budget:
                 selection.round()
-                progress.reach(selection.contenders.picks)
+                progress.reach(selection.picked)
+        selection.log()
         context.setJobDescription("novelsum selection: rows of the picks")
         picks = _details(blocks, pool, selection)
     finally:
@@ -148,12 +181,17 @@ def select(spark: SparkSession, pool: Pool, settings: Settings, first: int) -> t
 def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
     """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
     wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
+    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
+    able = None
+    if quotas:
+        is_open = quotas.is_open(np.zeros_like(quotas.least), settings.budget)
+        able = {name for name, open_ in zip(quotas.groups, is_open, strict=True) if open_}
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
-    drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed)).collect()
+    drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able)).collect()
     if not drawn:
         raise InputError(
             f"--first {settings.first!r} is not among the candidates: the input has no such id, or its row was "
-            "dropped as bad or as the duplicate of a row with a smaller id"
+            "dropped as bad or as the duplicate of a row with a smaller id, or --quota has no room for its group"
         )
     return min(drawn)[1]
 
@@ -161,7 +199,7 @@ def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
 # --- before the first round -------------------------------------------------------------------------------
 
 
-def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings) -> None:
+def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, places: int) -> None:
     """Tell what the selection will take; raise InputError where a scratch disk cannot hold it."""
     context.setJobDescription("novelsum selection: free scratch")
     itemsize = pool.itemsize
@@ -172,8 +210,8 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
         free[host, device] = (available, folder)
     largest = max(block.rows for block in pool.blocks)
     cores = context.defaultParallelism
-    of_task = largest * state_bytes(pool.dimension) + 3 * settings.budget * pool.dimension * 4 + (256 << 20)
-    operations = 2 * pool.candidates * settings.budget * pool.dimension
+    of_task = largest * state_bytes(pool.dimension) + 3 * places * pool.dimension * 4 + (256 << 20)
+    operations = 2 * pool.candidates * places * pool.dimension
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
         "time, %.3g distance operations",
@@ -210,35 +248,50 @@ def _size(bytes_: int) -> str:
 class _Selection:
     """The driver's side of a selection: the contenders, the pick log, and how long the next draft is to be."""
 
-    def __init__(self, context: SparkContext, blocks: RDD[Block], run: Run, pool: Pool, first: int) -> None:
+    def __init__(
+        self,
+        context: SparkContext,
+        blocks: RDD[Block],
+        run: Run,
+        pool: Pool,
+        quotas: Quotas | None,
+        first: int | None,
+    ) -> None:
         self._context, self._blocks, self._block_count = context, blocks, len(pool.blocks)
-        self.novelty: list[float] = []
         self.effort = Effort()
         self._capacity = CAPACITY
         self._length = 1
         self._confirmed = -1
-        self._logged = 0
         context.setJobDescription("novelsum selection: scratch and the first pick")
         prepared = blocks.map(partial(_prepare, run, first)).collect()
+        self._picks, sums, self._logged = _start(run, [found for _, _, found in prepared])
+        self.novelty: list[float] = sums[run.begun :].tolist()
+        self.effort.resumed_picks = max(0, self._logged - run.begun)
+        before = self._picks[: run.begun]
+        lengths = np.sqrt(np.square(before.vectors, dtype=np.float64).sum(axis=1))
         units = Units.of(
-            max(longest for longest, _, _ in prepared), max(heaviest for _, heaviest, _ in prepared), run.scoring.metric
+            max([*(longest for longest, _, _ in prepared), *lengths.tolist()]),
+            max([*(heaviest for _, heaviest, _ in prepared), *before.powered.tolist()]),
+            run.scoring.metric,
         )
         self.run = replace(run, units=units)
-        self._picks = next(found for _, _, found in prepared if len(found))
-        weights = Weights.of(run.budget, run.scoring.proximity_power)
-        self.contenders = Contenders(run.scoring, weights, run.budget, pool.dimension)
-        slot = self.contenders.admit(
-            _samples(self.run, self._picks), np.zeros(1), Outlook.empty(1), np.zeros(1, np.float32)
-        )
+        weights = Weights.of(run.places, run.scoring.proximity_power)
+        self.contenders = Contenders(run.scoring, weights, run.places, pool.dimension, quotas)
+        self.contenders.begin(_samples(self.run, before), counts=False)
+        self.contenders.begin(_samples(self.run, self._picks[run.begun :]), counts=True)
         self._vectors: dict[int, NDArray[np.floating]] = {}
-        self.novelty += [self.contenders.commit(int(slot[0])) or 0.0]
         self._settled = self.contenders.dismiss(self._capacity)
+
+    @property
+    def picked(self) -> int:
+        """Picks so far, without those before the selection."""
+        return self.contenders.picks - self.run.begun
 
     def round(self) -> None:
         """Draft, verify, and commit what stands."""
-        contenders, effort, before = self.contenders, self.effort, self.contenders.picks
+        contenders, effort, left = self.contenders, self.effort, self.run.budget - self.picked
         clock = time.perf_counter()
-        draft = contenders.draft(min(self._length, self.run.budget - before))
+        draft = contenders.draft(min(self._length, left), left)
         clock = self._spent("draft", clock)
         reports = self._verify(draft)
         clock = self._spent("verify", clock)
@@ -246,7 +299,7 @@ class _Selection:
         safe_steps = min(report.findings.safe_steps for report in reports)
         stands, challenger = contenders.challenge(draft, new, min(safe_steps, len(draft.slots)))
         accepted = [*draft.slots[:stands], *([] if challenger is None else [challenger])]
-        self._keep(contenders.rows[accepted], contenders.powered[accepted])
+        self._picks = Logged.joined([self._picks, self._logged_slots(accepted)])
         challenger_sum = contenders.commit(challenger)
         self.novelty += [*draft.sums[:stands], *([] if challenger_sum is None else [challenger_sum])]
         full = stands == len(draft.slots) and challenger is None
@@ -262,12 +315,13 @@ class _Selection:
         effort.bounds_recomputed += sum(report.findings.recomputed for report in reports)
         effort.evaluated = contenders.evaluated
         clock = self._spent("admit", clock)
-        self._log()
+        if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
+            self.log()
         self._spent("log", clock)
         logger.debug(
             "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported, %d bounds recomputed",
             effort.rounds,
-            contenders.picks,
+            self.picked,
             len(draft.slots),
             safe_steps,
             stands,
@@ -284,26 +338,24 @@ class _Selection:
         """Ask all blocks; one Spark job."""
         contenders, number = self.contenders, self.effort.rounds
         committed, steps = len(self._picks), len(draft.slots)
-        upper = contenders.upper[contenders.upper > -np.inf]
+        may_follow = draft.open_until[contenders.groups] > steps
+        upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
         place = max(1, int(self._capacity * _REFILL))
         question = Question(
             committed=committed,
-            sums=np.array(draft.sums),
+            scores=np.array(draft.scores),
             pool=np.sort(contenders.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
             most=max(1, self._capacity // self._block_count),
             settled=self._settled[0],
             settled_upper=self._settled[1],
+            open_until=draft.open_until,
         )
-        picks = Logged.joined(
-            [
-                self._picks[self._logged :],
-                self._logged_slots(contenders.rows[draft.slots], contenders.powered[draft.slots]),
-            ]
-        )
-        message = self._context.broadcast(Round(number, self._confirmed, self._logged, picks, question))
+        picks = Logged.joined([self._picks[self._logged :], self._logged_slots(draft.slots)])
+        message = Shared.of(self._context, Round(number, self._confirmed, self._logged, picks, question))
         self._context.setJobDescription(
-            f"novelsum selection: round {number + 1}, picks {committed + 1} to {committed + steps} of {self.run.budget}"
+            f"novelsum selection: round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of "
+            f"{self.run.budget}"
         )
         reports = self._blocks.map(partial(_check_block, self.run, message)).collect()
         message.destroy()
@@ -311,7 +363,7 @@ class _Selection:
 
     def _arrivals(self, reports: list[Report]) -> tuple[Samples, Array, Outlook, Single]:
         """What the pool takes in: the candidates reported, their bounds and outlooks."""
-        found = Logged.joined([Logged(report.rows, report.powered, report.vectors) for report in reports])
+        found = Logged.joined([report.found for report in reports])
         self._vectors.update(zip(found.rows.tolist(), found.vectors, strict=True))
         findings = [report.findings for report in reports]
         return (
@@ -321,14 +373,17 @@ class _Selection:
             np.concatenate([part.error for part in findings]),
         )
 
-    def _logged_slots(self, rows: NDArray[np.int64], powered: Array) -> Logged:
+    def _logged_slots(self, slots: list[int]) -> Logged:
         """Contenders as they are broadcast and logged: with their vectors as in the store."""
-        vectors = [self._vectors[row] for row in rows.tolist()]
-        stacked = np.stack(vectors) if vectors else self._picks.vectors[:0]
-        return Logged(rows, powered * self.run.units.powered, stacked)
-
-    def _keep(self, rows: NDArray[np.int64], powered: Array) -> None:
-        self._picks = Logged.joined([self._picks, self._logged_slots(rows, powered)])
+        contenders = self.contenders
+        vectors = [self._vectors[row] for row in contenders.rows[slots].tolist()]
+        return Logged(
+            contenders.rows[slots],
+            contenders.powered[slots] * self.run.units.powered,
+            contenders.quality[slots],
+            contenders.groups[slots],
+            np.stack(vectors) if vectors else self._picks.vectors[:0],
+        )
 
     def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
         """Draft more after a draft that stood, less after one that did not; widen the pool if nothing moved."""
@@ -340,24 +395,42 @@ class _Selection:
         stuck = drafted > 0 and accepted == 0
         self._capacity = 2 * self._capacity if stuck else max(CAPACITY, self._capacity * 3 // 4)
 
-    def _log(self) -> None:
-        """Write the picks to the log from time to time; what is not there goes with every broadcast."""
-        if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
-            picklog.append(self.run.work, self._logged, self._picks[self._logged :])
+    def log(self) -> None:
+        """Write the picks that the log lacks; until then they go with every broadcast."""
+        if len(self._picks) > self._logged:
+            novelty = np.array(self.novelty[self._logged - self.run.begun :])
+            picklog.append(self.run.work, self._logged, self._picks[self._logged :], novelty)
             self._logged = len(self._picks)
+
+
+def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
+    """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
+    recovered = picklog.recover(run.work)
+    if recovered is None and not run.begun:
+        return Logged.joined(first), np.zeros(1), 0
+    if recovered is None or len(recovered[0]) < run.begun:
+        raise InputError(
+            f"the samples of --already-selected in {run.work / 'picks'} are damaged; start over with --overwrite"
+        )
+    logged, sums = recovered
+    if len(logged) > run.begun:
+        logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.work / "picks")
+    return logged, sums, len(logged)
 
 
 def _samples(run: Run, found: Logged) -> Samples:
     """Candidates in the metric's space and in the units of the selection."""
-    if not len(found):
-        return Samples(found.rows, np.empty(found.vectors.shape), found.powered)
-    points = metric_space(found.vectors, run.scoring.metric) / run.units.length
-    return Samples(found.rows, points, found.powered / run.units.powered)
+    if len(found):
+        points = metric_space(found.vectors, run.scoring.metric) / run.units.length
+    else:
+        points = np.empty(found.vectors.shape)
+    return Samples(found.rows, points, found.powered / run.units.powered, found.quality, found.groups)
 
 
 def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Candidate]:
     """The picks with id, density and place in the input."""
-    rows, units = selection.contenders.picked(slice(None)).rows, selection.run.units
+    run = selection.run
+    rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
     found = {
         detail[0]: detail[1:] for detail in blocks.flatMap(partial(_ids_of_rows, pool.work, np.sort(rows))).collect()
     }
@@ -365,7 +438,7 @@ def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Cand
     picks = []
     for place, row in enumerate(rows.tolist()):
         id_, density, file, file_row = found[row]
-        mean_of = max(place, 1) if selection.run.scoring.formula == "released" else 1
+        mean_of = max(run.begun + place, 1) if run.scoring.formula == "released" else 1
         picks.append(Candidate(row, id_, selection.novelty[place] / mean_of * scale, density, file, file_row))
     return picks
 
@@ -373,41 +446,45 @@ def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Cand
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
-def _draw(work: Location, wanted: str | int | None, seed: int, block: Block) -> Iterator[tuple[bytes, int]]:
-    """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row."""
-    rows, ids = (column.to_pylist() for column in read_columns(work, block.name, ["row", "id"]).columns)
-    if wanted is None:
+def _draw(
+    work: Location, wanted: str | int | None, seed: int, able: set[str] | None, block: Block
+) -> Iterator[tuple[bytes, int]]:
+    """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row.
+
+    Only of candidates whose group is ``able`` to have the first pick.
+    """
+    table = read_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
+    if able is not None:
+        table = table.filter(pa.array([group in able for group in table.column("group").to_pylist()], pa.bool_()))
+    rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
+    if wanted is None and rows:
         lots = [hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest() for id_ in ids]
         yield min(zip(lots, rows, strict=True))
     elif wanted in ids:
         yield b"", rows[ids.index(wanted)]
 
 
-def _prepare(run: Run, first: int, block: Block) -> tuple[float, float, Logged]:
+def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Logged]:
     """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
-    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins) as held:
-        at = np.flatnonzero(held.candidates.rows == first)
-        return (
-            held.longest,
-            float(held.powered.max()),
-            Logged(held.candidates.rows[at], held.powered[at], held.vectors[at]),
-        )
+    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+        rows = held.candidates.rows
+        at = np.flatnonzero(rows == first) if first is not None else rows[:0]
+        return held.longest, float(held.powered.max()), held.logged(at)
 
 
-def _check_block(run: Run, message: Broadcast[Round], block: Block) -> Report:
+def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
     """Check a draft against a block, whose bounds are brought up to date first."""
     _spare_collector()
     asked = message.value
     question = asked.question
     picks = _picks_of(run, asked)
-    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins) as held:
+    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         start = held.start(question.committed, asked.number, asked.confirmed)
-        weights = Weights.of(run.budget, run.scoring.proximity_power)
+        weights = Weights.of(run.places, run.scoring.proximity_power)
         check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
         findings = check.check(question, start, held.release)
         held.done(question.committed, asked.number)
-        at = findings.places
-        return Report(held.candidates.rows[at], held.vectors[at], held.powered[at], findings)
+        return Report(held.logged(findings.places), findings)
 
 
 @cache
@@ -444,7 +521,7 @@ def _picks_of(run: Run, asked: Round) -> Picks:
     dimension = asked.picks.vectors.shape[1]
     if _cache.run != run.id or _cache.picks is None:
         _cache.run, _cache.known = run.id, 0
-        size = run.budget
+        size = run.places
         _cache.picks = Picks(
             np.empty(size, np.int64),
             np.empty((size, dimension), np.float32),

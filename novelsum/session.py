@@ -1,7 +1,6 @@
 """The Spark session of a job, whether plain Python or spark-submit started it."""
 
 import atexit
-import io
 import os
 import shutil
 import sys
@@ -39,18 +38,23 @@ def start(job: str, master: str | None) -> SparkSession:
     spark = builder.getOrCreate()
     package = Path(__file__).resolve().parent
     if package.is_dir():
-        spark.sparkContext.addPyFile(_zipped(package))
+        spark.sparkContext.addPyFile(_zipped(package.name))
     return spark
 
 
-def _zipped(package: Path) -> str:
-    """The package as a zip file in a temporary folder that is removed when the process ends."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w") as archive:
+def write_zip(path: Path) -> None:
+    """Write this package as a zip file that ``--py-files`` takes; the same modules give the same bytes."""
+    package = Path(__file__).resolve().parent
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for module in sorted(package.glob("*.py")):
-            archive.write(module, f"{package.name}/{module.name}")
+            entry = zipfile.ZipInfo(f"{package.name}/{module.name}")
+            archive.writestr(entry, module.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _zipped(name: str) -> str:
+    """The package as a zip file in a temporary folder that is removed when the process ends."""
     folder = tempfile.mkdtemp(prefix="novelsum-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = Path(folder) / f"{package.name}.zip"
-    path.write_bytes(content.getvalue())
+    path = Path(folder) / f"{name}.zip"
+    write_zip(path)
     return str(path)

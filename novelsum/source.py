@@ -54,6 +54,11 @@ class Source:
         return sum(group.rows for group in self.row_groups)
 
     @property
+    def has_vectors(self) -> bool:
+        """Whether it is more than ids."""
+        return bool(self.value_column)
+
+    @property
     def integer_ids(self) -> bool:
         """Whether ids are integers; they are strings otherwise."""
         return _has_integer(self.schema, self.id_column)
@@ -79,20 +84,21 @@ class Source:
 
 def open_source(path: str, id_column: str, embedding_column: str) -> Source:
     """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant."""
-    return _open(
-        path,
-        _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
-        _Column(embedding_column, "--embedding-column", is_embedding, EXPECTED),
-    )
+    return _open(path, _id_column(id_column), _embedding_column(embedding_column), input_files(path))
 
 
 def open_density(path: str, id_column: str) -> Source:
     """Open density factors by id, as estimate_density writes them, by their footers alone."""
-    return _open(
-        path,
-        _Column(id_column, "--id-column", _is_id, "an integer (not uint64) or a string"),
-        _Column("density", "--density", pa.types.is_floating, "a float or double"),
-    )
+    density = _Column("density", "--density", pa.types.is_floating, "a float or double")
+    return _open(path, _id_column(id_column), density, input_files(path))
+
+
+def open_selected(path: str, id_column: str, embedding_column: str, output: Location) -> Source:
+    """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
+    id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
+    files = input_files(path, output)
+    has_embeddings = embedding_column in _footer(files[0])[0].names
+    return _open(path, id_, embedding if has_embeddings else None, files)
 
 
 @dataclass(frozen=True)
@@ -105,15 +111,29 @@ class _Column:
     expected: str
 
 
-def _open(path: str, id_: _Column, value: _Column) -> Source:
+def _id_column(name: str) -> _Column:
+    return _Column(name, "--id-column", _is_id, "an integer (not uint64) or a string")
+
+
+def _embedding_column(name: str) -> _Column:
+    return _Column(name, "--embedding-column", is_embedding, EXPECTED)
+
+
+def input_files(path: str, output: Location | None = None) -> list[Location]:
+    """The files a user means, without those in the ``output``; raise InputError where there is none."""
     location = Location.of(path)
     try:
-        files = location.parquet_files()
+        files = [file for file in location.parquet_files() if output is None or not output.contains(file)]
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be listed: {_first_line(error)}") from None
     if not files:
         there = "holds no Parquet file" if location.exists() else "does not exist"
         raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
+    return files
+
+
+def _open(path: str, id_: _Column, value: _Column | None, files: list[Location]) -> Source:
+    value_name = value.name if value else ""
     with ThreadPoolExecutor(16) as threads:
         footers = list(threads.map(_footer, files))
     schemas = [schema for schema, _ in footers]
@@ -121,14 +141,14 @@ def _open(path: str, id_: _Column, value: _Column) -> Source:
         twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if twice:
             raise InputError(f"{file} has more than one column {twice[0]!r}; rename or leave out all but one")
-        for column in (id_, value):
+        for column in (id_, value) if value else (id_,):
             _check_column(file, schema, column)
         if _has_integer(schema, id_.name) != _has_integer(schemas[0], id_.name):
             raise InputError(
                 f"column {id_.name!r} holds integers in one of {files[0]} and {file} and strings in the other; "
                 "write all files with the same type of id"
             )
-    partition_values = _partition_values(location.listing_root, files)
+    partition_values = _partition_values(Location.of(path).listing_root, files)
     groups: list[RowGroup] = []
     for number, (_, group_rows) in enumerate(footers):
         first = 0
@@ -141,11 +161,11 @@ def _open(path: str, id_: _Column, value: _Column) -> Source:
         path=path,
         files=tuple(str(file) for file in files),
         row_groups=tuple(group for group in groups if group.rows),
-        schema=_unified(path, value.name, schemas, partition_values),
+        schema=_unified(path, value_name, schemas, partition_values),
         partition_values=partition_values,
         id_column=id_.name,
-        value_column=value.name,
-        wide=any(has_doubles(schema.field(value.name).type) for schema in schemas),
+        value_column=value_name,
+        wide=any(has_doubles(schema.field(value_name).type) for schema in schemas if value),
     )
 
 

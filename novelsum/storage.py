@@ -122,9 +122,33 @@ class Location:
         )
         return [self._at(path) for path in paths]
 
-    def make_folder(self) -> None:
-        """Create the folder and those above it."""
+    def make_folder(self, private: bool = False) -> None:
+        """Create the folder and those above it; a ``private`` one on this machine is for its owner alone."""
         self.filesystem.create_dir(self.path, recursive=True)
+        if private and self.is_local:
+            os.chmod(self.path, 0o700)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is on a file system of this machine."""
+        return "://" not in self.uri
+
+    @property
+    def is_object(self) -> bool:
+        """Whether it is on object storage, where a write is seen when it is complete and nothing can be renamed."""
+        return self.filesystem.type_name in ("s3", "gcs", "abfs")
+
+    def size_and_time(self) -> tuple[int, int]:
+        """Bytes of the file, and when it was last written, in ns."""
+        info = self.filesystem.get_file_info(self.path)
+        return int(info.size or 0), int(info.mtime_ns or 0)
+
+    def modified(self) -> float:
+        """When the file was last written, in seconds; raise FileNotFoundError when it is not there."""
+        info = self.filesystem.get_file_info(self.path)
+        if info.mtime_ns is None:
+            raise FileNotFoundError(self.uri)
+        return float(info.mtime_ns) * 1e-9
 
     def delete(self) -> None:
         """Remove the file, or the folder and all in it; nothing happens when it is not there."""
@@ -135,21 +159,31 @@ class Location:
             self.filesystem.delete_file(self.path)
 
     def move_to(self, target: "Location") -> None:
-        """Rename the file or folder within its filesystem."""
-        self.filesystem.move(self.path, target.path)
+        """Rename the file or folder within its filesystem.
 
-    def write_bytes(self, content: bytes) -> None:
+        On object storage file by file, so that what was cut in the middle is done again with what is left.
+        """
+        if not self.is_object or self.kind() == fs.FileType.File:
+            self.filesystem.move(self.path, target.path)
+            return
+        for file in self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True)):
+            if file.type == fs.FileType.File:
+                self.filesystem.move(file.path, target.path + file.path[len(self.path) :])
+        self.delete()
+
+    def write_bytes(self, content: bytes | pa.Buffer) -> None:
         """Write a file that readers see whole or not at all."""
-        temporary = self._temporary()
-        with self.filesystem.open_output_stream(temporary.path) as stream:
+        place = self if self.is_object else self._temporary()
+        with self.filesystem.open_output_stream(place.path) as stream:
             stream.write(content)
-        temporary.move_to(self)
+        if place != self:
+            place.move_to(self)
 
     def write_parquet(self, table: pa.Table, **options: Any) -> None:
         """Write a Parquet file that readers see whole or not at all."""
-        temporary = self._temporary()
-        pq.write_table(table, temporary.path, filesystem=self.filesystem, **options)
-        temporary.move_to(self)
+        content = pa.BufferOutputStream()  # a table that cannot be written leaves nothing behind
+        pq.write_table(table, content, write_page_checksum=True, **options)
+        self.write_bytes(content.getvalue())
 
     def read_bytes(self) -> bytes:
         """The content of the file."""
@@ -158,7 +192,8 @@ class Location:
 
     def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
         """The Parquet file as a table, or some of its columns."""
-        return pq.ParquetFile(self.path, filesystem=self.filesystem).read(columns)
+        with pq.ParquetFile(self.path, filesystem=self.filesystem, page_checksum_verification=True) as file:
+            return file.read(columns)
 
     def _temporary(self) -> "Location":
         """A name beside it that no other writer uses and no reader looks at."""

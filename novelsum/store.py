@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from novelsum.errors import InputError
 from novelsum.storage import Location
 
 
@@ -45,6 +46,17 @@ class Pool:
         """Rows in all blocks."""
         return sum(block.rows for block in self.blocks)
 
+    def for_json(self) -> dict[str, Any]:
+        """All but the work directory, as :meth:`from_json` takes it."""
+        fields = {**vars(self), "blocks": [[block.name, block.rows] for block in self.blocks]}
+        del fields["work"]
+        return fields
+
+    @staticmethod
+    def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
+        """The pool in a work directory."""
+        return Pool(work=work, **{**fields, "blocks": tuple(Block(name, rows) for name, rows in fields["blocks"])})
+
     def counts(self) -> dict[str, Any]:
         """What the manifest says of the input."""
         return {
@@ -64,7 +76,7 @@ class StoredBlock:
 
     ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
     (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
-    where the other columns are.
+    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text, where the run asks for them.
     """
 
     rows: NDArray[np.int64]
@@ -73,6 +85,8 @@ class StoredBlock:
     distinct: NDArray[np.bool_]
     file: NDArray[np.int64]
     file_rows: NDArray[np.int64]
+    quality: NDArray[np.float64] | None = None
+    groups: pa.Array | None = None
 
     def take(self, places: NDArray[np.int64]) -> "StoredBlock":
         """The candidates at some places of it, in that order."""
@@ -83,6 +97,8 @@ class StoredBlock:
             distinct=self.distinct[places],
             file=self.file[places],
             file_rows=self.file_rows[places],
+            quality=None if self.quality is None else self.quality[places],
+            groups=None if self.groups is None else self.groups.take(pa.array(places)),
         )
 
     @staticmethod
@@ -95,6 +111,8 @@ class StoredBlock:
             distinct=np.concatenate([block.distinct for block in blocks]),
             file=np.concatenate([block.file for block in blocks]),
             file_rows=np.concatenate([block.file_rows for block in blocks]),
+            quality=None if blocks[0].quality is None else np.concatenate([block.quality for block in blocks]),
+            groups=None if blocks[0].groups is None else pa.concat_arrays([block.groups for block in blocks]),
         )
 
 
@@ -107,22 +125,23 @@ def write_block(work: Location, name: str, block: StoredBlock) -> None:
     """Write a block; vectors go uncompressed, as they hardly compress and are read many times."""
     dimension = block.vectors.shape[1]
     flat = pa.array(np.ascontiguousarray(block.vectors).reshape(-1))
-    table = pa.table(
-        {
-            "row": block.rows,
-            "id": block.ids,
-            "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
-            "distinct": block.distinct,
-            "file": block.file,
-            "file_row": block.file_rows,
-        }
-    )
+    columns = {
+        "row": block.rows,
+        "id": block.ids,
+        "vector": pa.FixedSizeListArray.from_arrays(flat, dimension),
+        "distinct": block.distinct,
+        "file": block.file,
+        "file_row": block.file_rows,
+        "quality": block.quality,
+        "group": block.groups,
+    }
+    table = pa.table({name: column for name, column in columns.items() if column is not None})
     block_location(work, name).write_parquet(table, compression="none", use_dictionary=False)
 
 
 def read_block(work: Location, name: str) -> StoredBlock:
     """Read a block back as it was written."""
-    table = block_location(work, name).read_parquet().combine_chunks()
+    table = _read(block_location(work, name)).combine_chunks()
     vectors = table.column("vector").chunk(0)
     return StoredBlock(
         rows=table.column("row").to_numpy(),
@@ -131,12 +150,27 @@ def read_block(work: Location, name: str) -> StoredBlock:
         distinct=table.column("distinct").to_numpy(),
         file=table.column("file").to_numpy(),
         file_rows=table.column("file_row").to_numpy(),
+        quality=table.column("quality").to_numpy() if "quality" in table.column_names else None,
+        groups=table.column("group").chunk(0) if "group" in table.column_names else None,
     )
 
 
 def read_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a block."""
-    return block_location(work, name).read_parquet(columns)
+    return _read(block_location(work, name), columns)
+
+
+def _read(file: Location, columns: list[str] | None = None) -> pa.Table:
+    """A file of the work directory; raise InputError where it is not as it was written."""
+    try:
+        return file.read_parquet(columns)
+    except FileNotFoundError as error:
+        raise InputError(f"{file} is missing from the work directory; run again to start over") from error
+    except (pa.ArrowInvalid, OSError) as error:
+        if file.is_object and not isinstance(error, pa.ArrowInvalid):
+            raise  # a request that failed tells nothing of the file
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file} of the work directory is damaged ({reason}); run again to start over") from error
 
 
 @dataclass(frozen=True)
@@ -159,5 +193,5 @@ def write_density(work: Location, name: str, density: BlockDensity) -> None:
 
 def read_density(work: Location, name: str) -> BlockDensity:
     """Read the density factors of the block of that name."""
-    table = (work / "density" / name).read_parquet()
+    table = _read(work / "density" / name)
     return BlockDensity(table.column("density").to_numpy(), table.column("kth_distance").to_numpy())

@@ -5,10 +5,12 @@ import unicodedata
 from collections import Counter
 from typing import Any, TextIO
 
-from novelsum.output import MANIFEST, output_name
+from novelsum.output import output_name
+from novelsum.report import PAGE
 from novelsum.settings import Job, Settings
 from novelsum.storage import Location
 from novelsum.store import Pool
+from novelsum.workplace import MANIFEST
 
 _TEXT_WIDTH = 72
 _ID_WIDTH = 32
@@ -27,11 +29,13 @@ def print_result(job: Job, settings: Settings, pool: Pool, output: Location, to:
         picks = table.select(["pick", *dict.fromkeys(columns)]).slice(0, settings.show).to_pylist()
         if picks:
             lines += ["", f"first {len(picks)} of {len(table)} picks"]
-            lines += _table([_pick_cells(settings, pick) for pick in [None, *picks]])
+            lines += aligned([_pick_cells(settings, pick) for pick in [None, *picks]])
         if settings.group_column:
             selected = Counter(str(group) for group in table.column(output_name(settings.group_column)).to_pylist())
             lines += ["", "groups by their share of the pool", *_group_lines(pool.groups, selected)]
         lines += ["", f"selected   {output / 'selected'}"]
+        if (output / PAGE).exists():
+            lines.append(f"report     {output / PAGE}")
     if pool.bad_rows:
         lines.append(f"rejected   {output / 'rejected'}")
     lines.append(f"manifest   {output / MANIFEST}")
@@ -68,13 +72,13 @@ def _group_lines(pool: dict[str, int], selected: Counter[str]) -> list[str]:
         ratio = f"{picked / share:.2f} x"
         rows.append([_short(group, _ID_WIDTH), str(pool[group]), f"{share:.1%}"])
         rows[-1] += [str(selected[group]), f"{picked:.1%}", ratio]
-    lines = _table(rows)
+    lines = aligned(rows)
     if len(ordered) > _GROUPS_SHOWN:
         lines.append(f"and {len(ordered) - _GROUPS_SHOWN} smaller groups")
     return lines
 
 
-def _table(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
     """Rows as aligned lines, numbers to the right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     numeric = [all(row[i][:1].isdigit() for row in rows[1:]) for i in range(len(widths))]

@@ -80,7 +80,9 @@ class Candidates:
 
     ``rows`` (n,) int64; ``points`` (n, D) float32, as in the store; ``factor`` (n,) float32 takes each to the
     metric's space; ``norms`` (n,) float32, squared lengths there; ``powered`` (n,) float64, σ^κ2.
-    ``twin`` (n,) int64: the place of the candidate with the same embedding and the next smaller row, or -1.
+    ``quality`` (n,) float64, q^γ, which multiplies the sum, or None: 1. ``groups`` (n,) int64, numbers of the
+    quotas' groups, or None: all 0. ``twin`` (n,) int64: the place of the candidate with the next smaller row of those
+    that are equal in all this, or -1.
     """
 
     rows: Integers
@@ -88,7 +90,14 @@ class Candidates:
     factor: Single
     norms: Single
     powered: Array
+    quality: Array | None = None
+    groups: Integers | None = None
     twin: Integers | None = None
+
+    def traits(self, at: Integers) -> tuple[Array, Integers]:
+        """Quality and groups of some of them."""
+        quality = np.ones(len(at)) if self.quality is None else self.quality[at]
+        return quality, np.zeros(len(at), np.int64) if self.groups is None else self.groups[at]
 
 
 @dataclass(frozen=True)
@@ -108,19 +117,21 @@ class Picks:
 class Question:
     """What a round asks of every block.
 
-    ``committed``: how many picks are final; the ``drafted`` ones follow, with the sum of each in ``sums``.
-    ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose bound reaches it
+    ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``.
+    ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
+    ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose score may reach it
     after the draft are reported too. At most ``most`` are reported from a block. ``settled``: rows the driver
     watches no more, ascending, with bounds that hold against the committed picks.
     """
 
     committed: int
-    sums: Array
+    scores: Array
     pool: Integers
     threshold: float
     most: int = 1 << 62
     settled: Integers = field(default_factory=lambda: np.empty(0, np.int64))
     settled_upper: Array = field(default_factory=lambda: np.empty(0))
+    open_until: Integers = field(default_factory=lambda: np.array([1 << 62]))
 
 
 @dataclass(frozen=True)
@@ -173,7 +184,7 @@ class BlockCheck:
 
         ``release`` is called with each tile that is done.
         """
-        n, steps = question.committed, len(question.sums)
+        n, steps = question.committed, len(question.scores)
         state, upper = self.state, self.state["upper"]
         eligible = self._eligible(question)
         segments = [
@@ -181,7 +192,7 @@ class BlockCheck:
             for length in [max(_SEGMENT, -(-steps // _SEGMENTS))]
             for first in range(0, steps, length)
         ]
-        lowest = np.array([question.sums[first:end].min() for first, end in segments])
+        lowest = np.array([question.scores[first:end].min() for first, end in segments])
         found: list[tuple[Integers, Array, Integers]] = []
         recomputed = 0
         settled = self._settled(question)
@@ -198,17 +209,19 @@ class BlockCheck:
             drafted = gains[:, n - start :]
             along = upper[tile].copy()
             reach = np.zeros(len(along), bool)
+            closes = self._closes(tile, question)
             for (first, end), low in zip(segments, lowest, strict=True):
                 along += drafted[:, first:end].sum(axis=1, dtype=np.float64)
-                reach |= along >= low
-            reach |= along >= question.threshold
+                reach |= (self._scores(tile, along) >= low) & (closes > first)
+            reach |= (self._scores(tile, along) >= question.threshold) & (closes > steps)
             near = np.flatnonzero(reach & eligible[tile])
             if len(near):
                 at = near + tile.start
                 self._bound(at, n)
                 recomputed += len(at)
                 step, along[near] = self._first_step(at, keys[near][:, n - start :], question, segments)
-                wanted = (step < steps) | (along[near] >= question.threshold)
+                wanted = (self._scores(at, along[near]) >= question.threshold) & (closes[near] > steps)
+                wanted |= step < steps
                 found.append((at[wanted], upper[at[wanted]], step[wanted]))
             state["proposed"][tile] = along
             release(tile)
@@ -224,7 +237,8 @@ class BlockCheck:
         ``keys`` (m, steps) of the drafted picks. At the start of a segment the bound is the joint one where that
         is lower; within it gain bounds are added.
         """
-        n, steps = question.committed, len(question.sums)
+        n, steps = question.committed, len(question.scores)
+        closes = self._closes(at, question)[:, None]
         first_step = np.full(len(at), steps)
         bound = self.state["upper"][at]
         outlook, error = self._outlook[at], self.error[at]
@@ -238,7 +252,8 @@ class BlockCheck:
             along = np.zeros((len(at), end - first + 1))
             np.cumsum(self._gains(at, keys[:, first:end], n + first), axis=1, out=along[:, 1:])
             along += bound[:, None]
-            beats = along[:, :-1] >= question.sums[first:end]
+            beats = self._scores(at, along[:, :-1]) >= question.scores[first:end]
+            beats &= closes > np.arange(first, end)
             at_first = np.where(beats.any(axis=1), first + beats.argmax(axis=1), steps)
             first_step = np.minimum(first_step, at_first)
             bound = along[:, -1]
@@ -257,6 +272,19 @@ class BlockCheck:
             eligible &= (twin < 0) | watched[twin]
         return eligible
 
+    def _scores(self, at: slice | Integers, sums: Array) -> Array:
+        """What sums (m,) or (m, k) of some candidates are as scores."""
+        if self.candidates.quality is None:
+            return sums
+        quality = self.candidates.quality[at].reshape(-1, *[1] * (sums.ndim - 1))
+        return np.where(quality > 0, sums, 0.0) * quality
+
+    def _closes(self, at: slice | Integers, question: Question) -> Integers:
+        """The step (m,) of the draft from which on candidates cannot be picked because of their groups."""
+        if self.candidates.groups is None:
+            return np.full(len(self.candidates.rows[at]), question.open_until[0])
+        return np.asarray(question.open_until[self.candidates.groups[at]])
+
     def _settled(self, question: Question) -> Array:
         """The driver's bounds of the block's candidates, inf where it gives none."""
         bounds = np.full(len(self.candidates.rows), np.inf)
@@ -273,7 +301,7 @@ class BlockCheck:
         places, upper, first = (np.concatenate(part) for part in zip(nothing, *found, strict=True))
         safe = steps
         if len(places) > most:
-            order = np.lexsort((-upper, first))
+            order = np.lexsort((-self._scores(places, upper), first))
             safe = int(first[order[most:]].min(initial=steps))
             places, upper = places[order[:most]], upper[order[:most]]
         return Findings(places, upper, self._outlook[places], self.error[places], safe, recomputed)

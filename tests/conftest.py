@@ -19,6 +19,7 @@ from pyspark import SparkConf
 from pyspark.java_gateway import launch_gateway
 
 from novelsum import formula, session
+from novelsum.already import log_already_selected
 from novelsum.density import estimate_density, require_finite_powers
 from novelsum.ingest import ingest
 from novelsum.selection import first_row, select
@@ -128,7 +129,13 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()
             density.update(zip(read_block(work, block.name).ids.to_pylist(), values, strict=True))
-        picks, effort = select(spark, pool, chosen, first_row(spark, pool, chosen))
+        first, begun = None, 0
+        if chosen.already_selected:
+            source = open_source(path, chosen.id_column, chosen.embedding_column)
+            begun = log_already_selected(spark, source, pool, None, None, chosen, work)
+        else:
+            first = first_row(spark, pool, chosen)
+        picks, effort = select(spark, pool, chosen, first, begun)
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
 
     return run

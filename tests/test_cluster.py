@@ -68,5 +68,11 @@ def test_work_is_kept_when_asked(expected, tmp_path):
     assert process.returncode == 0, errors
     assert picks(output) == expected
     (kept,) = work.iterdir()
-    assert sorted(entry.name for entry in kept.iterdir()) == ["density", "picks", "store"]
-    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "selected"]
+    assert sorted(entry.name for entry in kept.iterdir()) == ["density", "done", "picks", "store"]
+    assert sorted(entry.name for entry in output.iterdir()) == [
+        "_MANIFEST.json",
+        "metrics.json",
+        "report.html",
+        "report.json",
+        "selected",
+    ]

@@ -53,3 +53,27 @@ def test_too_small_a_corpus_leaves_infinity():
     nearest = NearestDistances(np.zeros((2, 2)), 3)
     nearest.add(np.ones((1, 2)))
     assert nearest.squared.tolist() == [[2.0, np.inf, np.inf]] * 2
+
+
+@pytest.mark.parametrize("scale", [1e-90, 1.0, 1e90])
+def test_no_scale_and_no_outlier_spoils_the_screening(scale):
+    """A blob within 1e-6, others wide around it, one 1e6 times as far: what float32 mixes up is told apart."""
+    rng = np.random.default_rng(5)
+    points = np.concatenate([1 + 1e-6 * rng.normal(size=(120, 32)), rng.normal(size=(120, 32)), np.full((1, 32), 1e6)])
+    points *= scale
+    for size in (40, 241):
+        assert np.array_equal(by_blocks(points, 5, size), by_formula(points, 5))
+
+
+def test_a_search_goes_on_from_what_an_earlier_one_found():
+    """For some of the queries, with a label for each block of the corpus."""
+    points = np.random.default_rng(6).normal(size=(90, 5))
+    rows = np.arange(90)
+    first = NearestDistances(points, 4, rows)
+    first.add(points[:50], rows[:50], label=1)
+    second = NearestDistances(points, 4, rows, squared=first.squared)
+    second.add(points[50:], rows[50:], at=rows[::2], label=2)
+    assert np.array_equal(second.squared[::2], by_formula(points, 4)[::2])
+    assert np.array_equal(second.squared[1::2], first.squared[1::2])
+    assert set(np.unique(first.labels)) == {1}
+    assert set(np.unique(second.labels)) == {-1, 2}

@@ -136,7 +136,13 @@ def _scratch(run: str) -> list[Path]:
     import tempfile
 
     root = Path(os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()))
-    return list(root.glob(f"blockmgr-*/novelsum-{run}")) + list(root.glob(f"*/blockmgr-*/novelsum-{run}"))
+    local = [folder for kind in ("spark-*", "blockmgr-*") for folder in root.glob(kind)]
+    return [
+        Path(folder) / f"novelsum-{run}"
+        for top in local
+        for folder, names, _ in os.walk(top)
+        if f"novelsum-{run}" in names
+    ]
 
 
 def test_jobs_are_described_by_round_and_picks(clustered, engine, spark, tmp_path):

@@ -91,7 +91,7 @@ class GivenKeys(BlockCheck):
         state["upper"][:] = np.inf
         state["recent_rows"] = np.full(state["recent"].shape[1], -1)
         super().__init__(
-            Candidates(rows, nothing, ones, ones, world.own, twin),
+            Candidates(rows, nothing, ones, ones, world.own, twin=twin),
             state,
             world.scoring,
             Weights.of(n, world.scoring.proximity_power),
@@ -211,18 +211,30 @@ def test_drafts_are_greedy_selection_in_the_pool_however_many_of_their_picks_sta
     points = np.unique(points, axis=0)
     m = len(points)
     powered = rng.choice([0.5, 1.0, 1e-3], m)
+    quality = rng.choice([0.0, 0.5, 1.0], m)
     scoring = Scoring(method, "euclidean", κ1, 1.0)
     contenders = Contenders(scoring, Weights.of(m, κ1), m, 4)
     contenders.admit(
-        Samples(np.arange(m), points, powered), np.full(m, np.inf), Outlook.empty(m), np.zeros(m, np.float32)
+        Samples(np.arange(m), points, powered, quality, np.zeros(m, np.int64)),
+        np.full(m, np.inf),
+        Outlook.empty(m),
+        np.zeros(m, np.float32),
     )
     contenders.commit(0)
     expected = formula.novelselect(
-        points, powered, m, 0, formula=method, metric="euclidean", proximity_power=κ1, density_power=1.0
+        points,
+        powered,
+        m,
+        0,
+        formula=method,
+        metric="euclidean",
+        proximity_power=κ1,
+        density_power=1.0,
+        quality=quality,
     )
     for length, safe in rounds:
         before = contenders.picks
-        draft = contenders.draft(min(length, m - before))
+        draft = contenders.draft(min(length, m - before), m - before)
         stands, challenger = contenders.challenge(draft, np.empty(0, np.int64), min(safe, len(draft.slots)))
         assert challenger is None
         assert stands == min(safe, len(draft.slots))

@@ -1,0 +1,61 @@
+"""A night in Airflow (provider apache-spark): the density state takes in the new files, then the selection grows.
+
+A task that failed is tried again as it is. That is safe: the same command goes on from what the failed one has done,
+and does nothing if it was done. Outputs are named by the date, so that a day can be run again by itself (a backfill).
+The very first night has no state and no selection yet: run it by hand, with --save-state and without
+--already-selected (conf/three_nights.sh shows how).
+"""
+
+from datetime import datetime, timedelta
+
+from airflow.decorators import dag
+from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+BUCKET = "s3://curation"
+SUBMIT = {
+    "conn_id": "spark",
+    "properties_file": "/opt/novelsum/conf/yarn.conf",
+    "py_files": "/opt/novelsum/dist/novelsum-0.1.0.zip",
+    "archives": "/opt/novelsum/dist/environment.tar.gz#environment",
+}
+
+
+@dag(
+    schedule="0 1 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    max_active_runs=1,  # nights follow one another: each begins with the picks of those before
+    default_args={
+        "retries": 3,
+        "retry_delay": timedelta(minutes=5),
+        "execution_timeout": timedelta(hours=6),
+        "depends_on_past": True,
+    },
+)
+def novelsum_nightly() -> None:
+    density = SparkSubmitOperator(
+        task_id="density",
+        application="/opt/novelsum/jobs/estimate_density.py",
+        application_args=[
+            *("--update", f"{BUCKET}/density-state"),
+            *("--input", f"{BUCKET}/embeddings/date={{{{ ds }}}}"),
+            *("--output", f"{BUCKET}/density/{{{{ ds }}}}"),
+        ],
+        **SUBMIT,
+    )
+    selection = SparkSubmitOperator(
+        task_id="selection",
+        application="/opt/novelsum/jobs/select_subset.py",
+        application_args=[
+            *("--input", f"{BUCKET}/embeddings"),
+            *("--density", f"{BUCKET}/density/{{{{ ds }}}}"),
+            *("--already-selected", f"{BUCKET}/selected/*/selected"),
+            *("--budget", "10000"),
+            *("--output", f"{BUCKET}/selected/{{{{ ds }}}}"),
+        ],
+        **SUBMIT,
+    )
+    density >> selection
+
+
+novelsum_nightly()

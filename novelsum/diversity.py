@@ -1,0 +1,377 @@
+"""NovelSum of a data set and of a whole grid of settings, from one pass over the distances. NumPy only.
+
+The equation of :mod:`novelsum.formula`, with its sums in another order. For ``paper``::
+
+    NovelSum = Σ_i Σ_{j≠i} w(x_i, x_j)^κ1 · d(x_i, x_j) · σ(x_j)^κ2 = Σ_j σ(x_j)^κ2 · m(x_j)
+
+where the *mass* m(x_j) = Σ_{i≠j} w(x_i, x_j)^κ1 · d(x_i, x_j) knows nothing of K and κ2. So one pass over the
+rows, each sorted once, gives the masses for every κ1 and the nearest neighbours for every K; the grid over K
+and κ2 is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2.
+
+A row is sorted as 64-bit integers: the distance in fixed point above, the row of the other point below, so that
+equal distances are ranked by row, which is by id. The step of the fixed point is 2.3e-13 of the greatest possible
+distance (of its square for ``euclidean``) for up to four million points: hundreds of times wider than the rounding of
+a matrix product in float64, so that equal points are at distance 0 and ties are ties. The distances to the nearest
+points, which weigh most, are computed again by the formula's own rule.
+
+Where only a sample of rows i is measured, each against the whole set, the mean is estimated as::
+
+    mean over the sample of Σ_j w^κ1 · d    times    Σ_ij w^κ1 · d · σ_j^κ2 / Σ_ij w^κ1 · d   (i, j both in the sample)
+
+with ranks and neighbours of the whole set in all of it, and σ needed in the sample only. Rows are dealt into
+``GROUPS`` random groups, and the interval is that of the delete-a-group jackknife. With all rows in the sample
+the estimate is the sum above.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novelsum.formula import (
+    Array,
+    Formula,
+    Metric,
+    density_factor,
+    from_squared,
+    proximity_weights,
+    released_density,
+    squared_lengths,
+)
+
+GROUPS = 50
+"""Groups of a sample for its interval."""
+T_QUANTILE = 2.0096
+"""Student's t at 97.5% with GROUPS - 1 degrees of freedom."""
+
+_TILE_BYTES = 128 << 20
+_SMALLEST_SHIFT = 22
+"""Bits of a key below the distance, at least. Adding 2^52 puts 12 bits of sign and exponent above an integer, which a
+shift by 12 or more drops; the others make a step of the fixed point much wider than the rounding of a product."""
+_EXACT = 32
+"""Nearest points of each row whose distances are computed again and put in order by the formula's own rule."""
+_INTEGER = 2.0**52
+_INTEGER_BITS = np.uint64(0x433 << 52)
+_LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+Densities = dict[tuple[Formula, int], Array]
+"""Density factors (m,) of the sampled rows, before the power κ2, for each formula and K."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The settings NovelSum is wanted for, in every combination: ``proximity_powers`` are κ1, ``density_powers`` κ2."""
+
+    formulas: tuple[Formula, ...] = ("paper", "released")
+    metric: Metric = "cosine"
+    neighbors: tuple[int, ...] = (10,)
+    proximity_powers: tuple[float, ...] = (1.0,)
+    density_powers: tuple[float, ...] = (0.5,)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Some points of the data set, as :func:`columns` makes them.
+
+    ``points`` (n, D) float64 in the metric's space; ``lengths`` (n,) that bring them back to the raw vectors;
+    ``rows`` (n,) int64; ``distinct`` (n,) bool, true on one of those with equal embeddings.
+    """
+
+    points: Array
+    lengths: Array
+    rows: NDArray[np.int64]
+    distinct: NDArray[np.bool_]
+
+    def take(self, places: slice | NDArray[np.int64]) -> "Columns":
+        """Some of the points."""
+        return Columns(self.points[places], self.lengths[places], self.rows[places], self.distinct[places])
+
+
+def in_space(vectors: NDArray[Any], metric: Metric) -> tuple[Array, Array]:
+    """Raw vectors (n, D) in the metric's space, (n, D) float64, and the lengths (n,) they had there."""
+    raw = np.ascontiguousarray(vectors, dtype=np.float64)
+    if metric == "euclidean":
+        return raw, np.ones(len(raw))
+    lengths = np.sqrt(np.square(raw).sum(axis=1))
+    return raw / lengths[:, None], lengths
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What a pass over t sampled rows finds out.
+
+    ``rows`` (t,) and ``group`` (t,) int64; ``sums`` (t, κ1) are Σ_j w^κ1·d; ``averages`` (t, κ1) the same as weighted
+    averages with the point itself at rank 1, as ``released`` has it; ``nearest`` (t, K) squared distances in the
+    metric's space to the nearest other points, ``nearest_own`` (t,) the first of them (0 where there is no other) and
+    always of the data set itself; ``nearest_raw`` (t, K + 1) those of the raw vectors to the nearest
+    distinct ones, empty where not wanted; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a group, for each of
+    the m rows of the whole sample in ascending row.
+    """
+
+    rows: NDArray[np.int64]
+    group: NDArray[np.int64]
+    sums: Array
+    averages: Array
+    nearest: Array
+    nearest_own: Array
+    nearest_raw: Array
+    mass: Array
+
+    @staticmethod
+    def joined(parts: Sequence["Tally"]) -> "Tally":
+        """All parts as one, rows ascending."""
+        order = np.argsort(np.concatenate([part.rows for part in parts]))
+
+        def together(name: str) -> Any:
+            return np.concatenate([getattr(part, name) for part in parts])[order]
+
+        names = ("rows", "group", "sums", "averages", "nearest", "nearest_own", "nearest_raw")
+        per_row = {name: together(name) for name in names}
+        mass = parts[0].mass.copy()
+        for part in parts[1:]:
+            mass += part.mass
+        return Tally(**per_row, mass=mass)
+
+
+def tally(
+    queries: Columns,
+    group: NDArray[np.int64],
+    groups: int,
+    columns: Sequence[Columns],
+    sample: NDArray[np.int64] | None,
+    grid: Grid,
+    neighbors: int | None = None,
+) -> Tally:
+    """Measure some rows of a data set against all of it.
+
+    Parameters
+    ----------
+    queries : t rows of the sample; each is also in ``columns``.
+    group : (t,) int64, which of ``groups`` groups each is in.
+    columns : the n points of the data set in parts, with the rows 0 ... n - 1 in any order.
+    sample : (m,) int64, the rows of the whole sample, ascending; None: all.
+    neighbors : how many nearest neighbours to keep (default: the greatest K of the grid). At most n - 1 are found.
+
+    Memory is bounded: 128 MiB or one row of distances, whichever is more, beside arrays of a few numbers a point.
+    """
+    return _Pass(columns, sample, groups, grid, max(grid.neighbors) if neighbors is None else neighbors).over(
+        queries, group
+    )
+
+
+class _Pass:
+    """One pass over rows; what all of them need is here."""
+
+    def __init__(
+        self, columns: Sequence[Columns], sample: NDArray[np.int64] | None, groups: int, grid: Grid, neighbors: int
+    ) -> None:
+        self._columns, self._grid, self._groups = columns, grid, groups
+        self._starts = np.cumsum([0, *(len(part.rows) for part in columns)])
+        self._n = n = int(self._starts[-1])
+        self._sample: Any = slice(None) if sample is None else sample
+        self._sampled = n if sample is None else len(sample)
+        self._k = min(neighbors, n - 1)
+        self._exact = min(max(neighbors, _EXACT), n - 1)
+        rows = np.concatenate([part.rows for part in columns])
+        self._rows = rows.astype(np.uint64)
+        self._place = np.empty(n, dtype=np.int64)
+        self._place[rows] = np.arange(n)
+        self._shift = np.uint64(max(_SMALLEST_SHIFT, n.bit_length()))
+        self._mask = np.uint64((1 << int(self._shift)) - 1)
+        lengths = np.concatenate([part.lengths for part in columns])
+        norms = np.concatenate([np.square(part.points).sum(axis=1) for part in columns])
+        steps = 2.0 ** (64 - int(self._shift)) - 4
+        self._cosine = grid.metric == "cosine"
+        greatest = 2.0 if self._cosine else 4 * float(norms.max())
+        self._scale = steps / (greatest * (1 + 1e-9)) if greatest > 0 else 1.0
+        self._norms = norms * self._scale
+        released = "released" in grid.formulas
+        self._k_raw = min(neighbors + 1, sum(int(part.distinct.sum()) for part in columns)) if released else 0
+        if released:
+            distinct = np.concatenate([part.distinct for part in columns])
+            self._raw_norms = np.where(distinct, norms * np.square(lengths), np.inf)
+            self._lengths = lengths
+        ranks = [proximity_weights(n, power) for power in grid.proximity_powers]
+        of_others = [weights[: n - 1] for weights in ranks]
+        with_self = [weights[1:] / weights.sum() for weights in ranks]
+        self._weights = np.ascontiguousarray(of_others)
+        self._both = np.ascontiguousarray([*of_others, *with_self])
+
+    def over(self, queries: Columns, group: NDArray[np.int64]) -> Tally:
+        t, powers = len(queries.rows), len(self._weights)
+        self._both_sums = np.zeros((t, 2 * powers))
+        self._nearest = np.empty((t, self._k))
+        self._nearest_raw = np.empty((t, self._k_raw))
+        self._mass = np.zeros((self._groups, powers, self._sampled))
+        self._terms = np.zeros(self._n)
+        step = max(1, min(256, _TILE_BYTES // (8 * self._n)))
+        keys = np.empty((min(step, t), self._n))
+        for start in range(0, t, step):
+            part = queries.take(slice(start, start + step))
+            tile = keys[: len(part.rows)]
+            scaled = part.points * (-self._scale if self._cosine else -2 * self._scale)
+            for columns, first in zip(self._columns, self._starts[:-1].tolist(), strict=True):
+                np.matmul(scaled, columns.points.T, out=tile[:, first : first + len(columns.rows)])
+            for i in range(len(part.rows)):
+                self._row(start + i, tile[i], part.points[i], float(part.lengths[i]), int(part.rows[i]), group)
+        return Tally(
+            queries.rows,
+            group,
+            self._both_sums[:, :powers],
+            self._both_sums[:, powers:],
+            self._nearest,
+            self._nearest[:, 0].copy() if self._k else np.zeros(t),
+            self._nearest_raw,
+            self._mass,
+        )
+
+    def _row(self, i: int, products: Array, point: Array, length: float, row: int, group: NDArray[np.int64]) -> None:
+        """Sort one row of scaled, negative products (n,), which is overwritten, and add up what is wanted of it."""
+        own = int(self._place[row])
+        if self._k_raw:
+            self._nearest_raw[i] = self._raw_distances(products, point, length)
+        if self._cosine:
+            products += self._scale + _INTEGER
+        else:
+            products += self._norms
+            products += self._norms[own] + _INTEGER
+        np.maximum(products, _INTEGER, out=products)
+        keys = products.view(np.uint64)
+        keys <<= self._shift
+        keys |= self._rows
+        keys[own] = _LAST
+        keys.sort()
+        keys = keys[:-1]
+        others = (keys & self._mask).view(np.int64)
+        keys >>= self._shift
+        keys |= _INTEGER_BITS
+        d: Array = keys.view(np.float64)
+        d -= _INTEGER
+        d *= 1 / self._scale
+        if not self._cosine:
+            np.sqrt(d, out=d)
+        near = others[: self._exact]
+        squared = squared_lengths(self._points(self._place[near]) - point)
+        order = np.lexsort((near, squared))
+        squared = squared[order]
+        others[: self._exact] = near[order]
+        d[: self._exact] = from_squared(squared, self._grid.metric)
+        self._nearest[i] = squared[: self._k]
+        self._both_sums[i] = self._both @ d
+        if "paper" in self._grid.formulas:
+            of_group = self._mass[group[i]]
+            self._terms[row] = 0.0
+            for weights, mass in zip(self._weights, of_group, strict=True):
+                self._terms[others] = d * weights
+                mass += self._terms[self._sample]
+
+    def _raw_distances(self, products: Array, point: Array, length: float) -> Array:
+        """Squared distances (K + 1,) to the nearest distinct raw vectors, the point itself or its like among them."""
+        if self._cosine:
+            squared = self._lengths * (2 * length / self._scale)
+            squared *= products
+        else:
+            squared = products / self._scale
+        squared += self._raw_norms
+        k = self._k_raw
+        places = np.argpartition(squared, k - 1)[:k] if k < len(squared) else np.flatnonzero(squared < np.inf)
+        found = self._points(places) * (self._lengths[places, None] if self._cosine else 1.0)
+        return np.asarray(np.sort(squared_lengths(found - point * length)))
+
+    def _points(self, places: NDArray[np.int64]) -> Array:
+        """The points at some places of all columns."""
+        parts = np.searchsorted(self._starts, places, side="right") - 1
+        found = np.empty((len(places), self._columns[0].points.shape[1]))
+        for i, (part, place) in enumerate(zip(parts.tolist(), places.tolist(), strict=True)):
+            found[i] = self._columns[part].points[place - self._starts[part]]
+        return found
+
+
+def densities(grid: Grid, nearest: Array, nearest_raw: Array) -> Densities:
+    """Density factors for every formula and K of the grid from squared distances as in :class:`Tally`."""
+    found: Densities = {}
+    for k in grid.neighbors:
+        if "paper" in grid.formulas:
+            found["paper", k] = density_factor(from_squared(nearest[:, :k], grid.metric))
+        if "released" in grid.formulas:
+            found["released", k] = released_density(nearest_raw[:, 1 : k + 1])
+    return found
+
+
+# --- from the tally to NovelSum ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Value:
+    """NovelSum of a data set at one point of the grid: the sum over its rows, the mean, and the mean's 95% interval.
+
+    Without a sample the interval is the mean itself.
+    """
+
+    formula: Formula
+    neighbors: int
+    proximity_power: float
+    density_power: float
+    sum: float
+    mean: float
+    mean_low: float
+    mean_high: float
+
+
+def values(grid: Grid, found: Tally, density: Densities, n: int) -> list[Value]:
+    """NovelSum of a data set of n rows at every point of the grid, from a sample of them or all."""
+    results = []
+    for formula in grid.formulas:
+        for k in grid.neighbors:
+            for at, proximity_power in enumerate(grid.proximity_powers):
+                for density_power in grid.density_powers:
+                    powered = density[formula, k] ** density_power
+                    if formula == "paper":
+                        mean, spread = _paper(found, at, powered, n)
+                    else:
+                        mean, spread = _released(found, at, powered, n)
+                    low, high = max(0.0, mean - spread), mean + spread
+                    results.append(Value(formula, k, proximity_power, density_power, mean * n, mean, low, high))
+    return results
+
+
+def _paper(found: Tally, at: int, powered: Array, n: int) -> tuple[float, float]:
+    """The mean of v over the data set, and half the width of its interval."""
+    mass = found.mass[:, at]
+    if len(found.rows) == n:
+        return float((mass.sum(axis=0) * powered).sum() / n), 0.0
+    groups = len(mass)
+    ratio = _without_each(mass * powered, found.group)
+    ratio /= _without_each(mass, found.group)
+    rows = np.bincount(found.group, minlength=groups)
+    sums = np.bincount(found.group, found.sums[:, at], groups)
+    without = (sums.sum() - sums) / (len(found.rows) - rows) * ratio
+    mean = found.sums[:, at].mean() * float((mass * powered).sum() / mass.sum())
+    return mean, _spread(without, len(found.rows), n)
+
+
+def _without_each(mass: Array, group: NDArray[np.int64]) -> Array:
+    """Sums of a (groups, m) mass over the pairs that have no row in a group, for each group: (groups,)."""
+    groups = len(mass)
+    of_pairs = np.stack([np.bincount(group, row, groups) for row in mass])
+    return np.asarray(of_pairs.sum() - of_pairs.sum(axis=0) - of_pairs.sum(axis=1) + np.diagonal(of_pairs))
+
+
+def _released(found: Tally, at: int, powered: Array, n: int) -> tuple[float, float]:
+    """The mean over the rows, each of which counts by itself, and half the width of its interval."""
+    of_row = powered * found.averages[:, at]
+    groups = len(found.mass)
+    if len(of_row) == n:
+        return float(of_row.mean()), 0.0
+    rows, sums = np.bincount(found.group, minlength=groups), np.bincount(found.group, of_row, groups)
+    without = (sums.sum() - sums) / (len(of_row) - rows)
+    return float(of_row.mean()), _spread(without, len(of_row), n)
+
+
+def _spread(without: Array, sampled: int, n: int) -> float:
+    """Half the width of the 95% interval from the estimates (groups,) that leave out one group each."""
+    groups = len(without)
+    variance = (groups - 1) / groups * float(np.square(without - without.mean()).sum()) * (1 - sampled / n)
+    return float(T_QUANTILE * np.sqrt(variance))

@@ -1,0 +1,110 @@
+"""Quotas: how many of the picks a group must have, and may have at most. NumPy only.
+
+A group is *open* while a pick from it leaves every least number within reach. With n picks to go and m of them needed
+for least numbers, all groups below their greatest number are open as long as n > m, then only those that miss some.
+Either way a group that closes never opens again.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from novelsum.errors import InputError, UsageError
+
+OTHERS = "*"
+"""Stands for every group that no quota names."""
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Quota:
+    """The least and the greatest number of picks of a group, as given: a share of the budget where it says so."""
+
+    group: str
+    least: Fraction
+    most: Fraction | None
+    least_is_share: bool = False
+    most_is_share: bool = False
+
+    @staticmethod
+    def parse(text: str) -> "Quota":
+        """From ``GROUP=LEAST:MOST`` or ``GROUP=NUMBER``; numbers, or percentages of the budget; either may be left out.
+
+        Raises UsageError for anything else.
+        """
+        group, equals, bounds = text.rpartition("=")
+        found = re.fullmatch(r"(?:(\d+(?:\.\d+)?%|\d+)?:(\d+(?:\.\d+)?%|\d+)?|(\d+(?:\.\d+)?%|\d+))", bounds)
+        if not equals or not found:
+            raise UsageError(
+                f"--quota {text!r} must be GROUP=LEAST:MOST or GROUP=NUMBER, in picks or in % of the budget, such "
+                "as code=100:500, chat=:20% or math=10%"
+            )
+        least, most, both = found.groups()
+        numbers = [Fraction(n.rstrip("%")) if n else None for n in (both or least, both or most)]
+        shares = [bool(n) and n.endswith("%") for n in (both or least, both or most)]
+        return Quota(group, numbers[0] or Fraction(0), numbers[1], *shares)
+
+    def of_budget(self, budget: int) -> tuple[int, int]:
+        """Least and greatest number of picks. Shares are rounded apart, so that those that add up to 100% are met."""
+        least = self.least * budget / 100 if self.least_is_share else self.least
+        if self.most is None:
+            return math.floor(least), budget
+        return math.floor(least), math.ceil(self.most * budget / 100 if self.most_is_share else self.most)
+
+
+@dataclass(frozen=True)
+class Quotas:
+    """Groups in order of name with their least and greatest numbers of picks: (G,) int64 each."""
+
+    groups: tuple[str, ...]
+    least: Integers
+    most: Integers
+
+    @staticmethod
+    def of(texts: Sequence[str], candidates: dict[str, int], budget: int) -> "Quotas":
+        """Of groups with so many ``candidates`` each; raise InputError where they cannot all be met."""
+        quotas = {quota.group: quota for quota in map(Quota.parse, texts)}
+        for name in quotas:
+            if name != OTHERS and name not in candidates:
+                raise InputError(
+                    f"--quota names the group {name!r}, of which there is no candidate; the groups are "
+                    f"{', '.join(sorted(candidates)[:20])}"
+                )
+        names = tuple(sorted(candidates))
+        bounds = []
+        for name in names:
+            quota = quotas.get(name, quotas.get(OTHERS))
+            least, most = quota.of_budget(budget) if quota else (0, budget)
+            if least > most:
+                raise InputError(f"--quota asks for at least {least} and at most {most} picks of {name!r}; change one")
+            if least > candidates[name]:
+                raise InputError(
+                    f"--quota asks for at least {least} picks of {name!r}, of which there are {candidates[name]} "
+                    "candidates; ask for fewer"
+                )
+            bounds.append((least, min(most, candidates[name])))
+        all_least, all_most = np.array(bounds, dtype=np.int64).T
+        lowest, highest = all_least.sum(), all_most.sum()
+        if lowest > budget:
+            raise InputError(
+                f"the least numbers of --quota add up to {lowest}, above --budget {budget}; lower them or raise the "
+                "budget"
+            )
+        if highest < budget:
+            raise InputError(
+                f"the groups may have {highest} picks together by --quota and by their candidates, below --budget "
+                f"{budget}; raise the greatest numbers or lower the budget"
+            )
+        return Quotas(names, all_least, all_most)
+
+    def is_open(self, picked: Integers, left: int) -> NDArray[np.bool_]:
+        """From which groups (G,) the next pick may come, after ``picked`` (G,), with so many ``left`` to pick."""
+        missing = np.maximum(self.least - picked, 0)
+        is_below = picked < self.most
+        return is_below if left > missing.sum() else is_below & (missing > 0)

@@ -1,0 +1,119 @@
+"""How the page of a report is laid out: its skeleton, with places to fill, and its style sheet."""
+
+SKELETON = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
+base-uri 'none'; form-action 'none'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="only light">
+<meta name="referrer" content="no-referrer">
+<link rel="icon" href="data:,">
+<title>{title} · novelsum</title>
+<style>{style}</style>
+</head>
+<body>
+<main>
+<header>
+<p class=kicker><span>novelsum</span> <span>Selection report</span> <span>{finished}</span></p>
+<h1>{title}</h1>
+<div class=lead>{summary}</div>
+<dl class=facts>{facts}</dl>
+</header>
+{sections}
+</main>
+</body>
+</html>
+"""
+
+STYLE = """
+:root { color-scheme: only light; --ink: #1c1c1c; --soft: #5b6470; --rule: #c9ced5; --pick: #8c2f24;
+  --sans: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif;
+  --serif: Charter, "Bitstream Charter", "Iowan Old Style", Palatino, Cambria, Georgia, "Liberation Serif", serif; }
+* { box-sizing: border-box; }
+html { background: #fff; -webkit-text-size-adjust: 100%; }
+body { margin: 0; color: var(--ink); background: #fff; font: 1.0625rem/1.5 var(--serif); overflow-wrap: anywhere; }
+main { max-width: 66rem; margin: 0 auto; padding: 2.5rem 1.5rem 4rem; }
+p { margin: 0 0 .8em; }
+sub { line-height: 0; }
+.kicker { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; margin: 0 0 1.2rem; padding-bottom: .5rem;
+  border-bottom: 2px solid var(--ink); font: .8125rem var(--sans); color: var(--soft); }
+.kicker span:first-child { font-weight: 700; color: var(--ink); }
+.kicker span:last-child { margin-left: auto; }
+h1 { margin: 0 0 1rem; font-size: clamp(1.7rem, 4.5vw, 2.6rem); line-height: 1.12; font-weight: 600;
+  letter-spacing: -.01em; }
+h2 { margin: 0 0 1rem; font-size: 1.35rem; line-height: 1.2; font-weight: 600; }
+.lead { max-width: 46rem; }
+section { margin-top: 2.2rem; padding-top: 1.1rem; border-top: 1px solid var(--rule); }
+section > p { max-width: 46rem; }
+.facts { display: flex; flex-wrap: wrap; gap: .8rem 2.6rem; margin: 1.4rem 0 0; }
+.facts div { display: flex; flex-direction: column-reverse; }
+.facts dd { margin: 0; font-size: 1.6rem; line-height: 1.1; font-variant-numeric: lining-nums tabular-nums; }
+.facts dt { font: .8125rem var(--sans); color: var(--soft); }
+.pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 1.2rem 2.8rem; align-items: start; }
+figure { margin: 0 0 1.2rem; }
+.plate svg { display: block; width: 100%; height: auto; forced-color-adjust: none; }
+.plate svg * { stroke-linejoin: round; stroke-linecap: butt; }
+.plate svg text { font-family: var(--sans) !important; }
+.plate [id*="-halo-"] text { paint-order: stroke; stroke: #fff; stroke-width: 3px; }
+figcaption, .note, .measures, .id, .near { font: .8125rem/1.45 var(--sans); }
+figcaption { margin-top: .5rem; color: #3a4048; }
+.note { margin: -.7rem 0 1.2rem; color: var(--soft); }
+.table { margin: 0 0 1.2rem; overflow-x: auto; }
+section > :last-child { margin-bottom: 0; }
+table { width: 100%; border-collapse: collapse; font: .8125rem/1.35 var(--sans);
+  font-variant-numeric: lining-nums tabular-nums; }
+thead th { vertical-align: bottom; font-weight: 600; color: var(--soft); border-bottom: 1px solid var(--ink); }
+th, td { padding: .26rem 0 .26rem .7rem; text-align: right; vertical-align: top; white-space: nowrap; }
+th, td bdi { white-space: normal; }
+thead th { overflow-wrap: normal; }
+th:first-child { padding-left: 0; text-align: left; }
+tbody th { font-weight: 400; min-width: 6.5em; white-space: normal; }
+tbody tr { border-bottom: 1px solid #e6e9ec; }
+tbody tr:last-child { border-bottom: 1px solid var(--rule); }
+.picks { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 0 2.8rem; margin: 0; padding: 0;
+  list-style: none; }
+.picks > li { display: grid; grid-template-columns: 2.2rem minmax(0, 1fr); padding: .9rem 0 .5rem;
+  border-top: 1px solid var(--rule); break-inside: avoid; }
+.number { font-size: 1.35rem; line-height: 1.15; color: var(--pick); font-variant-numeric: lining-nums; }
+.id { margin: 0 0 .2rem; font-weight: 600; }
+.id .group { font-weight: 400; color: var(--soft); }
+.text { margin: 0 0 .3rem; font-size: .9688rem; line-height: 1.42; }
+.measures { margin: 0 0 .5rem; color: var(--soft); }
+.near { margin: 0; padding: 0; list-style: none; }
+.near li { position: relative; margin: 0 0 .5rem; padding-left: 3.6rem; }
+.near .measure { position: absolute; left: 0; color: var(--soft); font-variant-numeric: tabular-nums; }
+.near .id { font-weight: 400; color: var(--soft); margin: 0; }
+.near .text { font: .8125rem/1.4 var(--serif); margin: 0; }
+code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
+@media screen and (max-width: 54rem) {
+  main { padding: 1.2rem 1rem 3rem; }
+  .pair, .picks { grid-template-columns: minmax(0, 1fr); }
+  .kicker span:last-child { margin-left: 0; }
+  th, td { padding-left: .45rem; }
+  tbody th { min-width: 5em; }
+  table { font-size: .78rem; }
+  section { margin-top: 2rem; }
+}
+@media print {
+  @page { margin: 16mm 15mm; }
+  body { font-size: 9.5pt; }
+  main { max-width: none; padding: 0; }
+  h1 { font-size: 22pt; }
+  h2 { font-size: 13pt; break-after: avoid; }
+  section { margin-top: 1.4rem; padding-top: .7rem; }
+  figure, tr, .facts { break-inside: avoid; }
+  .table { overflow: visible; }
+  .lead, section > p { max-width: none; }
+  section > p { break-inside: avoid; break-after: avoid; }
+  table, figcaption, .note, .measures, .id, .near { font-size: 7.5pt; }
+  .text { font-size: 9pt; }
+  .near .text { font-size: 7.8pt; }
+  .pair { gap: .8rem 1.6rem; }
+  .facts { gap: .6rem 1.8rem; }
+  .facts dd { font-size: 15pt; }
+  th, td { padding-top: .12rem; padding-bottom: .12rem; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+}
+"""

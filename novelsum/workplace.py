@@ -1,0 +1,291 @@
+"""Where a run works and publishes, what earlier runs left there, and whether it goes on from that.
+
+::
+
+    <output>/_lock/       who is writing (:mod:`~novelsum.lock`)
+    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be published
+    <work>/               store, density, picks; in the stage, or where --work-dir says
+    <work>/done/          a file for each step that is done, with what the next steps need to know of it
+
+A run is known by its settings and by names, sizes and times of its input files. The same run goes on from the steps
+that are done; another one is refused, with what differs. Publishing can be cut at any point and goes on, too: the
+manifest is the last to arrive.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+import novelsum
+from novelsum.errors import InputError, UsageError, error_of_a_task
+from novelsum.lock import LOCK, Held, held
+from novelsum.source import input_files
+from novelsum.storage import Location
+
+logger = logging.getLogger("novelsum")
+
+MANIFEST = "_MANIFEST.json"
+WORK = "_work"
+RESULT = "result"
+_RUN = "run.json"
+_STAGED_MANIFEST = "manifest.json"
+_CLEARED = "cleared"
+_RESULTS = (
+    "selected",
+    "rejected",
+    "metrics.json",
+    "_metrics.json",
+    "report.html",
+    "report.json",
+    "diversity.parquet",
+    "diversity.json",
+)
+_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
+"""Settings that a result does not depend on."""
+
+
+def check_output(output: str, inputs: Sequence[str]) -> Location:
+    """The output folder; raise UsageError where it and an input lie in one another, or it is no folder."""
+    location = Location.of(output)
+    for path in inputs:
+        used = Location.of(path)
+        if used.contains(location) or location.contains(used.listing_root):
+            raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
+    try:
+        location.entries()
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(f"--output {output} cannot be a folder: {str(error).splitlines()[0]}") from None
+    return location
+
+
+def read_manifest(folder: Location) -> dict[str, Any] | None:
+    """The manifest of a result, None where there is none."""
+    location = folder.listing_root / MANIFEST
+    return json.loads(location.read_bytes()) if location.exists() else None
+
+
+def identity(job: str, settings: dict[str, Any], inputs: dict[str, str], output: Location) -> dict[str, Any]:
+    """What a run is of: its job, its settings, and the files of ``inputs``, paths by the name of their setting.
+
+    Files in the output do not count: a glob over all nights' selections may come to name the run's own.
+    """
+    plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
+    return {"job": job, "settings": plain, "files": {name: _files(path, output) for name, path in inputs.items()}}
+
+
+def _files(path: str, output: Location) -> dict[str, Any]:
+    """Number and bytes of the files of a path, and a digest of their names, sizes and times."""
+    found = [(str(file), *file.size_and_time()) for file in input_files(path, output)]
+    digest = hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
+    return {"files": len(found), "bytes": sum(size for _, size, _ in found), "digest": digest}
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two runs, in words; empty if nothing does."""
+    if before["job"] != now["job"]:
+        return f"the job was {before['job']}"
+    for name, value in now["settings"].items():
+        if before["settings"].get(name) != value:
+            return f"{_flag(name)} was {before['settings'].get(name)!r} and is {value!r}"
+    for name, files in now["files"].items():
+        was = before["files"].get(name)
+        if was is None or (was["files"], was["bytes"]) != (files["files"], files["bytes"]):
+            held_before = f"{was['files']} file(s) of {was['bytes']} bytes" if was else "not given"
+            return f"{_flag(name)} was {held_before} and is {files['files']} file(s) of {files['bytes']} bytes"
+        if was["digest"] != files["digest"]:
+            return f"the files of {_flag(name)} were written again"
+    return ""
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folders of a run that is known by its ``identity``."""
+
+    output: Location
+    work: Location
+    identity: dict[str, Any]
+
+    @staticmethod
+    def of(output: Location, work_dir: str | None, identity: dict[str, Any]) -> "Workplace":
+        """The work directory lies in the output, or in a folder of ``work_dir`` named for the output."""
+        name = f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
+        work = output / WORK / "work" if work_dir is None else Location.of(work_dir) / name
+        return Workplace(output, work, identity)
+
+    @property
+    def stage(self) -> Location:
+        """Where results wait to be published."""
+        return self.output / WORK
+
+    @property
+    def result(self) -> Location:
+        """Where a run writes its results."""
+        return self.stage / RESULT
+
+    @property
+    def key(self) -> str:
+        """A digest of the identity."""
+        return hashlib.blake2b(json.dumps(self.identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    # --- before the run -----------------------------------------------------------------------------------
+
+    def is_complete(self, overwrite: bool) -> bool:
+        """Whether the output holds the result of this very run; raise UsageError where it holds anything else."""
+        entries = [entry.name for entry in self.output.entries()]
+        result = [name for name in entries if not _is_leftover(name)]
+        if MANIFEST not in entries:
+            if result and not self._started():
+                raise UsageError(
+                    f"--output {self.output} is not empty and has no {MANIFEST}, so no job wrote it and none touches "
+                    "it; name another folder"
+                )
+            return False
+        foreign = [name for name in result if not _is_result(name)]
+        if foreign:
+            raise UsageError(
+                f"--output {self.output} holds {foreign[0]!r}, which no job wrote, so none will touch the folder; name "
+                "another one"
+            )
+        if overwrite:
+            return False
+        manifest = read_manifest(self.output) or {}
+        found = _difference(manifest["identity"], self.identity) if "identity" in manifest else "it cannot be compared"
+        if found:
+            raise UsageError(
+                f"--output {self.output} holds the result of another run: {found}; name another folder or replace it "
+                "with --overwrite"
+            )
+        return True
+
+    def tidy(self, keep_work: bool) -> None:
+        """Remove what a run has left that was cut after it had published."""
+        if self.stage.exists() and not keep_work:
+            with held(self.output):
+                self._discard()
+
+    @contextmanager
+    def held(self, overwrite: bool, keep_work: bool, goes_on: bool = True) -> Iterator[Held]:
+        """Hold the output while the run works in it, and clear up after it.
+
+        Work that a run with another identity has left is replaced if ``overwrite`` says so, and refused otherwise.
+        After a failure that is not the user's to mend, the steps that are done stay for the next try if ``goes_on``.
+        """
+        with held(self.output) as lock:
+            try:
+                self._prepare(overwrite, goes_on)
+                yield lock
+            except BaseException as error:
+                if isinstance(error, UsageError):
+                    pass  # nothing was begun, or it is somebody else's
+                elif isinstance(error_of_a_task(error) or error, InputError) or not goes_on or not self.done("ingest"):
+                    self._discard()
+                raise
+            if not (keep_work and self.stage.contains(self.work)):
+                self.stage.delete()
+            if not keep_work:
+                self.work.delete()
+
+    def _prepare(self, overwrite: bool, goes_on: bool) -> None:
+        started = self._started()
+        if started and goes_on:
+            found = _difference(started["identity"], self.identity)
+            if started["version"] != novelsum.__version__:
+                found = f"novelsum was {started['version']} and is {novelsum.__version__}"
+            if not found:
+                if self._steps():
+                    logger.info("going on after %s, which %s holds", ", ".join(self._steps()), self.work)
+                return
+            if not overwrite:
+                raise UsageError(
+                    f"{self.stage} holds an unfinished run that is another one: {found}; run that to its end, or start "
+                    "over with --overwrite"
+                )
+        for folder in (self.stage, self.work):
+            try:
+                folder.delete()
+                folder.make_folder(private=True)
+            except (OSError, pa.ArrowException) as error:
+                raise UsageError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
+        run = {"version": novelsum.__version__, "identity": self.identity}
+        (self.stage / _RUN).write_bytes(json.dumps(run).encode())
+
+    def _started(self) -> dict[str, Any] | None:
+        """What the run in the stage is of."""
+        try:
+            run: dict[str, Any] = json.loads((self.stage / _RUN).read_bytes())
+            return run
+        except (OSError, ValueError):
+            return None
+
+    def _discard(self) -> None:
+        self.work.delete()
+        self.stage.delete()
+
+    # --- during the run -----------------------------------------------------------------------------------
+
+    def done(self, step: str) -> dict[str, Any] | None:
+        """What a step that is done has left for the others, None where it is not done."""
+        file = self.work / "done" / f"{step}.json"
+        if not file.exists():
+            return None
+        content: dict[str, Any] = json.loads(file.read_bytes())
+        return content
+
+    def finish(self, step: str, content: dict[str, Any]) -> None:
+        """A step is done, and need not be done again."""
+        (self.work / "done").make_folder()
+        (self.work / "done" / f"{step}.json").write_bytes(json.dumps(content).encode())
+
+    def restart(self, *kept: str) -> None:
+        """Remove from the work directory what a step that was cut has left: all but what is ``kept``."""
+        for entry in self.work.entries():
+            if entry.name not in (*kept, "done"):
+                entry.delete()
+
+    def _steps(self) -> list[str]:
+        return [entry.name.removesuffix(".json") for entry in (self.work / "done").entries()]
+
+    # --- at its end ---------------------------------------------------------------------------------------
+
+    def staged(self) -> dict[str, Any] | None:
+        """The manifest of the results in the stage, if they are complete."""
+        file = self.stage / _STAGED_MANIFEST
+        return json.loads(file.read_bytes()) if file.exists() else None
+
+    def stage_manifest(self, manifest: dict[str, Any]) -> None:
+        """Declare the results in the stage complete."""
+        content = {**manifest, "identity": self.identity}
+        (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def publish(self, lock: Held) -> None:
+        """Replace what the output holds by the results in the stage: its manifest goes first and comes last."""
+        lock.require()
+        if not (self.stage / _CLEARED).exists():
+            for entry in sorted(self.output.entries(), key=lambda entry: entry.name != MANIFEST):
+                if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
+                    entry.delete()
+            (self.stage / _CLEARED).write_bytes(b"")
+        for result in [*self.result.entries(), self.stage / "rejected"]:
+            if result.exists():
+                result.move_to(self.output / result.name)
+        (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
+
+
+def _is_result(name: str) -> bool:
+    part_of_density = name.startswith("part-") and name.endswith(".parquet")
+    return part_of_density or name in (MANIFEST, *_RESULTS)
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a run that was killed may have left it."""
+    return name in (WORK, LOCK) or name.startswith(f".{MANIFEST}.")

@@ -1,0 +1,143 @@
+"""Input, work directory and output on object storage: moto's server speaks S3 on loopback, a proxy before it fails."""
+
+import http.client
+import itertools
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import pyarrow.parquet as pq
+import pytest
+from conftest import SAMPLE, error_line, run_job
+from moto.server import ThreadedMotoServer
+from pyarrow import fs
+
+pytestmark = pytest.mark.storage
+SECRET = "planted/secret+that/nobody+may/print+0123"
+_OF_THE_BODY = ("transfer-encoding", "content-length", "expect")
+FAILED, SLOW = (25, 60, 61, 130), (40, 90)
+
+
+class FaultyProxy(BaseHTTPRequestHandler):
+    """Passes requests on to the server, but for some, which fail as S3 does under load, or take their time."""
+
+    protocol_version = "HTTP/1.1"
+    upstream = ("", 0)
+    count = itertools.count(1)
+    failed: ClassVar[list[str]] = []
+
+    def answer(self) -> None:
+        body = self.body()
+        number = next(self.count)
+        if number in SLOW:
+            time.sleep(3)
+        if number in FAILED:
+            self.failed.append(f"{self.command} {self.path}")
+            content = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+            self.reply(503, [("Content-Type", "application/xml")], content)
+            return
+        connection = http.client.HTTPConnection(*self.upstream)
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THE_BODY}
+        connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
+        response = connection.getresponse()
+        self.reply(response.status, response.getheaders(), response.read())
+        connection.close()
+
+    def body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = []
+        while size := int(self.rfile.readline().split(b";")[0], 16):
+            parts.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(parts)
+
+    def reply(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+        self.send_response_only(status)
+        kept = [(k, v) for k, v in headers if k.lower() not in ("transfer-encoding", "content-length", "connection")]
+        length = next((v for k, v in headers if k.lower() == "content-length"), str(len(content)))
+        for name, value in [*kept, ("Content-Length", length if self.command == "HEAD" else str(len(content)))]:
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = answer  # noqa: N815
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """The sample in a bucket that is reached through the proxy; ``AWS_*`` say how."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    FaultyProxy.upstream = server.get_host_and_port()
+    proxy = ThreadingHTTPServer(("127.0.0.1", 0), FaultyProxy)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "key")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        connection = http.client.HTTPConnection(*FaultyProxy.upstream)
+        connection.request("PUT", "/data")
+        assert connection.getresponse().status == 200
+        fs.copy_files(str(SAMPLE), "s3://data/sample")
+        yield fs.FileSystem.from_uri("s3://data")[0]
+    proxy.shutdown()
+    server.stop()
+
+
+ARGUMENTS = ("--budget", 40, "--text-column", "text", "--block-rows", 700)
+
+
+def test_a_selection_on_object_storage_is_that_on_a_disk(bucket, tmp_path):
+    """Through failed and slow requests; nothing but the result stays, and no credential is anywhere."""
+    local = run_job("curate", "--input", SAMPLE, "--output", tmp_path / "out", *ARGUMENTS)
+    assert local.returncode == 0, local.stderr
+    done = run_job("curate", "--input", "s3://data/sample", "--output", "s3://data/out", *ARGUMENTS, by="python")
+    assert done.returncode == 0, done.stderr
+    assert len(FaultyProxy.failed) == len(FAILED)
+    found = pq.read_table("data/out/selected", filesystem=bucket)
+    assert found.equals(pq.read_table(tmp_path / "out" / "selected"))
+    files = [f for f in bucket.get_file_info(fs.FileSelector("data/out", recursive=True)) if f.type == fs.FileType.File]
+    names = sorted(file.path.removeprefix("data/out/") for file in files)
+    assert names == ["_MANIFEST.json", "metrics.json", "report.html", "report.json", "selected/part-00000.parquet"]
+    for content in (
+        done.stdout,
+        done.stderr,
+        *(bucket.open_input_file(file.path).read().decode("latin1") for file in files),
+    ):
+        assert SECRET not in content
+    again = run_job("curate", "--input", "s3://data/sample", "--output", "s3://data/out", *ARGUMENTS, by="python")
+    assert again.returncode == 0
+    assert "already" in again.stderr
+
+
+def test_a_result_is_replaced_from_a_work_directory_on_another_path(bucket, tmp_path):
+    density = ("--input", "s3://data/sample", "--output", "s3://data/density", "--work-dir", "s3://data/work")
+    for more in ((), ("--neighbors", 5, "--overwrite")):
+        done = run_job("estimate_density", *density, *more, by="python")
+        assert done.returncode == 0, done.stderr
+    manifest = json.loads(bucket.open_input_file("data/density/_MANIFEST.json").read())
+    assert manifest["settings"]["neighbors"] == 5
+    assert not bucket.get_file_info(fs.FileSelector("data/work", recursive=True, allow_not_found=True))
+
+
+def test_a_bucket_that_is_not_there_is_named(bucket, tmp_path):
+    failed = run_job("curate", "--input", "s3://nowhere/x", "--output", tmp_path / "out", *ARGUMENTS, by="python")
+    assert failed.returncode == 3
+    assert "s3://nowhere/x" in error_line(failed)
+
+
+def test_credentials_in_a_path_are_refused_and_not_repeated(tmp_path):
+    failed = run_job("curate", "--input", f"s3://key:{SECRET}@data/x", "--output", tmp_path / "out", *ARGUMENTS)
+    assert failed.returncode == 2
+    assert "credentials" in error_line(failed)
+    assert SECRET not in failed.stderr

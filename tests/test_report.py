@@ -1,0 +1,402 @@
+"""The report: its figures equal what NumPy finds, and a browser shows the page whole, alone, and as text."""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import browser
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from conftest import SAMPLE, Outcome, Points, error_line, run_job, write_parquet
+
+from novelsum import formula, pipeline, report
+from novelsum.command import main
+from novelsum.errors import UsageError
+from novelsum.page import returns_in_words
+from novelsum.plain import escaped, number, shown
+from novelsum.selection import Candidate
+from novelsum.settings import Settings
+from novelsum.source import open_source
+from novelsum.storage import Location
+from novelsum.store import Pool, read_block, read_density
+from novelsum.survey import _returns, principal_axes, survey
+from novelsum.workplace import Workplace
+
+HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
+HOSTILE_SHOWN = HOSTILE.replace("\u202e", "[U+202E]").replace("\u2066", "[U+2066]").strip()
+HOSTILE_GROUP = "<b onclick='x'>$w$</b>\u202e"
+WIDE_GROUP = "多轮对话" * 6
+RENAMED = {"wordnet": HOSTILE_GROUP, "live_multiple": WIDE_GROUP}
+COLUMN = '"><script>group'
+BUDGET, SHOWN = 40, 5
+PICTURES = ["density", "groups", "map", "novelty"]
+PICTURES_OF_COMPARISON = sorted([*PICTURES, "comparison"])
+
+
+@pytest.fixture(scope="module")
+def source() -> pa.Table:
+    """The sample with hostile texts, hostile names of its greatest group and of the column of groups, a wide name."""
+    table = ds.dataset(SAMPLE).to_table().combine_chunks()
+    groups = [RENAMED.get(group, group) for group in table.column("group").to_pylist()]
+    texts = [HOSTILE + text for text in table.column("text").to_pylist()]
+    return table.select(["id", "embedding"]).append_column("text", [texts]).append_column(COLUMN, [groups])
+
+
+@pytest.fixture(scope="module")
+def output(source, tmp_path_factory) -> Path:
+    """What curate makes of it."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "in").mkdir()
+    for part in range(3):
+        pq.write_table(source.slice(part * 1000, 1000), folder / "in" / f"{part}.parquet")
+    arguments = ("--input", folder / "in", "--output", folder / "out", "--budget", BUDGET, "--show", SHOWN)
+    done = run_job("curate", *arguments, "--text-column", "text", "--group-column", COLUMN)
+    assert done.returncode == 0, done.stderr
+    assert f"report     {folder / 'out' / 'report.html'}" in done.stdout
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def data(output) -> dict:
+    return json.loads((output / "report.json").read_text())
+
+
+# --- what a browser shows ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[browser.Page]:
+    with browser.browser() as started:
+        yield started
+
+
+def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], width: int) -> None:
+    """Every picture is drawn, with a title and a caption, its words inside; nothing else is loaded or complained of."""
+    page.open(path.as_uri(), width)
+    drawn = page.evaluate(
+        """[...document.querySelectorAll("figure")].map(figure => {
+            const svg = figure.querySelector("svg"), box = svg.getBoundingClientRect();
+            const inside = [...svg.querySelectorAll("path, use")].filter(mark => {
+                const at = mark.getBoundingClientRect();
+                return at.width + at.height > 0 && at.left >= box.left - 2 && at.right <= box.right + 2;
+            });
+            return {name: svg.getAttribute("aria-labelledby").replace("-title", ""), width: box.width,
+                    height: box.height, marks: inside.length, labels: svg.querySelectorAll("text").length,
+                    outside: [...svg.querySelectorAll("text")].filter(text => {
+                        const at = text.getBoundingClientRect();
+                        return at.left < box.left - 1 || at.right > box.right + 1;
+                    }).map(text => text.textContent),
+                    title: document.getElementById(svg.getAttribute("aria-labelledby")).textContent,
+                    caption: figure.querySelector("figcaption").innerText};
+        })"""
+    )
+    assert sorted(picture["name"] for picture in drawn) == pictures
+    for place, picture in enumerate(drawn, 1):
+        assert picture["width"] > 300, picture
+        assert picture["height"] > 100, picture
+        assert picture["marks"] > 10, picture
+        assert picture["labels"] > 5, picture
+        assert picture["outside"] == [], picture
+        assert picture["title"], picture
+        assert picture["caption"].startswith(f"Figure {place}."), picture
+    for event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+        assert not page.named(event)
+    requested = [request["request"]["url"] for request in page.named("Network.requestWillBeSent")]
+    assert [url for url in requested if not url.startswith("data:")] == [path.as_uri()]
+    ids = page.evaluate('[...document.querySelectorAll("[id]")].map(element => element.id)')
+    assert len(ids) == len(set(ids))
+
+
+def assert_no_overflow(page: browser.Page) -> None:
+    """Nothing reaches over the right edge, also not what a scrolling table would hide."""
+    width = page.evaluate("document.documentElement.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    over = page.evaluate(
+        """[...document.querySelectorAll("body *")].filter(element => !element.closest("svg *")
+            && element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
+            .map(element => element.tagName + " " + element.textContent.slice(0, 50))"""
+    )
+    assert over == []
+
+
+def test_the_page_is_whole_and_alone(page, output):
+    assert_whole_and_alone(page, output / "report.html", PICTURES, 1280)
+    assert_no_overflow(page)
+
+
+def test_the_page_fits_a_phone(page, output):
+    assert_whole_and_alone(page, output / "report.html", PICTURES, 360)
+    assert_no_overflow(page)
+
+
+def test_hostile_text_is_shown_as_text(page, output):
+    """Markup, quotes and mathematics as they are, unseen characters as their numbers, nothing as an element."""
+    page.open((output / "report.html").as_uri())
+    assert page.evaluate('document.querySelectorAll("script, img, iframe, object, b[onclick]").length') == 0
+    handlers = '[...document.querySelectorAll("*")].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith("on"))'
+    assert page.evaluate(handlers) == []
+    seen, held = page.evaluate("document.body.innerText"), page.evaluate("document.documentElement.textContent")
+    assert seen.count(HOSTILE_SHOWN) == SHOWN * 4  # each pick and its three neighbours
+    assert not {"\u202e", "\u2066"} & set(held)
+    group = "<b onclick='x'>$w$</b>[U+202E]"
+    assert group in seen
+    labels = page.evaluate('[...document.querySelectorAll("#groups-figure_1 text")].map(label => label.textContent)')
+    assert {"<b onclick='x'>$w$</b>[…", f"{WIDE_GROUP[:11]}…"} <= set(labels)
+    assert COLUMN in seen
+    policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+def test_a_comparison_and_the_recall_are_shown_where_the_manifest_has_them(page, output, data, tmp_path):
+    """In the order of NovelSum, with a hostile name as text; a number that was not measured is a dash."""
+    manifest = json.loads((output / "_MANIFEST.json").read_text())
+    measured = {"novelsum_sum": 90.0, "novelsum_mean": 1.5, "mean_nearest_distance": 0.5, "seconds": 2.0}
+    manifest["comparison"] = {
+        "<s>x</s>": {**measured, "novelsum_mean": 1.25, "mean_nearest_distance": None},
+        "novelselect": measured,
+    }
+    manifest["density"] = {"method": "cells", "probes": 12, "recall": 0.9871, "sigma_error": {"median": 0.0012}}
+    found = {name: data[name] for name in ("novelty", "density", "groups", "map", "first_picks")}
+    report.write_report(Location.of(str(tmp_path)), manifest, found)
+    for width in (1280, 360):
+        assert_whole_and_alone(page, tmp_path / "report.html", PICTURES_OF_COMPARISON, width)
+        assert_no_overflow(page)
+    seen = page.evaluate("document.body.innerText")
+    assert "Of 2 strategies at this budget, NovelSelect has the highest NovelSum." in seen
+    rows = page.evaluate('[...document.querySelectorAll("tr")].map(row => row.innerText.split(/\\t|\\n/).join(" | "))')
+    assert "NovelSelect | 1.500 | 90.00 | 0.5000 | 2.0" in rows
+    assert "<s>x</s> | 1.250 | 90.00 | – | 2.0" in rows
+    assert "recall | 0.9871" in rows
+    assert re.search(r"recall of neighbours\s+98\.7%", seen)
+    assert "sigma error median | 0.0012" in rows
+    assert [row["strategy"] for row in json.loads((tmp_path / "report.json").read_text())["comparison"]] == [
+        "novelselect",
+        "<s>x</s>",
+    ]
+
+
+def test_without_chromium_the_tests_of_the_page_fail(monkeypatch):
+    """They say what is missing instead of being skipped."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(RuntimeError, match="Chromium, which is not installed: apt-get install chromium"),
+        browser.browser(),
+    ):
+        pass
+
+
+# --- what the figures are ---------------------------------------------------------------------------------
+
+
+def test_the_figures_are_those_of_numpy(output, data, source, sample):
+    """Novelty, distances to earlier picks, histogram, groups and nearest rejected samples, worked out again."""
+    points = sample.distinct()
+    table = pq.read_table(output / "selected")
+    picks = [points.ids.index(id_) for id_ in table.column("id").to_pylist()]
+    to_picks = formula.distances(points.vectors, points.vectors[picks])
+    among = to_picks[picks]
+    assert data["novelty"]["pick"] == list(range(1, BUDGET + 1))
+    assert data["novelty"]["novelty"] == pytest.approx(table.column("novelty").to_pylist(), rel=1e-5)
+    earlier = [among[place, :place].min() for place in range(1, BUDGET)]
+    assert data["novelty"]["nearest_earlier"][0] is None
+    assert data["novelty"]["nearest_earlier"][1:] == pytest.approx(earlier, rel=1e-5)
+
+    sigma = formula.density(points.vectors, 10)
+    edges, bins = np.array(data["density"]["edges"]), data["density"]
+    assert edges[0] <= sigma.min() < sigma.max() <= edges[-1] * (1 + 1e-5)
+    assert np.abs(np.array(bins["pool"]) - np.histogram(sigma, edges)[0]).sum() <= 4  # edges are rounded
+    assert (sum(bins["pool"]), sum(bins["selected"])) == (len(points.ids), BUDGET)
+    assert bins["pool_quantiles"]["50%"] == pytest.approx(np.median(sigma), rel=0.02)
+    assert bins["selected_quantiles"]["50%"] == pytest.approx(np.median(sigma[picks]), rel=0.025)
+
+    group_of = dict(zip(source.column("id").to_pylist(), source.column(COLUMN).to_pylist(), strict=True))
+    pool, selected = (Counter(group_of[points.ids[i]] for i in rows) for rows in (range(len(points.ids)), picks))
+    found = {row["group"]: (row["pool"], row["selected"]) for row in data["groups"]["largest"]}
+    assert found == {group: (pool[group], selected[group]) for group in pool}
+    assert data["groups"]["reached"] == len(selected)
+
+    rejected = np.setdiff1d(np.arange(len(points.ids)), picks)
+    to_first = to_picks[rejected][:, :SHOWN]
+    for place, pick in enumerate(data["first_picks"]):
+        assert pick["text"].startswith(HOSTILE.strip())
+        assert pick["group"] == group_of[pick["id"]]
+        own = rejected[to_first.argmin(axis=1) == place]
+        nearest = sorted(own, key=lambda row: (to_picks[row, place], row))[:3]
+        assert [one["id"] for one in pick["nearest_rejected"]] == [points.ids[row] for row in nearest]
+        distances = [one["distance"] for one in pick["nearest_rejected"]]
+        assert distances == pytest.approx(to_picks[nearest, place].tolist(), rel=1e-5)
+    assert len(data["map"]["pool"]) == 2000
+    assert [pick[0] for pick in data["map"]["picks"]] == list(range(1, BUDGET + 1))
+    assert data["settings"]["budget"] == BUDGET
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (7, 1), (2, 3), (1, 4)])
+def test_the_axes_of_the_map_are_the_singular_vectors(shape):
+    """With the share of variance of each; an axis that does not exist is zero."""
+    centered = np.random.default_rng(3).normal(size=shape)
+    centered -= centered.mean(axis=0)
+    axes, shares = principal_axes(centered)
+    _, values, vectors = np.linalg.svd(centered, full_matrices=False)
+    total = max(np.square(values).sum(), 1e-300)
+    for place in range(2):
+        share = values[place] ** 2 / total if place < len(values) else 0.0
+        assert shares[place] == pytest.approx(share, abs=1e-12)
+        if share > 1e-12:
+            assert abs(axes[place] @ vectors[place]) == pytest.approx(1)
+            assert axes[place][np.abs(axes[place]).argmax()] > 0
+        else:
+            assert not axes[place].any()
+
+
+@pytest.mark.parametrize(
+    ("curve", "lowest", "highest"),
+    [
+        (lambda n: np.minimum(n, 100.0), 190, 200),
+        (lambda n: n, None, None),
+        (lambda n: np.full(len(n), 2.0), 16, 16),
+        (lambda n: 2 - n / 1000, 16, 16),
+    ],
+    ids=["saturates at 100", "never", "at once", "falls"],
+)
+def test_returns_are_flat_where_doublings_add_little(curve, lowest, highest):
+    flat, doublings = _returns(curve(np.arange(1, 401, dtype=float)))
+    assert (flat is None) if lowest is None else lowest <= flat <= highest
+    assert [row["pick"] for row in doublings] == [3, 6, 12, 25, 50, 100, 200, 400]
+
+
+def test_a_small_budget_tells_nothing_of_returns():
+    """Also where the novelty of its picks happens to be even."""
+    found = {"flat_from_pick": None, "flat_below_growth": 0.05, "doublings": [{"growth": 0.01}]}
+    data = {"novelty": found, "selected": {"picks": 8}}
+    assert returns_in_words(data) == "The budget is too small to tell where returns flatten."
+    found["doublings"][-1]["growth"] = 0.2
+    assert "from pick 4 to pick 8 novelty grew by 20.0%" in returns_in_words(data)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "budget", "formula_", "layouts"),
+    [(6, 40, "paper", (15, 40)), (1, 1, "paper", (15,)), (3, 7, "released", (40,))],
+)
+def test_any_pool_in_any_layout_gives_one_report(spark, engine, oracle, tmp_path, dimension, budget, formula_, layouts):
+    """Blocks of 15 and of 40 rows give the same page; one dimension, one pick, all picked, with groups or none."""
+    points = Points((np.arange(40) * 10**16).tolist(), np.random.default_rng(5).normal(size=(40, dimension)))
+    path = write_parquet(tmp_path / "in.parquet", points.ids, points.vectors, kind=[str(i % 25) for i in range(40)])
+    options = {"metric": "euclidean", "neighbors": 3, "formula": formula_}
+    group_column = "kind" if budget == 40 else None
+    chosen = Settings(path, str(tmp_path), budget=budget, group_column=group_column, **options)
+    pages = []
+    for rows in layouts:
+        pool = engine(path, 1, block_rows=rows, group_column=group_column, **options).pool
+        picks = candidates(pool, oracle(points, budget, **options))
+        found = survey(
+            spark, pool, chosen, open_source(path, "id", "embedding"), picks, Location.of(path)
+        )  # all are picked
+        manifest = {
+            "job": "curate",
+            "finished": "2026-01-01T00:00:00Z",
+            "settings": chosen.for_manifest("curate"),
+            "input": {**pool.counts(), "blocks": 1},
+            "selected": {"picks": budget, "first": picks[0].id, "seed": 42},
+            "seconds": {"selection": 1.0},
+            "versions": {},
+        }
+        report.write_report(Location.of(str(tmp_path)), manifest, found)
+        pages.append((tmp_path / "report.html").read_text())
+    assert pages == pages[:1] * len(layouts)
+    assert pages[0].count("<svg") == (4 if group_column else 3)
+    assert ("It reaches 25 of 25 groups, each by its share of the pool." in pages[0]) == (group_column is not None)
+    assert ">nan" not in pages[0]
+
+
+def candidates(pool: Pool, selection: Outcome) -> list[Candidate]:
+    """The picks of a selection with their places in the pool."""
+    places = {}
+    for block in pool.blocks:
+        stored, density = read_block(pool.work, block.name), read_density(pool.work, block.name).density
+        found = (stored.rows, density, stored.file, stored.file_rows)
+        for id_, row, *rest in zip(stored.ids.to_pylist(), *(column.tolist() for column in found), strict=True):
+            places[id_] = (row, *rest)
+    picked = zip(selection.picks, selection.novelty, strict=True)
+    return [Candidate(places[id_][0], id_, novelty, *places[id_][1:]) for id_, novelty in picked]
+
+
+# --- what a report may not cost ---------------------------------------------------------------------------
+
+
+def test_a_missing_matplotlib_is_a_usage_error_before_anything_runs(monkeypatch, capsys, tmp_path):
+    """One sentence and exit code 2; --no-report gets past it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    arguments = ["--input", "nowhere", "--output", str(tmp_path / "out"), "--budget", "1"]
+    monkeypatch.setattr("sys.argv", ["curate.py", *arguments])
+    assert main("curate", "") == 2
+    done = SimpleNamespace(stderr=capsys.readouterr().err)
+    assert (
+        "matplotlib, which is not installed; install it (pip install matplotlib) or run with --no-report"
+        in error_line(done)
+    )
+    with pytest.raises(UsageError):
+        report.check_report(Settings())
+    monkeypatch.setattr("sys.argv", ["curate.py", *arguments, "--no-report"])
+    assert main("curate", "") == 3
+
+
+@pytest.mark.parametrize("broken", ["survey", "write_report"])
+def test_a_report_that_fails_costs_nothing_but_itself(monkeypatch, caplog, broken):
+    """The log says why there is none; the selection, which the stages after it publish, goes on."""
+    monkeypatch.setattr(pipeline, "survey", lambda *_: {})
+    monkeypatch.setattr(pipeline, "write_report", lambda *_: None)
+
+    def fail(*_):
+        raise ImportError("broken on purpose")
+
+    monkeypatch.setattr(pipeline, broken, fail)
+    work = object.__new__(pipeline._Work)
+    work.settings, work.stages, work.source = Settings(report=True), pipeline.Stages(), None
+    work.place = Workplace.of(Location.of("/nowhere"), None, {})
+    work._write_report({}, work._survey(None, None, [Candidate(0, "a", 0.0, 1.0, 0, 0)]))
+    assert "the selection is not affected" in caplog.text
+    assert "broken on purpose" in caplog.text
+
+
+def test_nothing_but_the_page_imports_matplotlib():
+    """Neither a run without a report nor an executor needs it."""
+    code = "import sys, novelsum.command; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("a\n\tb  c", "a b c"),
+        ("\u202eabc\u200f\ufeff", "[U+202E]abc[U+200F][U+FEFF]"),
+        ("\x00\x1b[31m", "[U+0000][U+001B][31m"),
+        ("👩\u200d🚀 می\u200cخواهم", "👩\u200d🚀 می\u200cخواهم"),
+        ("\ufffe\uffff", "[U+FFFE][U+FFFF]"),
+        (None, "None"),
+    ],
+)
+def test_unseen_characters_are_written_as_their_number(text, seen):
+    assert shown(text) == seen
+    assert escaped(f"{text}<'\"&>") == f"{seen}&lt;&#x27;&quot;&amp;&gt;"
+
+
+def test_text_is_cut_at_a_width():
+    assert shown("abcdef", 6) == "abcdef"
+    assert shown("abcdefg", 6) == "abcde…"
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"),
+    [(None, "–"), (0, "0"), (0.5, "0.500"), (123.4, "123"), (12345.6, "12,346"), (-2, "-2.00"), (1.5e-7, "1.50e-07")],
+)
+def test_numbers_have_three_digits_or_all_before_the_point(value, seen):
+    assert number(value) == seen

@@ -1,0 +1,255 @@
+"""Runs that were cut, done twice, or changed in between: the same picks or a clear error, and nothing done twice."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SAMPLE, error_line, run_job
+
+BUDGET = 200
+POLL = 0.001
+
+
+def arguments(output: Path, *more: object) -> list[str]:
+    given = ["--input", SAMPLE, "--budget", BUDGET, "--output", output, "--block-rows", 500, "--text-column", "text"]
+    return [str(argument) for argument in (*given, *more)]
+
+
+def curate(output: Path, *more: object) -> subprocess.CompletedProcess[str]:
+    return run_job("curate", *arguments(output, *more))
+
+
+def start(output: Path, *more: object) -> subprocess.Popen[str]:
+    """The job in a process group of its own, Java and workers in it."""
+    command = [sys.executable, str(ROOT / "jobs" / "curate.py"), *arguments(output, *more)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def kill_when(output: Path, pattern: str, *more: object) -> None:
+    """Start the job and kill it as soon as a file is there."""
+    process = start(output, *more)
+    deadline = time.monotonic() + 120
+    while not any(output.glob(pattern)):
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline, pattern
+        time.sleep(POLL)
+    kill(process)
+
+
+def selected(output: Path) -> pa.Table:
+    return pq.read_table(output / "selected")
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The selection of a run that nothing disturbs."""
+    output = tmp_path_factory.mktemp("expected") / "out"
+    done = curate(output)
+    assert done.returncode == 0, done.stderr
+    return selected(output)
+
+
+def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expected: pa.Table) -> None:
+    assert done.returncode == 0, done.stderr
+    found = selected(output)
+    assert found.drop(["novelty"]).equals(expected.drop(["novelty"]))
+    assert found.column("novelty").to_pylist() == pytest.approx(expected.column("novelty").to_pylist(), rel=1e-12)
+    names = sorted(entry.name for entry in output.iterdir())
+    assert names == ["_MANIFEST.json", "metrics.json", "report.html", "report.json", "selected"]
+
+
+# --- a run that is cut ------------------------------------------------------------------------------------
+
+POINTS = [
+    "_lock/*.json",
+    "_work/run.json",
+    "_work/work/store/*",
+    "_work/work/done/ingest.json",
+    "_work/work/density/*",
+    "_work/work/done/density.json",
+    "_work/work/picks/000000000.parquet",
+    "_work/work/picks/00000006*",
+    "_work/work/picks/0000001*",
+    "_work/result/selected/*",
+    "_work/result/report.html",
+    "_work/manifest.json",
+    "_work/cleared",
+]
+
+
+@pytest.mark.restart
+def test_a_run_killed_at_every_stage_ends_with_the_same_picks(expected, tmp_path):
+    """Every try is killed a stage further on, until the last; each goes on from what the one before has done."""
+    output = tmp_path / "out"
+    for point in POINTS:
+        kill_when(output, point)
+        assert not (output / "_MANIFEST.json").exists() or point == "_work/cleared"
+    assert_finished(curate(output), output, expected)
+
+
+@pytest.mark.restart
+@pytest.mark.parametrize("seed", range(12))
+def test_a_run_killed_at_any_moment_ends_with_the_same_picks(expected, tmp_path, seed):
+    output = tmp_path / "out"
+    process = start(output)
+    time.sleep(random.Random(seed).uniform(1, 20))
+    is_running = process.poll() is None
+    kill(process) if is_running else process.communicate()
+    assert_finished(curate(output), output, expected)
+
+
+@pytest.mark.restart
+def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_path):
+    output = tmp_path / "out"
+    kill_when(output, "_work/work/picks/00000006*")
+    done = curate(output)
+    assert_finished(done, output, expected)
+    assert "going on after begin, density, ingest" in done.stderr
+    manifest = json.loads((output / "_MANIFEST.json").read_text())
+    assert manifest["selected"]["resumed_picks"] >= 64
+    assert "ingest" not in manifest["seconds"]
+
+
+@pytest.mark.restart
+def test_an_interrupted_run_says_that_it_can_go_on(expected, tmp_path):
+    output = tmp_path / "out"
+    process = start(output)
+    while not any(output.glob("_work/work/done/density.json")):
+        assert process.poll() is None
+        time.sleep(POLL)
+    os.kill(process.pid, signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "error: interrupted" in errors
+    assert "the same command goes on with it" in errors
+    assert sorted(entry.name for entry in output.iterdir()) == ["_work"]
+    assert_finished(curate(output), output, expected)
+
+
+# --- damage -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.restart
+def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
+    output = tmp_path / "out"
+    kill_when(output, "_work/work/picks/0000001*")
+    second = sorted((output / "_work/work/picks").glob("*.parquet"))[1]
+    os.truncate(second, second.stat().st_size // 2)
+    done = curate(output)
+    assert_finished(done, output, expected)
+    assert "is damaged" in done.stderr
+
+
+@pytest.mark.restart
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
+def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path, damage):
+    """Nothing is selected from it, and the next run starts over."""
+    output = tmp_path / "out"
+    kill_when(output, "_work/work/done/density.json")
+    block = sorted((output / "_work/work/store").iterdir())[1]
+    if damage == "cut":
+        os.truncate(block, block.stat().st_size - 3000)
+    elif damage == "changed":
+        content = bytearray(block.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        block.write_bytes(content)
+    else:
+        block.unlink()
+    failed = curate(output)
+    assert failed.returncode == 3
+    assert block.name in error_line(failed)
+    assert "run again to start over" in error_line(failed)
+    assert not (output / "_MANIFEST.json").exists()
+    assert_finished(curate(output), output, expected)
+
+
+# --- runs on one output -----------------------------------------------------------------------------------
+
+
+@pytest.mark.restart
+def test_a_second_run_on_an_output_is_refused_until_the_first_is_gone(expected, tmp_path):
+    output = tmp_path / "out"
+    first = start(output)
+    while not any(output.glob("_work/run.json")):
+        assert first.poll() is None
+        time.sleep(POLL)
+    second = curate(output)
+    assert second.returncode == 2
+    assert f"is being written by process {first.pid} on " in error_line(second)
+    kill(first)
+    assert_finished(curate(output), output, expected)
+
+
+@pytest.mark.parametrize(("age", "code"), [(0, 2), (1000, 0)])
+def test_a_claim_of_another_machine_counts_while_it_is_renewed(tmp_path, age, code):
+    output = tmp_path / "out"
+    (output / "_lock").mkdir(parents=True)
+    claim = output / "_lock" / "0123.json"
+    other = {
+        "host": "elsewhere",
+        "boot": "b",
+        "namespace": "n",
+        "pid": 1,
+        "started": "1",
+        "since": "2026-01-01T00:00:00Z",
+    }
+    claim.write_text(json.dumps(other))
+    os.utime(claim, (time.time() - age,) * 2)
+    done = run_job("estimate_density", "--input", SAMPLE, "--output", output)
+    assert done.returncode == code, done.stderr
+    if code:
+        assert "process 1 on elsewhere" in error_line(done)
+        assert "try again in 1" in error_line(done)
+
+
+def test_a_run_that_is_done_is_not_done_again(expected, tmp_path):
+    output = tmp_path / "out"
+    assert_finished(curate(output), output, expected)
+    before = {entry: entry.stat().st_mtime_ns for entry in output.rglob("*")}
+    again = curate(output)
+    assert_finished(again, output, expected)
+    assert "already" in again.stderr
+    assert {entry: entry.stat().st_mtime_ns for entry in output.rglob("*")} == before
+
+
+def test_a_result_of_another_run_is_refused_with_what_changed(tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    shutil.copytree(SAMPLE, source)
+    given = ["--input", source, "--output", output, "--no-report"]
+    assert run_job("curate", *given, "--budget", 5).returncode == 0
+    other = run_job("curate", *given, "--budget", 6)
+    assert other.returncode == 2
+    assert "--budget was 5 and is 6" in error_line(other)
+    assert "--overwrite" in error_line(other)
+    (file, *_) = sorted(source.glob("*.parquet"))
+    os.utime(file)
+    assert "the files of --input were written again" in error_line(run_job("curate", *given, "--budget", 5))
+    shutil.copy(file, source / "more.parquet")
+    assert "--input was" in error_line(run_job("curate", *given, "--budget", 5))
+    (source / "more.parquet").unlink()
+    assert run_job("curate", *given, "--budget", 6, "--overwrite").returncode == 0
+    assert len(selected(output)) == 6
+
+
+@pytest.mark.restart
+def test_unfinished_work_of_another_run_is_refused_with_what_changed(tmp_path):
+    output = tmp_path / "out"
+    kill_when(output, "_work/work/done/ingest.json")
+    other = curate(output, "--density-power", 1.0)
+    assert other.returncode == 2
+    assert "holds an unfinished run that is another one: --density-power was 0.5 and is 1.0" in error_line(other)
+    assert curate(output, "--density-power", 1.0, "--overwrite").returncode == 0
