@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage package bench bench-density bench-paper picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more package bench bench-density bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -20,15 +20,18 @@ run: setup ## curate the shipped sample of real prompts; the result and its repo
 test: setup ## the default test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
+test-more: setup ## what takes too long for the default suite
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m more
+
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 	.venv-spark35/bin/python -m pytest tests/test_engine.py tests/test_jobs.py \
-	  -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind"
+	  -m "not exact" -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind"
 
 test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -m exact
 
 test-restart: setup ## runs killed at every stage and at random moments, full disks
-	$(BIN)/python -m pytest -m restart
+	$(BIN)/python -m pytest -n 2 -m restart
 
 test-storage: setup ## a run on object storage: moto's server on loopback, with failed and slow requests
 	$(BIN)/python -m pytest -m storage

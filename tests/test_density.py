@@ -107,6 +107,7 @@ SMALL = {
 }
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("case", SMALL)
 def test_small_and_strange_pools(density, tmp_path, case):
     """No candidate ends with fewer than K neighbours, however few cells it should probe."""
@@ -123,6 +124,7 @@ def test_small_and_strange_pools(density, tmp_path, case):
 # --- recall -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("method", formula.FORMULAS)
 def test_the_recall_it_reports_is_the_recall_it_has(density, sample, tmp_path, method):
     """Brute force over the same measured prompts gives the reported numbers; over all prompts about the same."""
@@ -204,6 +206,7 @@ def test_a_reference_gives_the_density_over_it_and_leaves_a_candidate_itself_out
         assert value == (true[id_] if duplicates == "keep" else by_vector[few.vectors[int(id_[1:])].tobytes()])
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_the_released_formula_over_another_corpus(few, density, tmp_path, method):
     pool, corpus = points(few.vectors[:150]), few.vectors[100:]
@@ -242,6 +245,7 @@ def nights(few, tmp_path_factory) -> tuple[Path, Path, Path]:
     return folder / "old", folder / "new", folder / "both"
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(("method", "duplicates"), [("paper", "drop"), ("released", "keep")])
 def test_an_update_with_all_cells_probed_equals_a_full_run(nights, few, tmp_path, method, duplicates):
     """Bit for bit, also of embeddings that are equal across nights: the smallest id stays."""
@@ -275,6 +279,7 @@ def state(nights, tmp_path_factory) -> Path:
     return folder / "state"
 
 
+@pytest.mark.more
 def test_two_nights_more_are_found_with_the_recall_reported(state, nights, few, tmp_path):
     """Each a part of the new rows, the second of one row only; the result has all rows."""
     shutil.copytree(state, tmp_path / "state")
@@ -336,6 +341,7 @@ def test_a_state_that_does_not_fit_is_refused_and_left_as_it_was(state, nights, 
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.more
 def test_curate_over_a_reference_says_so_in_the_manifest(few, tmp_path):
     reference = few.write(tmp_path / "whole")
     part = few.write(tmp_path / "part", np.arange(60))

@@ -138,6 +138,7 @@ def test_a_reference_row_is_the_point_itself_by_id_and_embedding(measured, tmp_p
     assert found.values[0].sum == pytest.approx(wanted.sum, rel=1e-9)
 
 
+@pytest.mark.more
 def test_a_sample_does_not_depend_on_row_order_and_its_interval_holds_the_truth(sample, measured, tmp_path):
     """400 of 2,771 rows, six seeds: 24 intervals of which at least 20 hold the exact value, none of them wide."""
     options = {"proximity_power": (0.5, 1.0)}

@@ -37,6 +37,7 @@ def test_spark_equals_the_formula(few, engine, oracle, tmp_path, method, metric,
     assert found.pool.duplicates_dropped == (700 - len(few.distinct().ids) if duplicates == "drop" else 0)
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(("κ1", "κ2"), [(0.0, 0.0), (0.5, 1.0), (2.0, 0.5)])
 def test_spark_equals_the_formula_for_other_powers(few, engine, oracle, tmp_path, κ1, κ2):
     settings = {"proximity_power": κ1, "density_power": κ2, "neighbors": 3}

@@ -216,6 +216,7 @@ def test_a_claim_of_another_machine_counts_while_it_is_renewed(tmp_path, age, co
         assert "try again in 1" in error_line(done)
 
 
+@pytest.mark.restart
 def test_a_run_that_is_done_is_not_done_again(expected, tmp_path):
     output = tmp_path / "out"
     assert_finished(curate(output), output, expected)

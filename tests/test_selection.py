@@ -73,6 +73,7 @@ def test_drafts_of_any_length_from_pools_of_any_size_give_the_same_picks(
     assert_same(engine(path, budget, block_rows=200, **settings), oracle(clustered, budget, **settings))
 
 
+@pytest.mark.more
 def test_a_thousand_copies_do_not_widen_the_pool(engine, oracle, tmp_path):
     """Of equal embeddings only the one with the smallest id is reported at a time."""
     rng = np.random.default_rng(8)
@@ -84,6 +85,7 @@ def test_a_thousand_copies_do_not_widen_the_pool(engine, oracle, tmp_path):
     assert found.effort.reported < 300
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("scale", [1e-30, 1e30])
 def test_lengths_beyond_float32_give_the_same_picks(clustered, engine, oracle, tmp_path, scale):
     """Squares of such lengths neither overflow nor vanish."""

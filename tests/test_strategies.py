@@ -86,6 +86,7 @@ def test_kmeans_finds_one_of_each_separate_cluster_and_never_the_same_twice(spar
     assert sorted(kmeans(spark, data, metric, 150, 1, rounds=1).tolist()) == list(range(150))
 
 
+@pytest.mark.more
 @pytest.mark.parametrize(("density_power", "leader"), [(0.0, "novelselect"), (0.5, "kmeans")])
 def test_curate_compares_strategies_on_the_sample(sample, tmp_path, density_power, leader):
     """NovelSum of the picks equals the formula's. Without σ NovelSelect leads; with it k-means does, as the gain of
