@@ -28,7 +28,7 @@ test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 	  -m "not exact" -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind"
 
 test-exact: setup ## the picks of the formula with every combination of settings
-	$(BIN)/python -m pytest -m exact
+	$(BIN)/python -m pytest -n 2 -m exact
 
 test-restart: setup ## runs killed at every stage and at random moments, full disks
 	$(BIN)/python -m pytest -n 2 -m restart
