@@ -3,7 +3,7 @@
 #   conf/three_nights.sh [folder, default out/nights] [picks a night, default 50]
 set -euo pipefail
 cd "$(dirname "$0")/.."
-nights=${1:-out/nights} budget=${2:-50} python=.venv/bin/python
+nights=${1:-out/nights} budget=${2:-50} python=${PYTHON:-.venv/bin/python}
 
 mkdir -p "$nights/embeddings"
 for night in 1 2 3; do

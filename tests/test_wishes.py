@@ -1,11 +1,16 @@
 """Quality, quotas and samples selected before: the engine against the oracle, and what is refused."""
 
+import os
 import re
-from dataclasses import replace
+import subprocess
+import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
-from conftest import SAMPLE, Points, error_line, read_points, run_job, write_parquet
+from conftest import ROOT, SAMPLE, Points, error_line, run_job, write_parquet
 
 from novelsum import formula
 from novelsum.errors import InputError, UsageError
@@ -154,9 +159,6 @@ def test_picks_after_ids_selected_before_are_the_oracles(world, engine, tmp_path
 
 
 def write_parquet_ids(path, ids):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     pq.write_table(pa.table({"id": ids}), path)
     return str(path)
 
@@ -246,32 +248,27 @@ def test_a_bad_quality_is_a_bad_row(world, tmp_path):
 
 
 @pytest.mark.more
-def test_three_nights_on_the_sample_are_the_oracles(engine, tmp_path):
-    """New rows arrive every night, and picks go on after those of the nights before."""
-    points = read_points(SAMPLE)
-    points = replace(points, ids=[str(i) for i in points.ids])
-    nights = np.array_split(np.random.default_rng(3).permutation(len(points.ids))[:900], 3)
-    selected: list[str] = []
-    for night in range(3):
-        rows = np.sort(np.concatenate(nights[: night + 1]))
-        pool = Points([points.ids[i] for i in rows], points.vectors[rows])
-        path = pool.write(tmp_path / f"in-{night}")
-        settings = (
-            {"first": pool.ids[0]}
-            if not selected
-            else {"already_selected": write_parquet_ids(tmp_path / f"b{night}.parquet", selected)}
-        )
-        found = engine(path, 25, **settings)
+def test_the_example_of_three_nights_grows_a_selection_as_the_oracle_does(oracle, tmp_path):
+    """conf/three_nights.sh: a density state that takes in new files, and picks that go on after those before."""
+    command = [ROOT / "conf" / "three_nights.sh", tmp_path / "nights", "20"]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    rows = ds.dataset(SAMPLE).to_table(["id", "embedding"]).combine_chunks()
+    share, before = len(rows) // 3, []
+    for night in (1, 2, 3):
+        held = rows.slice(0, night * share).sort_by("id").combine_chunks()
+        vectors = np.array(held.column("embedding").chunk(0).flatten()).reshape(len(held), -1)
+        pool = Points(held.column("id").to_pylist(), vectors)
         distinct = pool.distinct()
-        digest = {v.tobytes(): i for i, v in enumerate(distinct.vectors)}
-        of_id = dict(zip(pool.ids, pool.vectors, strict=True))
-        begun = sorted({digest[of_id[id_].tobytes()] for id_ in selected})
-        expected = formula.novelselect(
-            distinct.vectors,
-            formula.density(distinct.vectors, 10),
-            25,
-            None if begun else distinct.ids.index(pool.ids[0]),
-            begun=begun,
-        )
-        assert found.picks == [distinct.ids[i] for i in expected.picks]
-        selected += found.picks
+        place = {vector.tobytes(): i for i, vector in enumerate(distinct.vectors + 0)}
+        of_id = dict(zip(pool.ids, pool.vectors + 0, strict=True))
+        found = pq.read_table(tmp_path / "nights" / f"selected-{night}" / "selected").column("id").to_pylist()
+        if before:
+            begun = sorted({place[of_id[id_].tobytes()] for id_ in before})
+            sigma = formula.density(distinct.vectors, 10)
+            expected = formula.novelselect(distinct.vectors, sigma, 20, None, begun=begun)
+            assert found == [distinct.ids[i] for i in expected.picks]
+        else:
+            assert found == oracle(pool, 20).picks
+        before += found
