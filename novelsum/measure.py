@@ -72,7 +72,7 @@ def _measure(
 ) -> list[dict[str, Any]]:
     """Measure all data sets; leave the results in the stage and return their rows."""
     stages = Stages()
-    place.result.make_folder()
+    place.start_results()
     with stages.time("start"):
         spark = session.start("measure_diversity", settings.master)
     try:

@@ -107,8 +107,7 @@ class _Work:
             source.path,
             place.output,
         )
-        place.result.delete()
-        place.result.make_folder()
+        place.start_results()
         with self.stages.time("start"):
             spark = session.start(self.job, self.settings.master)
         try:

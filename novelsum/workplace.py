@@ -255,6 +255,12 @@ class Workplace:
     def _steps(self) -> list[str]:
         return [entry.name.removesuffix(".json") for entry in (self.work / "done").entries()]
 
+    def start_results(self) -> None:
+        """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""
+        for name in (_STAGED_MANIFEST, _CLEARED, RESULT):
+            (self.stage / name).delete()
+        self.result.make_folder()
+
     # --- at its end ---------------------------------------------------------------------------------------
 
     def staged(self) -> dict[str, Any] | None:

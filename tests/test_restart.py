@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -63,13 +64,13 @@ def expected(tmp_path_factory):
     return selected(output)
 
 
-def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expected: pa.Table) -> None:
+def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expected: pa.Table, *more: str) -> None:
     assert done.returncode == 0, done.stderr
     found = selected(output)
     assert found.drop(["novelty"]).equals(expected.drop(["novelty"]))
     assert found.column("novelty").to_pylist() == pytest.approx(expected.column("novelty").to_pylist(), rel=1e-12)
     names = sorted(entry.name for entry in output.iterdir())
-    assert names == ["_MANIFEST.json", "metrics.json", "report.html", "report.json", "selected"]
+    assert names == ["_MANIFEST.json", *more, "metrics.json", "report.html", "report.json", "selected"]
 
 
 # --- a run that is cut ------------------------------------------------------------------------------------
@@ -99,6 +100,16 @@ def test_a_run_killed_at_every_stage_ends_with_the_same_picks(expected, tmp_path
         kill_when(output, point)
         assert not (output / "_MANIFEST.json").exists() or point == "_work/cleared"
     assert_finished(curate(output), output, expected)
+
+
+@pytest.mark.restart
+def test_a_result_is_replaced_after_a_run_that_was_cut_once_it_had_published(expected, tmp_path):
+    """What it left in the stage is not taken for the results of the next."""
+    output = tmp_path / "out"
+    kill_when(output, "_work/cleared")
+    assert_finished(curate(output, "--keep-work"), output, expected, "_work")
+    (output / "_work" / "cleared").touch()
+    assert_finished(curate(output, "--overwrite"), output, expected)
 
 
 @pytest.mark.restart
@@ -175,6 +186,24 @@ def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path, damage):
     assert "run again to start over" in error_line(failed)
     assert not (output / "_MANIFEST.json").exists()
     assert_finished(curate(output), output, expected)
+
+
+@pytest.mark.restart
+def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(tmp_path):
+    """A real file system of 12 MB, in a mount namespace of its own."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=12m none "$0" && exec "$@"']
+    if subprocess.run([*inside, scratch, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mount namespaces")
+    command = [*inside, str(scratch), sys.executable, str(ROOT / "jobs" / "curate.py"), *arguments(tmp_path / "out")]
+    environment = {**os.environ, "SPARK_LOCAL_DIRS": str(scratch)}
+    failed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert failed.returncode == 3, failed.stderr
+    assert re.search(
+        r"needs \d+ MiB of scratch in .*scratch.* which has \d+ MiB free; set spark.local.dir", error_line(failed)
+    )
+    assert not (tmp_path / "out" / "_MANIFEST.json").exists()
 
 
 # --- runs on one output -----------------------------------------------------------------------------------
