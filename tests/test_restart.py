@@ -41,14 +41,23 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def kill_when(output: Path, pattern: str, *more: object) -> None:
-    """Start the job and kill it as soon as a file is there."""
-    process = start(output, *more)
-    deadline = time.monotonic() + 120
-    while not any(output.glob(pattern)):
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline, pattern
-        time.sleep(POLL)
-    kill(process)
+    """Start the job and kill it as soon as a file is there; a job that was too fast for that is tried again."""
+    before = output.with_name("before")
+    shutil.rmtree(before, ignore_errors=True)
+    if output.exists():
+        shutil.copytree(output, before)
+    for _ in range(20):
+        process = start(output, *more)
+        while process.poll() is None and not any(output.glob(pattern)):
+            time.sleep(POLL)
+        if process.poll() is None:
+            return kill(process)
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+        shutil.rmtree(output)
+        if before.exists():
+            shutil.copytree(before, output)
+    pytest.fail(f"{pattern} was never seen")
 
 
 def selected(output: Path) -> pa.Table:
@@ -98,7 +107,8 @@ def test_a_run_killed_at_every_stage_ends_with_the_same_picks(expected, tmp_path
     output = tmp_path / "out"
     for point in POINTS:
         kill_when(output, point)
-        assert not (output / "_MANIFEST.json").exists() or point == "_work/cleared"
+        if (output / "_MANIFEST.json").exists():  # the last points are this close to the end
+            assert selected(output).drop(["novelty"]).equals(expected.drop(["novelty"]))
     assert_finished(curate(output), output, expected)
 
 
