@@ -169,9 +169,11 @@ class Workplace:
 
     def tidy(self, keep_work: bool) -> None:
         """Remove what a run has left that was cut after it had published."""
-        if self.stage.exists() and not keep_work:
+        has_work = self.stage.exists() and not keep_work
+        if has_work or (self.output / LOCK).exists():
             with held(self.output):
-                self._discard()
+                if has_work:
+                    self._discard()
 
     @contextmanager
     def held(self, overwrite: bool, keep_work: bool, goes_on: bool = True) -> Iterator[Held]:
