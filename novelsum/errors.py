@@ -3,6 +3,8 @@
 The sentence names the file, column, id or key at fault and what to do about it.
 """
 
+import errno
+import os
 import re
 
 
@@ -19,8 +21,16 @@ class RunError(Exception):
 
 
 def error_of_a_task(error: BaseException) -> InputError | RunError | None:
-    """The error of ours that a task raised, as Spark passes it on within its own error; None if it is another."""
+    """The error of ours that a task raised, as Spark passes it on within its own error; None if it is another.
+
+    A full disk is one of ours, whichever part of Spark came upon it.
+    """
     found = re.search(r"novelsum\.errors\.(InputError|RunError): (.+)", str(error))
-    if not found:
-        return None
-    return InputError(found.group(2)) if found.group(1) == "InputError" else RunError(found.group(2))
+    if found:
+        return InputError(found.group(2)) if found.group(1) == "InputError" else RunError(found.group(2))
+    if os.strerror(errno.ENOSPC) in str(error):
+        return RunError(
+            "a disk of the driver or of an executor is full; free some of it where --output, --work-dir or "
+            "spark.local.dir (SPARK_LOCAL_DIRS) lies, and run again to go on"
+        )
+    return None

@@ -6,6 +6,7 @@ state that a task left half changed is started over; either costs time only. One
 
 import errno
 import fcntl
+import json
 import mmap
 import os
 import shutil
@@ -13,7 +14,7 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,13 +123,26 @@ class Scratch:
 def opened(
     work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[str, ...]
 ) -> Iterator[Scratch]:
-    """Hold a block's scratch, made from the store if it is not there. ``groups``: those of quotas, in order."""
+    """Hold a block's scratch, made from the store if it is not there whole. ``groups``: those of quotas, in order."""
     folder = local_directory() / f"novelsum-{run}" / block.name
-    if not folder.exists():
-        _make(folder, read_block(work, block.name), read_density(work, block.name).density, scoring, twins, groups)
-    with open(folder / "lock", "wb") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield _map(folder, units)
+    with ExitStack() as held:
+        for is_last in (False, False, True):
+            try:
+                if not folder.exists():
+                    density = read_density(work, block.name).density
+                    _make(folder, read_block(work, block.name), density, scoring, twins, groups)
+                lock = held.enter_context(open(folder / "lock", "wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                scratch = _map(folder, units)
+                break
+            except FileNotFoundError as error:  # somebody cleans up, at this moment even; maps outlive that
+                if is_last:
+                    raise RunError(
+                        f"{folder} on {socket.gethostname()} is deleted again and again while a run uses it; stop what "
+                        "deletes it, and run again to go on"
+                    ) from error
+                shutil.rmtree(folder, ignore_errors=True)
+        yield scratch
 
 
 def _make(
@@ -136,8 +150,8 @@ def _make(
 ) -> None:
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
     try:
+        temporary.mkdir(parents=True)
         slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
         norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
         lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
@@ -163,6 +177,7 @@ def _make(
             save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
+        (temporary / "arrays.json").write_text(json.dumps(list(save)))
         state = state_of(stored.vectors.shape[1])
         for name, (kind, shape) in state.items():
             path = temporary / f"state-{name}.npy"
@@ -201,14 +216,15 @@ def _map(folder: Path, units: Units) -> Scratch:
     def mapped(name: str, mode: Any = "r") -> Any:
         return np.load(folder / f"{name}.npy", mmap_mode=mode)
 
+    arrays = json.loads((folder / "arrays.json").read_text())
     vectors, powered, norms = mapped("vectors"), np.load(folder / "powered.npy"), np.load(folder / "norms.npy")
     candidates = Candidates(
         rows=np.load(folder / "rows.npy"),
-        points=mapped("points") if (folder / "points.npy").exists() else vectors,
+        points=mapped("points") if "points" in arrays else vectors,
         factor=(np.load(folder / "factor.npy") / units.length).astype(np.float32),
         norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
         powered=powered / units.powered,
-        **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if (folder / f"{name}.npy").exists()},
+        **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if name in arrays},
     )
     state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
     return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

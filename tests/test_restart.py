@@ -1,5 +1,6 @@
 """Runs that were cut, done twice, or changed in between: the same picks or a clear error, and nothing done twice."""
 
+import glob
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ import pytest
 from conftest import ROOT, SAMPLE, error_line, run_job
 
 BUDGET = 200
+COMMAND = [sys.executable, str(ROOT / "jobs" / "curate.py")]
 POLL = 0.001
 
 
@@ -29,10 +32,20 @@ def curate(output: Path, *more: object) -> subprocess.CompletedProcess[str]:
     return run_job("curate", *arguments(output, *more))
 
 
-def start(output: Path, *more: object) -> subprocess.Popen[str]:
+def start(output: Path, *more: object, within: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
     """The job in a process group of its own, Java and workers in it."""
-    command = [sys.executable, str(ROOT / "jobs" / "curate.py"), *arguments(output, *more)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    command = [*within, *COMMAND, *arguments(output, *more)]
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes, start_new_session=True, env={**os.environ, **environment})
+
+
+def small_disk(folder: Path, size: str) -> list[str]:
+    """What to begin a command with, for which a folder is a real file system of that size."""
+    mounted = f'mount -t tmpfs -o size={size} none "$0" && exec "$@"'
+    command = ["unshare", "--map-root-user", "--mount", "sh", "-c", mounted, str(folder)]
+    if subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine allows no mount namespaces")
+    return command
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -203,10 +216,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(tmp_
     """A real file system of 12 MB, in a mount namespace of its own."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    inside = ["unshare", "--map-root-user", "--mount", "sh", "-c", 'mount -t tmpfs -o size=12m none "$0" && exec "$@"']
-    if subprocess.run([*inside, scratch, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this machine allows no mount namespaces")
-    command = [*inside, str(scratch), sys.executable, str(ROOT / "jobs" / "curate.py"), *arguments(tmp_path / "out")]
+    command = [*small_disk(scratch, "12m"), *COMMAND, *arguments(tmp_path / "out")]
     environment = {**os.environ, "SPARK_LOCAL_DIRS": str(scratch)}
     failed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert failed.returncode == 3, failed.stderr
@@ -214,6 +224,50 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(tmp_
         r"needs \d+ MiB of scratch in .*scratch.* which has \d+ MiB free; set spark.local.dir", error_line(failed)
     )
     assert not (tmp_path / "out" / "_MANIFEST.json").exists()
+
+
+@pytest.mark.restart
+@pytest.mark.parametrize("kept", ["nothing", "all but some files"])
+def test_scratch_that_is_deleted_under_running_tasks_changes_no_pick(expected, tmp_path, kept):
+    """Somebody cleans up every tenth of a second, a folder or some of its files, until half the picks are made."""
+    output, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    process = start(output, SPARK_LOCAL_DIRS=str(scratch))
+    draw, deleted = random.Random(0), 0
+    while process.poll() is None and not any(output.glob("_work/work/picks/0000001*")):
+        for file in sorted(glob.glob(f"{scratch}/**/novelsum-*/*/*", recursive=True)):
+            if kept == "nothing" or draw.random() < 0.2:
+                Path(file).unlink(missing_ok=True)
+                deleted += 1
+        time.sleep(0.1)
+    _, errors = process.communicate()
+    assert deleted > 50
+    if process.returncode:
+        assert "is deleted again and again while a run uses it" in errors
+        assert "Traceback" not in errors
+        assert_finished(curate(output), output, expected)
+    else:
+        assert_finished(subprocess.CompletedProcess([], 0), output, expected)
+
+
+@pytest.mark.restart
+def test_a_scratch_disk_that_fills_up_ends_the_run_with_its_name(expected, tmp_path):
+    """Something else takes all of it once there are picks; the next run has a disk with room."""
+    output, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    process = start(output, within=small_disk(scratch, "60m"), SPARK_LOCAL_DIRS=str(scratch))
+    while not any(output.glob("_work/work/picks/*.parquet")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(POLL)
+    fill = 'cd "$0" && while :; do rm -rf */novelsum-*; head -c 60m /dev/zero >> filler; sleep 0.05; done'
+    inside = ["nsenter", f"--target={process.pid}", "--user", "--mount", "sh", "-c", fill, str(scratch)]
+    filler = subprocess.Popen(inside, stderr=subprocess.DEVNULL)
+    _, errors = process.communicate()
+    filler.kill()
+    filler.wait()
+    assert process.returncode == 1, errors
+    assert re.search(r"error: .* is full; free some of it.*run again to go on", errors), errors
+    assert_finished(curate(output), output, expected)
 
 
 # --- runs on one output -----------------------------------------------------------------------------------
@@ -292,4 +346,6 @@ def test_unfinished_work_of_another_run_is_refused_with_what_changed(tmp_path):
     other = curate(output, "--density-power", 1.0)
     assert other.returncode == 2
     assert "holds an unfinished run that is another one: --density-power was 0.5 and is 1.0" in error_line(other)
+    measuring = run_job("measure_diversity", "--input", SAMPLE, "--output", output)
+    assert "holds an unfinished run that is another one: the job was curate" in error_line(measuring)
     assert curate(output, "--density-power", 1.0, "--overwrite").returncode == 0
