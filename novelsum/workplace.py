@@ -180,7 +180,8 @@ class Workplace:
         """Hold the output while the run works in it, and clear up after it.
 
         Work that a run with another identity has left is replaced if ``overwrite`` says so, and refused otherwise.
-        After a failure that is not the user's to mend, the steps that are done stay for the next try if ``goes_on``.
+        A run that ``goes_on`` leaves the steps that are done for its next try, after a failure that is not the user's
+        to mend; another begins anew.
         """
         with held(self.output) as lock:
             try:
@@ -199,15 +200,15 @@ class Workplace:
 
     def _prepare(self, overwrite: bool, goes_on: bool) -> None:
         started = self._started()
-        if started and goes_on:
+        if started:
             found = _difference(started["identity"], self.identity)
             if started["version"] != novelsum.__version__:
                 found = f"novelsum was {started['version']} and is {novelsum.__version__}"
-            if not found:
+            if not found and goes_on:
                 if self._steps():
                     logger.info("going on after %s, which %s holds", ", ".join(self._steps()), self.work)
                 return
-            if not overwrite:
+            if found and not overwrite:
                 raise UsageError(
                     f"{self.stage} holds an unfinished run that is another one: {found}; run that to its end, or start "
                     "over with --overwrite"
