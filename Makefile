@@ -52,10 +52,11 @@ picture: run ## docs/report.png, the picture of the report in the README (needs 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	$(BIN)/python tests/benchmarks/selection.py bench40k
 
-bench-density: setup ## time and recall of the density beside faiss, and what approximation does to a selection
+bench-density: setup ## time and recall of the density beside faiss, its effect on a selection, and half a pool in a crowd
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py curve
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py outcome
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py skewed
 
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
 	mkdir -p out/bench-paper

@@ -2,6 +2,7 @@
 
 ``curve``: the 40,000 real embeddings of BENCH40K, three repeats, medians; all times include training and assignment.
 ``outcome``: 2,000 picks with exact and with approximate density: how many are the same, and NovelSum of both.
+``skewed``: the same embeddings as they are, and with every second one moved to within 1e-3 of one of them.
 ``paper``: 396,000 x 4,096 generated embeddings, ingested before into out/bench-paper.
 """
 
@@ -15,6 +16,8 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from measure import PeakMemory
 from pyspark.sql import SparkSession
 from selection import CORES, GENERATED, PAPER_ROWS, _generate, _ingested
@@ -139,6 +142,33 @@ def outcome() -> None:
         spark.stop()
 
 
+def skewed() -> None:
+    """Seconds and memory of the search in a pool half of which is a crowd, beside those of the pool without."""
+    with tempfile.TemporaryDirectory() as folder:
+        spark = session.start("bench-density", f"local[{CORES}]")
+        as_is = _ingested(spark, SETTINGS, Location.of(folder) / "as-is", {})
+        vectors = formula.normalize(_columns(as_is)[1])
+        crowd, noise = vectors[::2], np.random.default_rng(0)
+        for start in range(0, len(crowd), 1000):
+            step = noise.normal(size=crowd[start : start + 1000].shape)
+            crowd[start : start + 1000] = vectors[1] + 1e-3 * step / np.linalg.norm(step, axis=1, keepdims=True)
+        table = pa.table({"id": np.arange(len(vectors)), "embedding": list(vectors.astype(np.float32))})
+        pq.write_table(table, f"{folder}/skewed.parquet")
+        half_a_crowd = replace(SETTINGS, input=f"{folder}/skewed.parquet")
+        crowded = _ingested(spark, half_a_crowd, Location.of(folder) / "crowded", {})
+        estimate_density(spark, as_is, replace(SETTINGS, target_recall=0.5))  # starts the workers
+        for name, pool in {"as it is": as_is, "half a crowd": crowded}.items():
+            with PeakMemory() as memory:
+                seconds, report = _timed(spark, pool, SETTINGS)
+            print(
+                f"{name:<18} {seconds:.1f} s, recall {report['recall']:.4f}; {report['probes']} of {report['cells']} "
+                f"cells; error of density p99 {report['sigma_error_p99']:.2g}; workers' peak memory "
+                f"{memory.peak['workers'] / 2**20:.0f} MiB",
+                flush=True,
+            )
+        spark.stop()
+
+
 def paper() -> None:
     """The density of the paper's own number of rows and dimensions."""
     settings = replace(SETTINGS, input=str(GENERATED / f"input-{PAPER_ROWS}"), block_rows=12_000)
@@ -150,18 +180,20 @@ def paper() -> None:
     else:
         pool = _ingested(spark, settings, Location.of(str(GENERATED / f"work-density-{PAPER_ROWS}")), seconds)
     kept_density = pool.work / "density"
-    aside = pool.work / "density-of-selection"
-    if kept_density.exists():
-        kept_density.move_to(aside)  # what the selection benchmark starts from
-    with PeakMemory() as memory:
-        clock = time.perf_counter()
-        report = estimate_density(spark, pool, settings)
-        seconds["density"] = time.perf_counter() - clock
-    spark.stop()
-    for name in ("cells", "found", "sample", "density"):
-        (pool.work / name).delete()
-    if aside.exists():
-        aside.move_to(kept_density)
+    aside = pool.work / "density-of-selection"  # what the selection benchmark starts from
+    if kept_density.exists() and not aside.exists():
+        kept_density.move_to(aside)
+    try:
+        with PeakMemory() as memory:
+            clock = time.perf_counter()
+            report = estimate_density(spark, pool, settings)
+            seconds["density"] = time.perf_counter() - clock
+    finally:
+        spark.stop()
+        for name in ("cells", "found", "sample", "density"):
+            (pool.work / name).delete()
+        if aside.exists():
+            aside.move_to(kept_density)
     print(f"pool         {pool.candidates} x {pool.dimension}")
     print("seconds      " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
     print("density      " + ", ".join(f"{name} {value}" for name, value in report.items()))
@@ -181,4 +213,4 @@ if __name__ == "__main__":
             f"bench: {SETTINGS.input} is absent; set BENCH40K to the folder of the 40,000 embeddings", file=sys.stderr
         )
         sys.exit(3)
-    {"curve": curve, "outcome": outcome, "paper": paper}[sys.argv[1]]()
+    {"curve": curve, "outcome": outcome, "skewed": skewed, "paper": paper}[sys.argv[1]]()
