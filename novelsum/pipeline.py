@@ -6,7 +6,6 @@ it or not, :mod:`~novelsum.output` writes what was picked.
 """
 
 import dataclasses
-import json
 import logging
 import re
 import time
@@ -27,7 +26,7 @@ from novelsum.density import (
 )
 from novelsum.errors import InputError
 from novelsum.ingest import ingest
-from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
+from novelsum.output import OUTPUT_COLUMNS, metrics, now, versions, write_selected
 from novelsum.quotas import Quotas
 from novelsum.report import check_report, write_report
 from novelsum.selection import Candidate, first_row, select
@@ -122,9 +121,8 @@ class _Work:
             spark.stop()
         self._write_report(manifest, found)
         self.stages.seconds["total"] = round(time.monotonic() - started, 3)
-        metrics = json.dumps(_metrics(manifest), indent=1)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
-        (place.result / name).write_bytes((metrics + "\n").encode())
+        (place.result / name).write_bytes(metrics(manifest))
         place.stage_manifest(manifest)
         if self.state:
             self.state.commit(place.key)
@@ -262,22 +260,6 @@ class _Work:
                 **corpus.counts(),
             }
         return manifest
-
-
-def _metrics(manifest: dict[str, Any]) -> dict[str, float]:
-    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in."""
-    metrics: dict[str, float] = {}
-
-    def gather(prefix: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                gather(f"{prefix}{name}.", value)
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                metrics[f"{prefix}{name}"] = value
-
-    for section in ("input", "reference", "density", "selected", "comparison", "seconds"):
-        gather(f"{section}.", manifest.get(section, {}))
-    return metrics
 
 
 def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
