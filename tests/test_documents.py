@@ -82,7 +82,7 @@ def name_of(block: Block) -> str:
 
 SUBMITTED = [(block, command) for block in TYPED for command in commands(block) if command.is_submitted]
 RUN = [block for block in TYPED if is_run(block)]
-YARN = [(b, c) for b, c in SUBMITTED if c.options.get("--properties-file") == "conf/yarn.conf"]
+YARN = {command.text: command for _, command in SUBMITTED if command.options["--properties-file"] == "conf/yarn.conf"}
 EXPLAINED = [block for block in RUN if {command.program for command in commands(block)} == {"explain_novelty"}]
 
 
@@ -132,7 +132,7 @@ def test_every_command_of_the_documents_is_one_that_a_test_runs(block):
     """A new command, or a new piece of text that is set apart, fails here until it is known how to run it."""
     for command in commands(block):
         is_elsewhere = (block.document, command.program) in ELSEWHERE
-        assert is_elsewhere or block in RUN or (block, command) in YARN or command.program == "export", command.text
+        assert is_elsewhere or block in RUN or command.text in YARN or command.program == "export", command.text
 
 
 def test_what_is_set_apart_but_not_typed_is_still_there():
@@ -199,7 +199,7 @@ def test_every_submitted_command_leaves_spark_only_its_errors_to_log(block, comm
 def test_a_driver_in_a_yarn_container_finds_its_settings_and_its_log_there():
     """Nothing of the submitter's folder is in a container but what is shipped, by its bare name."""
     assert YARN
-    for _, command in YARN:
+    for command in YARN.values():
         at = command.arguments.index("--config") + 1
         assert command.arguments[at] in command.shipped
         assert properties_of(command)["spark.driver.extraJavaOptions"].split("=")[1] in command.shipped
@@ -499,10 +499,10 @@ def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of
 
 
 @pytest.mark.cluster
-@pytest.mark.parametrize(("block", "command"), YARN, ids=lambda value: getattr(value, "document", ""))
-def test_the_command_for_yarn_runs_in_what_yarn_makes_of_it(folder_of, tmp_path, block, command):
+@pytest.mark.parametrize("text", YARN, ids=["all"] if len(YARN) == 1 else None)
+def test_the_command_for_yarn_runs_in_what_yarn_makes_of_it(folder_of, tmp_path, text):
     """A container: the job, what --files ships, the archive's Python for the driver; executors apart, with theirs."""
-    folder, archive = folder_of(block.document), ROOT / "dist" / "environment.tar.gz"
+    command, folder, archive = YARN[text], folder_of("yarn"), ROOT / "dist" / "environment.tar.gz"
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path / "environment", filter="fully_trusted")
     for name, file in command.shipped.items():
