@@ -139,7 +139,7 @@ def _scan(
                         reasons[i] = fault
                         digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
                 if quality_column:
-                    quality = _quality(source, file, rows, quality_column)
+                    quality = _quality(source, file, rows, ids, quality_column)
                     for i in np.flatnonzero(~(np.isfinite(quality) & (quality >= 0))):
                         reasons[i] = reasons[i] or "bad quality"
                 for i, id_ in enumerate(ids):
@@ -208,29 +208,31 @@ def _pieces(
         here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
         wanted = positions[here] - start
         if len(wanted):
+            chosen = ids.take(pa.array(wanted))
+            in_file = file, rows[wanted], chosen.to_pylist() if quality_column or group_column else []
             at, matrix = vectors.of_length(int(vectors.lengths[wanted[0]]))
             yield StoredBlock(
                 rows=row_numbers[here],
-                ids=ids.take(pa.array(wanted)),
+                ids=chosen,
                 vectors=matrix[np.searchsorted(at, wanted)],
                 distinct=distinct[here],
                 file=np.full(len(wanted), file),
                 file_rows=rows[wanted],
-                quality=_quality(source, file, rows[wanted], quality_column) if quality_column else None,
-                groups=_groups(source, file, rows[wanted], group_column) if group_column else None,
+                quality=_quality(source, *in_file, quality_column) if quality_column else None,
+                groups=_groups(source, *in_file, group_column) if group_column else None,
             )
         start += len(rows)
 
 
-def _quality(source: Source, file: int, rows: NDArray[np.int64], column: str) -> NDArray[np.float64]:
+def _quality(source: Source, file: int, rows: NDArray[np.int64], ids: list[Any], column: str) -> NDArray[np.float64]:
     """The quality of some rows of a file, NaN where there is none."""
-    values = read_rows(source, file, rows, [column]).column(0).cast(pa.float64())
+    values = read_rows(source, file, rows, ids, [column]).column(0).cast(pa.float64())
     return np.asarray(values.to_numpy(), dtype=np.float64)
 
 
-def _groups(source: Source, file: int, rows: NDArray[np.int64], column: str) -> pa.Array:
+def _groups(source: Source, file: int, rows: NDArray[np.int64], ids: list[Any], column: str) -> pa.Array:
     """The groups of some rows of a file, as text."""
-    values = read_rows(source, file, rows, [column]).column(0).to_pylist()
+    values = read_rows(source, file, rows, ids, [column]).column(0).to_pylist()
     return pa.array([str(value) for value in values], pa.string())
 
 

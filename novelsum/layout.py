@@ -96,8 +96,7 @@ def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) 
 
 def read_row_group(location: Location, number: int, kind: str) -> CellRows:
     """One row group of what :func:`write_row_groups` wrote."""
-    with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-        return CellRows.of(file.read_row_group(number), kind)
+    return CellRows.of(location.parse(lambda file: file.read_row_group(number)), kind)
 
 
 @dataclass(frozen=True)
@@ -239,10 +238,12 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
     for group in groups[np.argsort(appear)].tolist():
         here = numbers[cells.group[numbers] == group]
         places = (here - first[group]).tolist()
-        location = layout.file(group)
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+
+        def read(file: pq.ParquetFile, places: list[int] = places) -> tuple[Index, pa.Table]:
             ends = np.cumsum([0] + [file.metadata.row_group(place).num_rows for place in places])
-            table = file.read_row_groups(places, columns=columns, use_threads=False)
+            return ends, file.read_row_groups(places, columns=columns, use_threads=False)
+
+        ends, table = layout.file(group).parse(read)
         rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
         wanted = table.column("distinct").to_numpy() if sought.released else np.ones(len(rows), dtype=bool)
         for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):

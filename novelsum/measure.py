@@ -23,7 +23,7 @@ from novelsum.ingest import ingest
 from novelsum.onepass import DataSet, draw_rows, match_reference, run_pass
 from novelsum.output import now, versions
 from novelsum.settings import MeasureSettings
-from novelsum.source import Source, open_source
+from novelsum.source import Source, look, open_source
 from novelsum.stages import Stages
 from novelsum.storage import Location
 from novelsum.store import Pool
@@ -50,16 +50,15 @@ def measure(settings: MeasureSettings) -> None:
     """Run the job; raise UsageError or InputError where the user has to change something."""
     started = time.monotonic()
     paths = [*settings.input, *([settings.reference] if settings.reference else [])]
-    output = check_output(settings.output, paths)
-    named = {f"input {number + 1}": path for number, path in enumerate(settings.input)}
-    named |= {"reference": settings.reference} if settings.reference else {}
-    place = Workplace.of(
-        output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), named, output)
-    )
+    output = check_output(settings.output, paths, settings.work_dir)
+    names = [f"input {number + 1}" for number in range(len(settings.input))] + ["reference"]
+    seen = {name: look(path, output) for name, path in zip(names, paths, strict=False)}
+    place = Workplace.of(output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), seen))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         return
-    sources = [open_source(path, settings.id_column, settings.embedding_column) for path in paths]
+    columns = settings.id_column, settings.embedding_column
+    sources = [open_source(path, *columns, seen_of) for path, seen_of in zip(paths, seen.values(), strict=True)]
     _check_sizes(settings, sources)
     with place.held(settings.overwrite, settings.keep_work, goes_on=False) as lock:
         rows = _measure(settings, place, paths, sources, started)

@@ -33,7 +33,9 @@ def write_selected(
 
     def read(of_file: tuple[int, list[int]]) -> tuple[list[int], bytes]:
         file, places = of_file
-        table = read_rows(source, file, np.array([picks[place].file_row for place in places]), others)
+        chosen = [picks[place] for place in places]
+        rows = np.array([pick.file_row for pick in chosen])
+        table = read_rows(source, file, rows, [pick.id for pick in chosen], others)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)

@@ -32,7 +32,7 @@ from novelsum.quotas import Quotas
 from novelsum.report import check_report, write_report
 from novelsum.selection import Candidate, first_row, select
 from novelsum.settings import SELECTING, Job, Settings
-from novelsum.source import Source, open_density, open_source
+from novelsum.source import Look, Source, look, open_density, open_source
 from novelsum.stages import Stages
 from novelsum.state import State, open_state, run_of_state
 from novelsum.storage import Location
@@ -56,8 +56,9 @@ def run(job: Job, settings: Settings) -> None:
     named = ("input", "density", "reference", "already_selected")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     states = [path for path in (settings.update, settings.save_state) if path]
-    output = check_output(settings.output, [*inputs.values(), *states])
-    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), inputs, output))
+    output = check_output(settings.output, [*inputs.values(), *states], settings.work_dir)
+    seen = {name: look(path, output) for name, path in inputs.items()}
+    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), seen))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         place.tidy(settings.keep_work)
@@ -65,7 +66,7 @@ def run(job: Job, settings: Settings) -> None:
     with place.held(settings.overwrite, settings.keep_work) as lock:
         manifest = place.staged()
         if manifest is None or (states and run_of_state(states[0]) != place.key):
-            manifest = _Work(job, settings, place).run(started)
+            manifest = _Work(job, settings, place, seen).run(started)
         place.publish(lock)
         pool = Pool.from_json(place.work, (place.done("ingest") or {})["pool"])
     print_result(job, settings, pool, output)
@@ -76,15 +77,12 @@ def run(job: Job, settings: Settings) -> None:
 class _Work:
     """The steps of a job, from its inputs to results in the stage; each is skipped where an earlier try has done it."""
 
-    def __init__(self, job: Job, settings: Settings, place: Workplace) -> None:
-        """Open all inputs and refuse, before Spark starts, what their footers already rule out."""
-        self.job, self.settings, self.place, self.stages = job, settings, place, Stages()
-        self.source = open_source(settings.input, settings.id_column, settings.embedding_column)
-        self.reference = (
-            open_source(settings.reference, settings.id_column, settings.embedding_column)
-            if settings.reference
-            else None
-        )
+    def __init__(self, job: Job, settings: Settings, place: Workplace, seen: dict[str, Look]) -> None:
+        """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
+        self.job, self.settings, self.place, self.seen, self.stages = job, settings, place, seen, Stages()
+        columns = settings.id_column, settings.embedding_column
+        self.source = open_source(settings.input, *columns, seen["input"])
+        self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
         self.state = open_state(settings) if settings.update or settings.save_state else None
         if self.state:
             self.source = self.state.check_source(self.source)
@@ -93,7 +91,9 @@ class _Work:
             self.source, self.reference = (
                 dataclasses.replace(source, wide=wide) for source in (self.source, self.reference)
             )
-        self.given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
+        self.given = (
+            open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
+        )
         _check_sizes(job, settings, self.source, self.given, self.reference, self.state)
 
     def run(self, started: float) -> dict[str, Any]:
@@ -213,7 +213,14 @@ class _Work:
                 done = {"samples": 0}
                 if self.settings.already_selected:
                     done["samples"] = log_already_selected(
-                        spark, self.source, pool, corpus, self.given, self.settings, self.place.output
+                        spark,
+                        self.source,
+                        pool,
+                        corpus,
+                        self.given,
+                        self.settings,
+                        self.place.output,
+                        self.seen["already_selected"],
                     )
                 facts.update(done)
             self.place.finish("begin", done)

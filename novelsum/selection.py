@@ -30,7 +30,7 @@ from pyspark.sql import SparkSession
 
 from novelsum import picklog, scratch
 from novelsum.contenders import Contenders, Draft, Samples, Scoring
-from novelsum.errors import InputError
+from novelsum.errors import DamageError, InputError
 from novelsum.formula import Array, metric_space
 from novelsum.picklog import Logged
 from novelsum.progress import Progress
@@ -409,8 +409,8 @@ def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
     if recovered is None and not run.begun:
         return Logged.joined(first), np.zeros(1), 0
     if recovered is None or len(recovered[0]) < run.begun:
-        raise InputError(
-            f"the samples of --already-selected in {run.work / 'picks'} are damaged; start over with --overwrite"
+        raise DamageError(
+            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to start over"
         )
     logged, sums = recovered
     if len(logged) > run.begun:

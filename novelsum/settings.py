@@ -119,7 +119,7 @@ class Settings:
         "folder for the store and the pick log, which all executors reach (default: inside the output)"
     )
     keep_work: bool = setting("leave the store and the pick log when the run has succeeded", False)
-    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*])")
+    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*,4])")
 
     def check(self, job: Job) -> None:
         """Raise UsageError naming the first setting of the job that has a bad value."""

@@ -18,12 +18,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from novelsum.density import estimate_density, write_density_result
-from novelsum.errors import InputError, UsageError
+from novelsum.errors import DamageError, InputError, UsageError
 from novelsum.layout import Layout, group_name, kind_of, matrix, read_cells, read_group
 from novelsum.settings import Settings
 from novelsum.source import Source
@@ -131,14 +129,14 @@ def _read(folder: Location) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads((folder / STATE).read_bytes())
         version, files, _ = content["version"], content["files"], [content["settings"][name] for name in _FIXED]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder} is not a state: it has no readable {STATE}; make one with --save-state") from None
     if version != VERSION:
         raise InputError(f"the state {folder} has version {version}, not {VERSION}; make it again with --save-state")
     for name, rows in files.items():
         try:
             found = _rows_in(folder / name)
-        except (OSError, pa.ArrowException):
+        except (FileNotFoundError, DamageError):
             found = None
         if found != rows:
             raise InputError(
@@ -149,8 +147,7 @@ def _read(folder: Location) -> dict[str, Any]:
 
 
 def _rows_in(file: Location) -> int:
-    with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
-        return int(parquet.metadata.num_rows)
+    return file.parse(lambda parquet: int(parquet.metadata.num_rows))
 
 
 # --- a new state ------------------------------------------------------------------------------------------

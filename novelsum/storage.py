@@ -1,24 +1,41 @@
 """Files on a disk, HDFS or object storage behind one small class, through pyarrow's filesystems."""
 
+import errno
 import fnmatch
 import functools
 import os
 import re
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from novelsum.errors import DamageError, RunError, first_line
+
+T = TypeVar("T")
+
 _WILDCARDS = "*?["
+_VERSION = ("etag", "versionid", "generation", "last-modified", "updated")
+"""What object stores call that which differs between two writes of a name."""
 
 
 @functools.lru_cache(maxsize=64)
 def _filesystem(root: str) -> fs.FileSystem:
     """The filesystem of a URI's scheme and authority; the local one for a plain path."""
     return fs.FileSystem.from_uri(root)[0] if "://" in root else fs.LocalFileSystem()
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells a file from one written later under its name: bytes, and time or what the store has as a version."""
+
+    size: int
+    written: str
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class Location:
     def parquet_files(self) -> list["Location"]:
         """The data files meant by a file, a folder (searched to its bottom) or a glob, sorted.
 
-        As in Spark, names that start with ``_`` or ``.`` below the folder are not data.
+        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; checksums (``.crc``) are none.
         """
         if self.is_glob:
             return [file for file in self.listing_root._walk() if self.contains(file)]
@@ -119,6 +136,7 @@ class Location:
             for info in self.filesystem.get_file_info(selector)
             if info.type != fs.FileType.Directory
             and not any(part.startswith(("_", ".")) for part in info.path[skip:].split("/"))
+            and not info.path.endswith(".crc")
         )
         return [self._at(path) for path in paths]
 
@@ -138,10 +156,16 @@ class Location:
         """Whether it is on object storage, where a write is seen when it is complete and nothing can be renamed."""
         return self.filesystem.type_name in ("s3", "gcs", "abfs")
 
-    def size_and_time(self) -> tuple[int, int]:
-        """Bytes of the file, and when it was last written, in ns."""
+    def stamp(self) -> Stamp:
+        """The stamp of the file as it is now; raise FileNotFoundError when it is not there."""
+        if self.is_object:
+            with self.filesystem.open_input_file(self.path) as file:
+                said = {name.lower(): str(value) for name, value in file.metadata().items()}
+                return Stamp(file.size(), " ".join(said[name] for name in _VERSION if name in said))
         info = self.filesystem.get_file_info(self.path)
-        return int(info.size or 0), int(info.mtime_ns or 0)
+        if info.type == fs.FileType.NotFound:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.uri)
+        return Stamp(int(info.size or 0), str(info.mtime_ns or 0))
 
     def modified(self) -> float:
         """When the file was last written, in seconds; raise FileNotFoundError when it is not there."""
@@ -174,7 +198,7 @@ class Location:
     def write_bytes(self, content: bytes | pa.Buffer) -> None:
         """Write a file that readers see whole or not at all."""
         place = self if self.is_object else self._temporary()
-        with self.filesystem.open_output_stream(place.path) as stream:
+        with self._named(), self.filesystem.open_output_stream(place.path) as stream:
             stream.write(content)
         if place != self:
             place.move_to(self)
@@ -187,15 +211,98 @@ class Location:
 
     def read_bytes(self) -> bytes:
         """The content of the file."""
-        with self.filesystem.open_input_stream(self.path) as stream:
+        with self._named(), self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
     def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
-        """The Parquet file as a table, or some of its columns."""
-        with pq.ParquetFile(self.path, filesystem=self.filesystem, page_checksum_verification=True) as file:
-            return file.read(columns)
+        """The Parquet file of a run as a table, or some of its columns; raise DamageError when it is missing, too."""
+        try:
+            return self.parse(lambda file: file.read(columns))
+        except FileNotFoundError as error:
+            raise DamageError(f"{self} is missing; run again to start over") from error
+
+    def opened(self) -> pq.ParquetFile:
+        """The Parquet file, open; its pages are held against their checksums where it has any."""
+        return pq.ParquetFile(self.path, filesystem=self.filesystem, page_checksum_verification=True)
+
+    def parse(self, read: Callable[[pq.ParquetFile], T]) -> T:
+        """What ``read`` makes of the Parquet file; raise as :meth:`fault` says, or FileNotFoundError."""
+        try:
+            with self.opened() as file:
+                return read(file)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise self.fault(error, read) from None
+
+    def fault(self, error: Exception, read: Callable[[pq.ParquetFile], Any]) -> RunError:
+        """What an error that ``read`` came upon is told as: DamageError where the contents are at fault, else RunError.
+
+        pyarrow says OSError of both. Where the system has given no number, the file is read again by an object that
+        sees what the file system says: contents that came whole and cannot be parsed are damaged.
+        """
+        if getattr(error, "errno", None) or isinstance(error, MemoryError):
+            return self.failure(error)
+        watched = _Watched(self)
+        try:
+            with pq.ParquetFile(pa.PythonFile(watched, "r"), page_checksum_verification=True) as file:
+                read(file)
+        except (OSError, pa.ArrowException):
+            if watched.failed is None:
+                reason = first_line(error)
+                return DamageError(f"{self} is damaged ({reason}); run again to start over", reason)
+        return self.failure(watched.failed or error)
+
+    def failure(self, error: Exception) -> RunError:
+        """What the system or the store says of the file, which tells nothing of its contents."""
+        said = "permission denied" if isinstance(error, PermissionError) else first_line(error)
+        return RunError(f"{self} cannot be read: {said}; run again to go on once that is mended")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """The system does not say which file it could not read or write any further: name it."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno and self.name not in str(error):
+                raise OSError(error.errno, os.strerror(error.errno), self.uri) from None
+            raise
 
     def _temporary(self) -> "Location":
         """A name beside it that no other writer uses and no reader looks at."""
         folder, _, name = self.uri.rpartition("/")
         return Location(f"{folder}/.{name}.{uuid.uuid4().hex}")
+
+
+class _Watched:
+    """A file as Python sees it, which keeps what the file system said when it could not be read."""
+
+    def __init__(self, location: Location) -> None:
+        self.failed: Exception | None = None
+        self.closed = False
+        self._location = location
+
+    @functools.cached_property
+    def _file(self) -> pa.NativeFile:
+        return self._location.filesystem.open_input_file(self._location.path)
+
+    def _watch(self, use: Callable[[], T]) -> T:
+        try:
+            return use()
+        except (OSError, pa.ArrowException) as error:
+            self.failed = error
+            raise
+
+    def read(self, size: int = -1) -> bytes:
+        return self._watch(lambda: bytes(self._file.read(None if size < 0 else size)))
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return int(self._watch(lambda: self._file.seek(place, whence)))
+
+    def tell(self) -> int:
+        return int(self._watch(lambda: self._file.tell()))
+
+    def close(self) -> None:
+        self.closed = True
+        if "_file" in vars(self):
+            self._file.close()

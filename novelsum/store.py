@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from novelsum.errors import InputError
 from novelsum.storage import Location
 
 
@@ -141,7 +140,7 @@ def write_block(work: Location, name: str, block: StoredBlock) -> None:
 
 def read_block(work: Location, name: str) -> StoredBlock:
     """Read a block back as it was written."""
-    table = _read(block_location(work, name)).combine_chunks()
+    table = block_location(work, name).read_parquet().combine_chunks()
     vectors = table.column("vector").chunk(0)
     return StoredBlock(
         rows=table.column("row").to_numpy(),
@@ -157,20 +156,7 @@ def read_block(work: Location, name: str) -> StoredBlock:
 
 def read_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a block."""
-    return _read(block_location(work, name), columns)
-
-
-def _read(file: Location, columns: list[str] | None = None) -> pa.Table:
-    """A file of the work directory; raise InputError where it is not as it was written."""
-    try:
-        return file.read_parquet(columns)
-    except FileNotFoundError as error:
-        raise InputError(f"{file} is missing from the work directory; run again to start over") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        if file.is_object and not isinstance(error, pa.ArrowInvalid):
-            raise  # a request that failed tells nothing of the file
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{file} of the work directory is damaged ({reason}); run again to start over") from error
+    return block_location(work, name).read_parquet(columns)
 
 
 @dataclass(frozen=True)
@@ -193,5 +179,5 @@ def write_density(work: Location, name: str, density: BlockDensity) -> None:
 
 def read_density(work: Location, name: str) -> BlockDensity:
     """Read the density factors of the block of that name."""
-    table = _read(work / "density" / name)
+    table = (work / "density" / name).read_parquet()
     return BlockDensity(table.column("density").to_numpy(), table.column("kth_distance").to_numpy())

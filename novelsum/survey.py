@@ -373,16 +373,20 @@ def _texts(
     by_file: dict[int, list[int]] = {}
     for number, place in enumerate(places):
         by_file.setdefault(place.file, []).append(number)
-    wanted = [(file, numbers, [places[number].file_row for number in numbers]) for file, numbers in by_file.items()]
+    wanted = [
+        (file, numbers, [(places[number].file_row, places[number].id) for number in numbers])
+        for file, numbers in by_file.items()
+    ]
     found = spark.sparkContext.parallelize(wanted, len(wanted)).flatMap(partial(_read_texts, source, columns)).collect()
     return [content for _, content in sorted(found, key=lambda numbered: numbered[0])]
 
 
 def _read_texts(
-    source: Source, columns: list[str], of_file: tuple[int, list[int], list[int]]
+    source: Source, columns: list[str], of_file: tuple[int, list[int], list[tuple[int, str | int]]]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    file, numbers, rows = of_file
-    table: pa.Table = read_rows(source, file, np.array(rows), columns)
+    file, numbers, places = of_file
+    rows, ids = zip(*places, strict=True)
+    table: pa.Table = read_rows(source, file, np.array(rows), ids, columns)
     for number, row in zip(numbers, table.to_pylist(), strict=True):
         yield number, {name: None if value is None else _cut(str(value)) for name, value in row.items()}
 

@@ -366,8 +366,7 @@ def _merge_group(job: Night, group: int) -> tuple[Index, Array]:
     squared = np.full((len(new.row), job.sought.count), np.inf)
     for other in range(job.layout.groups):
         location = job.work / "partial" / group_name(other)
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            found = file.read_row_group(group).column("squared").to_pylist()
+        found = location.parse(lambda file: file.read_row_group(group)).column("squared").to_pylist()
         part = np.frombuffer(b"".join(found)).reshape(squared.shape)
         squared = np.sort(np.concatenate([squared, part], axis=1), axis=1)[:, : job.sought.count]
     old, added = Lists.read(job.work / "updated" / group_name(group)), lists_of(new, squared)

@@ -23,9 +23,9 @@ from typing import Any
 import pyarrow as pa
 
 import novelsum
-from novelsum.errors import InputError, UsageError, error_of_a_task
+from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task
 from novelsum.lock import LOCK, Held, held
-from novelsum.source import input_files
+from novelsum.source import Look
 from novelsum.storage import Location
 
 logger = logging.getLogger("novelsum")
@@ -50,13 +50,18 @@ _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_r
 """Settings that a result does not depend on."""
 
 
-def check_output(output: str, inputs: Sequence[str]) -> Location:
-    """The output folder; raise UsageError where it and an input lie in one another, or it is no folder."""
+def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None) -> Location:
+    """The output folder; raise UsageError where it is no folder, or it or the work directory and an input lie in one
+    another: what the run writes there would become part of what it reads.
+    """
     location = Location.of(output)
     for path in inputs:
         used = Location.of(path)
         if used.contains(location) or location.contains(used.listing_root):
             raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
+        work = _work(location, work_dir)
+        if used.contains(work) or work.contains(used.listing_root):
+            raise UsageError(f"--work-dir {work_dir} and {path} lie in one another; work in a folder of its own")
     try:
         location.entries()
     except (OSError, pa.ArrowException) as error:
@@ -70,18 +75,21 @@ def read_manifest(folder: Location) -> dict[str, Any] | None:
     return json.loads(location.read_bytes()) if location.exists() else None
 
 
-def identity(job: str, settings: dict[str, Any], inputs: dict[str, str], output: Location) -> dict[str, Any]:
-    """What a run is of: its job, its settings, and the files of ``inputs``, paths by the name of their setting.
+def _work(output: Location, work_dir: str | None) -> Location:
+    """The work directory: in the output, or a folder of ``work_dir`` named for the output."""
+    name = f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
+    return output / WORK / "work" if work_dir is None else Location.of(work_dir) / name
 
-    Files in the output do not count: a glob over all nights' selections may come to name the run's own.
-    """
+
+def identity(job: str, settings: dict[str, Any], inputs: dict[str, Look]) -> dict[str, Any]:
+    """What a run is of: its job, its settings, and the files of its ``inputs`` by the name of their setting."""
     plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
-    return {"job": job, "settings": plain, "files": {name: _files(path, output) for name, path in inputs.items()}}
+    return {"job": job, "settings": plain, "files": {name: _files(seen) for name, seen in inputs.items()}}
 
 
-def _files(path: str, output: Location) -> dict[str, Any]:
+def _files(seen: Look) -> dict[str, Any]:
     """Number and bytes of the files of a path, and a digest of their names, sizes and times."""
-    found = [(str(file), *file.size_and_time()) for file in input_files(path, output)]
+    found = [(str(file), stamp.size, stamp.written) for file, stamp in zip(seen.files, seen.stamps, strict=True)]
     digest = hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
     return {"files": len(found), "bytes": sum(size for _, size, _ in found), "digest": digest}
 
@@ -117,10 +125,8 @@ class Workplace:
 
     @staticmethod
     def of(output: Location, work_dir: str | None, identity: dict[str, Any]) -> "Workplace":
-        """The work directory lies in the output, or in a folder of ``work_dir`` named for the output."""
-        name = f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
-        work = output / WORK / "work" if work_dir is None else Location.of(work_dir) / name
-        return Workplace(output, work, identity)
+        """The place of a run with that output and ``--work-dir``."""
+        return Workplace(output, _work(output, work_dir), identity)
 
     @property
     def stage(self) -> Location:
@@ -188,9 +194,10 @@ class Workplace:
                 self._prepare(overwrite, goes_on)
                 yield lock
             except BaseException as error:
+                is_spoilt = isinstance(error_of_a_task(error) or error, InputError | DamageError)
                 if isinstance(error, UsageError):
                     pass  # nothing was begun, or it is somebody else's
-                elif isinstance(error_of_a_task(error) or error, InputError) or not goes_on or not self.done("ingest"):
+                elif is_spoilt or not goes_on or not self._has_ingested():
                     self._discard()
                 raise
             if not (keep_work and self.stage.contains(self.work)):
@@ -229,6 +236,13 @@ class Workplace:
             return run
         except (OSError, ValueError):
             return None
+
+    def _has_ingested(self) -> bool:
+        """Whether a next try has something to go on from; work that cannot be read at this moment may be that."""
+        try:
+            return self.done("ingest") is not None
+        except (OSError, pa.ArrowException):
+            return True
 
     def _discard(self) -> None:
         self.work.delete()
