@@ -49,6 +49,7 @@ class Measured:
 def measure(settings: MeasureSettings) -> None:
     """Run the job; raise UsageError or InputError where the user has to change something."""
     started = time.monotonic()
+    session.require_classic(settings.master)
     paths = [*settings.input, *([settings.reference] if settings.reference else [])]
     output = check_output(settings.output, paths, settings.work_dir)
     names = [f"input {number + 1}" for number in range(len(settings.input))] + ["reference"]

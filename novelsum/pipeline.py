@@ -51,6 +51,7 @@ def run(job: Job, settings: Settings) -> None:
     A run that was cut goes on from the steps it has done, and one that is complete is not done again.
     """
     started = time.monotonic()
+    session.require_classic(settings.master)
     if job in SELECTING:
         check_report(settings)
     named = ("input", "density", "reference", "already_selected")

@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 from novelsum.errors import UsageError
 from novelsum.formula import Formula, Metric
 from novelsum.quotas import Quota
+from novelsum.schemes import require_reachable
 
 _MINIMUM = {
     "budget": 1,
@@ -28,6 +29,8 @@ _MINIMUM = {
     "exact_limit": 1,
     "sample_rows": 100,
 }
+
+_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "work_dir")
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
@@ -220,6 +223,8 @@ def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
             f"{flag(field)} has credentials in its path, where logs and manifests would show them; give them in the "
             "environment of the job"
         )
+    if field.name in _PATHS and value:
+        require_reachable(flag(field), value)
     if value == "" and field.name != "first":
         raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
 

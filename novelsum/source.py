@@ -150,7 +150,9 @@ def input_files(path: str, output: Location | None = None) -> list[Location]:
     """The files a user means, without those in the ``output``; raise InputError where there is none."""
     location = Location.of(path)
     try:
-        files = [file for file in location.parquet_files() if output is None or not output.contains(file)]
+        files = [
+            file for file in location.parquet_files(location.all_files()) if output is None or not output.contains(file)
+        ]
         there = "holds no Parquet file" if files or location.exists() else "does not exist"
     except (OSError, pa.ArrowException) as error:
         raise location.failure(error) from None

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,12 +23,38 @@ T = TypeVar("T")
 _WILDCARDS = "*?["
 _VERSION = ("etag", "versionid", "generation", "last-modified", "updated")
 """What object stores call that which differs between two writes of a name."""
+_AZURE = ("abfs", "abfss")
+_GOOGLE = ("gs", "gcs")
+_GOOGLE_RETRIES_SECONDS = 60
+"""How long the client tries a request again; left to itself it goes on for a quarter of an hour without a word."""
 
 
 @functools.lru_cache(maxsize=64)
 def _filesystem(root: str) -> fs.FileSystem:
     """The filesystem of a URI's scheme and authority; the local one for a plain path."""
-    return fs.FileSystem.from_uri(root)[0] if "://" in root else fs.LocalFileSystem()
+    scheme, separator, authority = root.partition("://")
+    if not separator:
+        return fs.LocalFileSystem()
+    if scheme in _AZURE:
+        return _azure(authority.partition("@")[2])
+    if scheme in _GOOGLE:
+        return fs.FileSystem.from_uri(f"{root}?retry_limit_seconds={_GOOGLE_RETRIES_SECONDS}")[0]
+    return fs.FileSystem.from_uri(root)[0]
+
+
+def _azure(host: str) -> fs.FileSystem:
+    """The storage account of a host such as ``account.dfs.core.windows.net``, with what the environment says of it."""
+    account, _, domain = host.partition(".")
+    endpoint = urlsplit(os.environ.get("AZURE_STORAGE_ENDPOINT", ""))
+    return fs.AzureFileSystem(
+        account,
+        account_key=os.environ.get("AZURE_STORAGE_KEY"),
+        sas_token=os.environ.get("AZURE_STORAGE_SAS_TOKEN"),
+        blob_storage_authority=endpoint.netloc or "." + domain.replace("dfs.", "blob.", 1),
+        dfs_storage_authority=endpoint.netloc or "." + domain.replace("blob.", "dfs.", 1),
+        blob_storage_scheme=endpoint.scheme or "https",
+        dfs_storage_scheme=endpoint.scheme or "https",
+    )
 
 
 @dataclass(frozen=True)
@@ -67,20 +94,30 @@ class Location:
     @property
     def filesystem(self) -> fs.FileSystem:
         """The filesystem it is on."""
-        scheme, separator, rest = self.uri.partition("://")
-        return _filesystem(f"{scheme}://{rest.split('/', 1)[0]}" if separator else "")
+        return _filesystem(self._parts[0])
 
     @property
     def path(self) -> str:
         """The path that the filesystem knows it by."""
+        _, bucket, below = self._parts
+        return bucket + below
+
+    @property
+    def _parts(self) -> tuple[str, str, str]:
+        """Scheme and authority, the bucket that the filesystem's paths begin with, if any, and the rest."""
         scheme, separator, rest = self.uri.partition("://")
         if not separator:
-            return self.uri
-        return "/" + rest.partition("/")[2] if scheme in ("hdfs", "viewfs") else rest
+            return "", "", self.uri
+        authority, slash, below = rest.partition("/")
+        if scheme in ("hdfs", "viewfs"):
+            return f"{scheme}://{authority}", "", f"/{below}"
+        bucket = authority.partition("@")[0] if scheme in _AZURE else authority.rpartition("@")[2]
+        return f"{scheme}://{authority}", bucket, slash + below
 
     def _at(self, path: str) -> "Location":
         """Another path on the same filesystem."""
-        return Location(self.uri[: len(self.uri) - len(self.path)] + path)
+        root, bucket, _ = self._parts
+        return Location(root + path[len(bucket) :])
 
     def kind(self) -> fs.FileType:
         """Whether it is a file, a folder, or not there."""
@@ -95,16 +132,27 @@ class Location:
         selector = fs.FileSelector(self.path, allow_not_found=True)
         return sorted((self._at(info.path) for info in self.filesystem.get_file_info(selector)), key=str)
 
-    def parquet_files(self) -> list["Location"]:
-        """The data files meant by a file, a folder (searched to its bottom) or a glob, sorted.
+    def all_files(self) -> list["Location"]:
+        """The file; or all below the folder, to its bottom; for a glob, below the folder its listing starts from."""
+        if not self.is_glob and self.kind() == fs.FileType.File:
+            return [self]
+        root = self.listing_root
+        selector = fs.FileSelector(root.path, recursive=True, allow_not_found=True)
+        found = root.filesystem.get_file_info(selector)
+        return [root._at(path) for path in sorted(info.path for info in found if info.type != fs.FileType.Directory)]
+
+    def parquet_files(self, among: list["Location"]) -> list["Location"]:
+        """The data files meant by a file, a folder or a glob, of :meth:`all_files`.
 
         As in Spark, names that start with ``_`` or ``.`` below the folder are not data; checksums (``.crc``) are none.
         """
-        if self.is_glob:
-            return [file for file in self.listing_root._walk() if self.contains(file)]
-        if self.kind() == fs.FileType.File:
-            return [self]
-        return self._walk()
+        is_glob, skip = self.is_glob, len(self.listing_root.uri.rstrip("/")) + 1
+        return [
+            file
+            for file in among
+            if (file == self or not any(part.startswith(("_", ".")) for part in file.uri[skip:].split("/")))
+            and self._contains(file, is_glob)
+        ]
 
     @property
     def is_glob(self) -> bool:
@@ -113,11 +161,14 @@ class Location:
 
     def contains(self, other: "Location") -> bool:
         """Whether the other lies in this folder, or is it; for a glob, in a folder that it names."""
+        return self._contains(other, self.is_glob)
+
+    def _contains(self, other: "Location", is_glob: bool) -> bool:
         parts, outer = other.uri.split("/"), self.uri.rstrip("/").split("/")
         if len(parts) < len(outer):
             return False
         pairs = zip(parts, outer, strict=False)
-        return all(fnmatch.fnmatchcase(*pair) for pair in pairs) if self.is_glob else parts[: len(outer)] == outer
+        return all(fnmatch.fnmatchcase(*pair) for pair in pairs) if is_glob else parts[: len(outer)] == outer
 
     @property
     def listing_root(self) -> "Location":
@@ -187,13 +238,23 @@ class Location:
 
         On object storage file by file, so that what was cut in the middle is done again with what is left.
         """
-        if not self.is_object or self.kind() == fs.FileType.File:
+        if not self.is_object:
             self.filesystem.move(self.path, target.path)
+            return
+        if self.kind() == fs.FileType.File:
+            self._move_object(self.path, target.path)
             return
         for file in self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=True)):
             if file.type == fs.FileType.File:
-                self.filesystem.move(file.path, target.path + file.path[len(self.path) :])
+                self._move_object(file.path, target.path + file.path[len(self.path) :])
         self.delete()
+
+    def _move_object(self, source: str, target: str) -> None:
+        try:
+            self.filesystem.move(source, target)
+        except NotImplementedError:  # an account of Azure without hierarchical names
+            self.filesystem.copy_file(source, target)
+            self.filesystem.delete_file(source)
 
     def write_bytes(self, content: bytes | pa.Buffer) -> None:
         """Write a file that readers see whole or not at all."""
