@@ -12,6 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+MANIFEST = "_MANIFEST.json"
+"""What a job writes last, beside its results."""
+REJECTED = "rejected"
+"""The folder beside them where it sets bad rows aside."""
+
 _WILDCARDS = "*?["
 
 
@@ -81,7 +86,8 @@ class Location:
     def parquet_files(self) -> list["Location"]:
         """The data files meant by a file, a folder (searched to its bottom) or a glob, sorted.
 
-        As in Spark, names that start with ``_`` or ``.`` below the folder are not data.
+        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; nor are the rows that a job has
+        set aside beside its result.
         """
         if self.is_glob:
             return [file for file in self.listing_root._walk() if self.contains(file)]
@@ -114,11 +120,15 @@ class Location:
         """The data files below the folder, sorted."""
         selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
         skip = len(self.path.rstrip("/")) + 1
+        found = [info.path for info in self.filesystem.get_file_info(selector) if info.type != fs.FileType.Directory]
+        set_aside = tuple(
+            f"{path.removesuffix(MANIFEST)}{REJECTED}/" for path in found if path.endswith(f"/{MANIFEST}")
+        )
         paths = sorted(
-            info.path
-            for info in self.filesystem.get_file_info(selector)
-            if info.type != fs.FileType.Directory
-            and not any(part.startswith(("_", ".")) for part in info.path[skip:].split("/"))
+            path
+            for path in found
+            if not any(part.startswith(("_", ".")) for part in path[skip:].split("/"))
+            and not path.startswith(set_aside)
         )
         return [self._at(path) for path in paths]
 

@@ -26,11 +26,10 @@ import novelsum
 from novelsum.errors import InputError, UsageError, error_of_a_task
 from novelsum.lock import LOCK, Held, held
 from novelsum.source import input_files
-from novelsum.storage import Location
+from novelsum.storage import MANIFEST, REJECTED, Location
 
 logger = logging.getLogger("novelsum")
 
-MANIFEST = "_MANIFEST.json"
 WORK = "_work"
 RESULT = "result"
 _RUN = "run.json"
@@ -38,7 +37,7 @@ _STAGED_MANIFEST = "manifest.json"
 _CLEARED = "cleared"
 _RESULTS = (
     "selected",
-    "rejected",
+    REJECTED,
     "metrics.json",
     "_metrics.json",
     "report.html",
@@ -284,7 +283,7 @@ class Workplace:
                 if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
                     entry.delete()
             (self.stage / _CLEARED).write_bytes(b"")
-        for result in [*self.result.entries(), self.stage / "rejected"]:
+        for result in [*self.result.entries(), self.stage / REJECTED]:
             if result.exists():
                 result.move_to(self.output / result.name)
         (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
