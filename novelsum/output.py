@@ -27,7 +27,7 @@ def output_name(column: str, id_column: str) -> str:
     own = column
     while own.startswith(_PREFIX):
         own = own.removeprefix(_PREFIX)
-    if own not in OUTPUT_COLUMNS:
+    if own not in OUTPUT_COLUMNS or column == id_column:
         return column
     name = _PREFIX + column
     return _PREFIX + name if name == id_column else name

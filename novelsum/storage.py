@@ -16,6 +16,8 @@ MANIFEST = "_MANIFEST.json"
 """What a job writes last, beside its results."""
 REJECTED = "rejected"
 """The folder beside them where it sets bad rows aside."""
+NO_DATA = (REJECTED, "metrics.json", "report.html", "report.json", "diversity.json")
+"""Results of jobs that are never the input of another."""
 
 _WILDCARDS = "*?["
 
@@ -86,8 +88,8 @@ class Location:
     def parquet_files(self) -> list["Location"]:
         """The data files meant by a file, a folder (searched to its bottom) or a glob, sorted.
 
-        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; nor are the rows that a job has
-        set aside beside its result.
+        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; nor is what a job
+        has written to be looked at, or set aside, beside its manifest.
         """
         if self.is_glob:
             return [file for file in self.listing_root._walk() if self.contains(file)]
@@ -119,18 +121,19 @@ class Location:
     def _walk(self) -> list["Location"]:
         """The data files below the folder, sorted."""
         selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
-        skip = len(self.path.rstrip("/")) + 1
+        above = self.path.rstrip("/").count("/") + 1
         found = [info.path for info in self.filesystem.get_file_info(selector) if info.type != fs.FileType.Directory]
-        set_aside = tuple(
-            f"{path.removesuffix(MANIFEST)}{REJECTED}/" for path in found if path.endswith(f"/{MANIFEST}")
-        )
-        paths = sorted(
-            path
-            for path in found
-            if not any(part.startswith(("_", ".")) for part in path[skip:].split("/"))
-            and not path.startswith(set_aside)
-        )
-        return [self._at(path) for path in paths]
+        results = {path.removesuffix(f"/{MANIFEST}") for path in found if path.endswith(f"/{MANIFEST}")}
+
+        def is_data(path: str) -> bool:
+            parts = path.split("/")
+            return not any(
+                (part.startswith(("_", ".")) and place >= above)
+                or (part in NO_DATA and "/".join(parts[:place]) in results)
+                for place, part in enumerate(parts)
+            )
+
+        return [self._at(path) for path in sorted(filter(is_data, found))]
 
     def make_folder(self, private: bool = False) -> None:
         """Create the folder and those above it; a ``private`` one on this machine is for its owner alone."""

@@ -26,7 +26,7 @@ import novelsum
 from novelsum.errors import InputError, UsageError, error_of_a_task
 from novelsum.lock import LOCK, Held, held
 from novelsum.source import input_files
-from novelsum.storage import MANIFEST, REJECTED, Location
+from novelsum.storage import MANIFEST, NO_DATA, REJECTED, Location
 
 logger = logging.getLogger("novelsum")
 
@@ -35,16 +35,7 @@ RESULT = "result"
 _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
 _CLEARED = "cleared"
-_RESULTS = (
-    "selected",
-    REJECTED,
-    "metrics.json",
-    "_metrics.json",
-    "report.html",
-    "report.json",
-    "diversity.parquet",
-    "diversity.json",
-)
+_RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
 """Settings that a result does not depend on."""
 
