@@ -25,10 +25,10 @@ from novelsum.output import now, versions
 from novelsum.settings import MeasureSettings
 from novelsum.source import Source, look, open_source
 from novelsum.stages import Stages
-from novelsum.storage import Location
+from novelsum.storage import MANIFEST, REJECTED, Location
 from novelsum.store import Pool
 from novelsum.summary import aligned
-from novelsum.workplace import MANIFEST, Workplace, check_output, identity
+from novelsum.workplace import Workplace, check_output, identity
 
 logger = logging.getLogger("novelsum")
 
@@ -100,8 +100,8 @@ def _ingest(
     (work / "store").make_folder()
     pool = ingest(spark, source, settings.of_data_set(source.path), work, work)
     if pool.bad_rows:
-        (stage / "rejected").make_folder()
-        (work / "rejected").move_to(stage / "rejected" / f"input-{number + 1:03d}")
+        (stage / REJECTED).make_folder()
+        (work / REJECTED).move_to(stage / REJECTED / f"input-{number + 1:03d}")
     return pool
 
 

@@ -30,12 +30,12 @@ from novelsum.ingest import ingest
 from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
 from novelsum.quotas import Quotas
 from novelsum.report import check_report, write_report
-from novelsum.selection import Candidate, first_row, select
+from novelsum.selection import Candidate, first_row, require_finite_quality, select
 from novelsum.settings import SELECTING, Job, Settings
 from novelsum.source import Look, Source, look, open_density, open_source
 from novelsum.stages import Stages
 from novelsum.state import State, open_state, run_of_state
-from novelsum.storage import Location
+from novelsum.storage import REJECTED, Location
 from novelsum.store import Pool
 from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.summary import print_result
@@ -137,7 +137,7 @@ class _Work:
         if done is None:
             with self.stages.time("ingest") as facts:
                 place.restart()
-                (place.stage / "rejected").delete()
+                (place.stage / REJECTED).delete()
                 (place.work / "store").make_folder()
                 pool = ingest(spark, self.source, settings, place.work, place.stage)
                 corpus = _ingest_reference(spark, settings, self.reference, pool) if self.reference else None
@@ -376,6 +376,8 @@ def _check_candidates(
     """Refuse before any costly work what only the checked rows can tell."""
     if settings.quota:
         Quotas.of(settings.quota, pool.groups, settings.budget)
+    if settings.quality_column is not None:
+        require_finite_quality(pool, settings)
     if job != "select_subset" and not (state and state.rows):
         require_enough_neighbors(corpus or pool, settings)
     if job != "estimate_density" and settings.budget > pool.candidates:

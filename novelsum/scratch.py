@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from novelsum.contenders import Scoring
 from novelsum.errors import RunError
 from novelsum.formula import Array, Metric, metric_space
+from novelsum.groups import Group
 from novelsum.picklog import Logged
 from novelsum.sketch import Integers
 from novelsum.storage import Location
@@ -121,7 +122,7 @@ class Scratch:
 
 @contextmanager
 def opened(
-    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[str, ...]
+    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[Group, ...]
 ) -> Iterator[Scratch]:
     """Hold a block's scratch, made from the store if it is not there whole. ``groups``: those of quotas, in order."""
     folder = local_directory() / f"novelsum-{run}" / block.name
@@ -146,7 +147,7 @@ def opened(
 
 
 def _make(
-    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[str, ...]
+    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[Group, ...]
 ) -> None:
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
@@ -172,7 +173,8 @@ def _make(
         if stored.quality is not None:
             save["quality"] = stored.quality**scoring.quality_power
         if groups and stored.groups is not None:
-            save["groups"] = np.searchsorted(groups, stored.groups.to_pylist())
+            number_of = {group: number for number, group in enumerate(groups)}
+            save["groups"] = np.array([number_of[group] for group in stored.groups.to_pylist()], np.int64)
         if twins:
             save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():

@@ -32,6 +32,7 @@ from novelsum import picklog, scratch
 from novelsum.contenders import Contenders, Draft, Samples, Scoring
 from novelsum.errors import DamageError, InputError
 from novelsum.formula import Array, metric_space
+from novelsum.groups import Group
 from novelsum.picklog import Logged
 from novelsum.progress import Progress
 from novelsum.quotas import Quotas
@@ -48,6 +49,8 @@ logger = logging.getLogger("novelsum")
 CAPACITY = 1024
 """Contenders in the driver's pool."""
 LONGEST_DRAFT = 256
+LARGEST_QUALITY = 1e280
+"""q^γ must stay below this: in the units of a selection a pick adds at most 4 to a sum, so no score is infinite."""
 _DRAFT_SHARE = 16
 """A draft is at most this part of the picks so far."""
 _REFILL = 0.1
@@ -93,7 +96,7 @@ class Effort:
 class Run:
     """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
 
-    ``groups``: names of the groups that have quotas, in order, if there are any.
+    ``groups``: the groups, in order, if there are quotas.
     """
 
     id: str
@@ -102,7 +105,7 @@ class Run:
     budget: int
     begun: int
     twins: bool
-    groups: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
     units: Units = Units()
 
     @property
@@ -197,6 +200,17 @@ def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
 
 
 # --- before the first round -------------------------------------------------------------------------------
+
+
+def require_finite_quality(pool: Pool, settings: Settings) -> None:
+    """Raise InputError when a quality to the power γ is out of the range of numbers."""
+    with np.errstate(over="ignore"):
+        powered = np.float64(pool.greatest_quality) ** settings.quality_power
+    if not powered < LARGEST_QUALITY:
+        raise InputError(
+            f"--quality-power {settings.quality_power:g} takes qualities of column {settings.quality_column!r}, which "
+            f"are up to {pool.greatest_quality:g}, out of the range of numbers; use a smaller power or scale the column"
+        )
 
 
 def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, places: int) -> None:
@@ -447,7 +461,7 @@ def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Cand
 
 
 def _draw(
-    work: Location, wanted: str | int | None, seed: int, able: set[str] | None, block: Block
+    work: Location, wanted: str | int | None, seed: int, able: set[Group] | None, block: Block
 ) -> Iterator[tuple[bytes, int]]:
     """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row.
 

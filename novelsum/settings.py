@@ -66,7 +66,7 @@ class Settings:
     quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING)
     quota: tuple[str, ...] = setting(
         "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
-        "or in % of the budget; the group * is all others",
+        "or in % of the budget; the group * is all others, and the rows that have none",
         (),
         jobs=SELECTING,
     )

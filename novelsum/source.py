@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from novelsum.storage import Location, Stamp
 T = TypeVar("T")
 
 _READ_ROWS = 8192
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
 _PARQUET = (b"PAR1", b"PARE")
 """What a Parquet file begins with; the second where its footer is encrypted."""
 
@@ -375,16 +377,20 @@ def _is_plain_integer(text: str) -> bool:
 
 
 def _partition_values(root: Location, files: Sequence[Location]) -> tuple[dict[str, Any], ...]:
-    """What folders named ``key=value`` below the root say of each file; integers where all of a key are."""
+    """What folders named ``key=value`` below the root say of each file; integers where all of a key are.
+
+    As Hive and Spark write them: special characters as ``%`` and two digits, and a name of its own for null.
+    """
     values: list[dict[str, Any]] = []
     for file in files:
         folders = file.uri[len(root.uri) :].split("/")[:-1] if file.uri.startswith(root.uri) else []
-        values.append(dict(folder.split("=", 1) for folder in folders if "=" in folder))
+        pairs = [folder.split("=", 1) for folder in folders if "=" in folder]
+        values.append({unquote(key): None if value == _NULL_FOLDER else unquote(value) for key, value in pairs})
     for key in {key for of_file in values for key in of_file}:
-        if all(_is_plain_integer(of_file.get(key, "0")) for of_file in values):
-            for of_file in values:
-                if key in of_file:
-                    of_file[key] = int(of_file[key])
+        holding = [of_file for of_file in values if of_file.get(key) is not None]
+        if all(_is_plain_integer(of_file[key]) for of_file in holding):
+            for of_file in holding:
+                of_file[key] = int(of_file[key])
     return tuple(values)
 
 
@@ -400,8 +406,8 @@ def _unified(
         schema = pa.unify_schemas(plain, promote_options="permissive")
     except (pa.ArrowException, TypeError) as error:
         raise InputError(f"the files of {path} do not agree on a column's type: {first_line(error)}") from None
-    for of_file in partition_values:
-        for key, value in of_file.items():
-            if key not in schema.names:
-                schema = schema.append(pa.field(key, pa.int64() if isinstance(value, int) else pa.string()))
+    for key in dict.fromkeys(key for of_file in partition_values for key in of_file):
+        if key not in schema.names:
+            is_integer = any(isinstance(of_file.get(key), int) for of_file in partition_values)
+            schema = schema.append(pa.field(key, pa.int64() if is_integer else pa.string()))
     return schema

@@ -20,6 +20,13 @@ from novelsum.errors import DamageError, RunError, first_line
 
 T = TypeVar("T")
 
+MANIFEST = "_MANIFEST.json"
+"""What a job writes last, beside its results."""
+REJECTED = "rejected"
+"""The folder beside them where it sets bad rows aside."""
+NO_DATA = (REJECTED, "metrics.json", "report.html", "report.json", "diversity.json")
+"""Results of jobs that are never the input of another."""
+
 _WILDCARDS = "*?["
 _VERSION = ("etag", "versionid", "generation", "last-modified", "updated")
 """What object stores call that which differs between two writes of a name."""
@@ -144,15 +151,21 @@ class Location:
     def parquet_files(self, among: list["Location"]) -> list["Location"]:
         """The data files meant by a file, a folder or a glob, of :meth:`all_files`.
 
-        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; checksums (``.crc``) are none.
+        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; checksums (``.crc``) are none,
+        nor is what a job has written to be looked at, or set aside, beside its manifest.
         """
-        is_glob, skip = self.is_glob, len(self.listing_root.uri.rstrip("/")) + 1
-        return [
-            file
-            for file in among
-            if (file == self or not any(part.startswith(("_", ".")) for part in file.uri[skip:].split("/")))
-            and self._contains(file, is_glob)
-        ]
+        is_glob, above = self.is_glob, self.listing_root.uri.rstrip("/").count("/") + 1
+        results = {file.uri.removesuffix(f"/{MANIFEST}") for file in among if file.name == MANIFEST}
+
+        def is_data(file: Location) -> bool:
+            parts = file.uri.split("/")
+            return not file.name.endswith(".crc") and not any(
+                (part.startswith(("_", ".")) and place >= above)
+                or (part in NO_DATA and "/".join(parts[:place]) in results)
+                for place, part in enumerate(parts)
+            )
+
+        return [file for file in among if file == self or (is_data(file) and self._contains(file, is_glob))]
 
     @property
     def is_glob(self) -> bool:
@@ -177,19 +190,6 @@ class Location:
             return self
         fixed = self.path[: min(self.path.find(mark) for mark in _WILDCARDS if mark in self.path)]
         return self._at(fixed.rsplit("/", 1)[0] or "/")
-
-    def _walk(self) -> list["Location"]:
-        """The data files below the folder, sorted."""
-        selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
-        skip = len(self.path.rstrip("/")) + 1
-        paths = sorted(
-            info.path
-            for info in self.filesystem.get_file_info(selector)
-            if info.type != fs.FileType.Directory
-            and not any(part.startswith(("_", ".")) for part in info.path[skip:].split("/"))
-            and not info.path.endswith(".crc")
-        )
-        return [self._at(path) for path in paths]
 
     def make_folder(self, private: bool = False) -> None:
         """Create the folder and those above it; a ``private`` one on this machine is for its owner alone."""

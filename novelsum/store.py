@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from novelsum.groups import Group
 from novelsum.storage import Location
 
 
@@ -38,7 +39,8 @@ class Pool:
     duplicates_dropped: int
     distinct: int
     fingerprint: str
-    groups: dict[str, int] = field(default_factory=dict)
+    groups: dict[Group, int] = field(default_factory=dict)
+    greatest_quality: float = 0.0
 
     @property
     def candidates(self) -> int:
@@ -47,14 +49,17 @@ class Pool:
 
     def for_json(self) -> dict[str, Any]:
         """All but the work directory, as :meth:`from_json` takes it."""
-        fields = {**vars(self), "blocks": [[block.name, block.rows] for block in self.blocks]}
+        blocks = [[block.name, block.rows] for block in self.blocks]
+        groups = [[group, rows] for group, rows in self.groups.items()]  # as a key of JSON, None would become text
+        fields = {**vars(self), "blocks": blocks, "groups": groups}
         del fields["work"]
         return fields
 
     @staticmethod
     def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
         """The pool in a work directory."""
-        return Pool(work=work, **{**fields, "blocks": tuple(Block(name, rows) for name, rows in fields["blocks"])})
+        blocks = tuple(Block(name, rows) for name, rows in fields["blocks"])
+        return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"])})
 
     def counts(self) -> dict[str, Any]:
         """What the manifest says of the input."""
@@ -75,7 +80,7 @@ class StoredBlock:
 
     ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
     (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
-    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text, where the run asks for them.
+    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text or null, where the run asks for them.
     """
 
     rows: NDArray[np.int64]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from novelsum.formula import Array, Metric, from_squared, metric_space
+from novelsum.groups import group_of, in_order
 from novelsum.output import output_name
 from novelsum.selection import Candidate
 from novelsum.settings import Settings
@@ -286,16 +287,16 @@ def _typical_distance(settings: Settings, pool: Counter[int]) -> float | None:
 
 def _groups(settings: Settings, pool: Pool, selected: Location) -> dict[str, Any]:
     """Rows of the largest groups in pool and selection, the smaller ones together."""
-    column = output_name(str(settings.group_column))
-    picked = Counter(str(group) for group in selected.read_parquet([column]).column(column).to_pylist())
-    ordered = sorted(pool.groups, key=lambda group: (-pool.groups[group], group))
+    column = output_name(str(settings.group_column), settings.id_column)
+    picked = Counter(map(group_of, selected.read_parquet([column]).column(column).to_pylist()))
+    ordered = sorted(pool.groups, key=lambda group: (-pool.groups[group], in_order(group)))
     smaller = ordered[_GROUPS_SHOWN:]
     return {
         "column": settings.group_column,
         "count": len(ordered),
         "reached": len(picked),
         "largest": [
-            {"group": group[:_TEXT_KEPT], "pool": pool.groups[group], "selected": picked[group]}
+            {"group": group and group[:_TEXT_KEPT], "pool": pool.groups[group], "selected": picked[group]}
             for group in ordered[:_GROUPS_SHOWN]
         ],
         "smaller": {

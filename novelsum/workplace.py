@@ -26,26 +26,16 @@ import novelsum
 from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task
 from novelsum.lock import LOCK, Held, held
 from novelsum.source import Look
-from novelsum.storage import Location
+from novelsum.storage import MANIFEST, NO_DATA, REJECTED, Location
 
 logger = logging.getLogger("novelsum")
 
-MANIFEST = "_MANIFEST.json"
 WORK = "_work"
 RESULT = "result"
 _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
 _CLEARED = "cleared"
-_RESULTS = (
-    "selected",
-    "rejected",
-    "metrics.json",
-    "_metrics.json",
-    "report.html",
-    "report.json",
-    "diversity.parquet",
-    "diversity.json",
-)
+_RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
 """Settings that a result does not depend on."""
 
@@ -298,7 +288,7 @@ class Workplace:
                 if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
                     entry.delete()
             (self.stage / _CLEARED).write_bytes(b"")
-        for result in [*self.result.entries(), self.stage / "rejected"]:
+        for result in [*self.result.entries(), self.stage / REJECTED]:
             if result.exists():
                 result.move_to(self.output / result.name)
         (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
