@@ -10,6 +10,8 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from novelsum import interrupt
+
 _LOGGING = Path(__file__).resolve().parents[1] / "conf" / "log4j2.properties"
 
 
@@ -36,6 +38,7 @@ def start(job: str, master: str | None) -> SparkSession:
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         builder = builder.config(f"spark.executorEnv.{variable}", threads)
     spark = builder.getOrCreate()
+    interrupt.listen_again()
     package = Path(__file__).resolve().parent
     if package.is_dir():
         spark.sparkContext.addPyFile(_zipped(package.name))

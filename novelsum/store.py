@@ -40,6 +40,10 @@ class Pool:
     distinct: int
     fingerprint: str
     groups: dict[str, int] = field(default_factory=dict)
+    marked: bool = False
+    """Whether ``itself/`` says of each candidate if a reference holds it too."""
+    renumbered: bool = False
+    """Whether ``numbers.parquet`` gives the candidates other numbers than their rows."""
 
     @property
     def candidates(self) -> int:
