@@ -155,7 +155,7 @@ def _with_vectors(
     ]
     if any(chosen.any() for chosen in outside):
         if given is None:
-            mark_itself(spark, held, corpus or pool, settings)
+            held = mark_itself(spark, held, corpus or pool, settings)
             estimate_density(spark, held, settings, corpus or pool)
         else:
             load_density(spark, held, given)

@@ -22,6 +22,7 @@ from novelsum.formula import from_squared
 from novelsum.ingest import ingest
 from novelsum.onepass import DataSet, draw_rows, match_reference, run_pass
 from novelsum.output import now, versions
+from novelsum.scratch import remove_dead
 from novelsum.settings import MeasureSettings
 from novelsum.source import Source, look, open_source
 from novelsum.stages import Stages
@@ -76,6 +77,7 @@ def _measure(
     with stages.time("start"):
         spark = session.start("measure_diversity", settings.master)
     try:
+        remove_dead(spark.sparkContext, place.work)
         with stages.time("ingest"):
             pools = [
                 _ingest(spark, settings, source, place.work / f"set-{number:03d}", place.stage, number)
@@ -83,7 +85,7 @@ def _measure(
             ]
         _check_pools(settings, paths, pools)
         with stages.time("diversity"):
-            results = _measure_all(spark, settings, pools)
+            results = _measure_all(spark, settings, pools, place.work)
     finally:
         spark.stop()
     rows = _rows(settings, pools, results)
@@ -105,18 +107,22 @@ def _ingest(
     return pool
 
 
-def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool]) -> list[Measured]:
+def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool], work: Location) -> list[Measured]:
     reference = DataSet(pools[-1].work, pools[-1].blocks) if settings.reference else None
     return [
-        measure_pool(spark, settings, DataSet(pool.work, pool.blocks), reference)
+        measure_pool(spark, settings, DataSet(pool.work, pool.blocks), reference, work)
         for pool in pools[: len(settings.input)]
     ]
 
 
 def measure_pool(
-    spark: SparkSession, settings: MeasureSettings, data: DataSet, reference: DataSet | None = None
+    spark: SparkSession,
+    settings: MeasureSettings,
+    data: DataSet,
+    reference: DataSet | None = None,
+    work: Location | None = None,
 ) -> Measured:
-    """NovelSum of one data set over the grid of the settings."""
+    """NovelSum of one data set over the grid of the settings. ``work``: the run's work directory, if not the data's."""
     grid = Grid(settings.formula, settings.metric, settings.neighbors, settings.proximity_power, settings.density_power)
     sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
     sample = draw_rows(spark, data, settings.sample_rows, settings.seed) if sampled else None
@@ -128,7 +134,7 @@ def measure_pool(
                 f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
                 f"{reference.rows}, as rows of the data set are among them; ask for fewer"
             )
-    found = run_pass(spark, data, grid, sample, matched)
+    found = run_pass(spark, data, grid, sample, matched, work=work or data.work)
     density = densities(grid, found.nearest, found.nearest_raw)
     for of_grid in density.values():
         for power in settings.density_power:

@@ -10,12 +10,14 @@ import json
 import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from novelsum import session
+from novelsum import interrupt, session
 from novelsum.already import log_already_selected
 from novelsum.density import (
     estimate_density,
@@ -25,11 +27,12 @@ from novelsum.density import (
     require_finite_powers,
     write_density_result,
 )
-from novelsum.errors import InputError
+from novelsum.errors import InputError, error_of_a_task
 from novelsum.ingest import ingest
 from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
 from novelsum.quotas import Quotas
 from novelsum.report import check_report, write_report
+from novelsum.scratch import remove_dead
 from novelsum.selection import Candidate, first_row, require_finite_quality, select
 from novelsum.settings import SELECTING, Job, Settings
 from novelsum.source import Look, Source, look, open_density, open_source
@@ -108,10 +111,12 @@ class _Work:
             source.path,
             place.output,
         )
+        place.check_steps()
         place.start_results()
         with self.stages.time("start"):
             spark = session.start(self.job, self.settings.master)
         try:
+            remove_dead(spark.sparkContext, place.work)
             pool, corpus = self._ingest(spark)
             _check_candidates(self.job, self.settings, source, pool, corpus, self.state)
             if self.job == "estimate_density":
@@ -140,7 +145,10 @@ class _Work:
                 (place.stage / REJECTED).delete()
                 (place.work / "store").make_folder()
                 pool = ingest(spark, self.source, settings, place.work, place.stage)
-                corpus = _ingest_reference(spark, settings, self.reference, pool) if self.reference else None
+                corpus = None
+                if self.reference:
+                    corpus = _ingest_reference(spark, settings, self.reference, pool)
+                    pool = mark_itself(spark, pool, corpus, settings)
                 facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
             done = {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
             place.finish("ingest", done)
@@ -198,7 +206,7 @@ class _Work:
             **effort.for_manifest(),
         }
         if settings.compare:
-            with stages.time("compare"):
+            with _spared("the comparison cannot be made"), stages.time("compare"):
                 rows = [pick.row for pick in picks]
                 manifest["comparison"] = for_manifest(compare(spark, pool, settings, rows, stages.seconds["selection"]))
         return manifest, self._survey(spark, pool, picks)
@@ -228,25 +236,19 @@ class _Work:
         return int(done["samples"])
 
     def _survey(self, spark: SparkSession, pool: Pool, picks: list[Candidate]) -> dict[str, Any] | None:
-        """What the report is to show, or None where there is to be none. A failure never costs the selection."""
+        """What the report is to show, or None where there is to be none."""
         if not self.settings.report:
             return None
         selected = self.place.result / "selected" / "part-00000.parquet"
-        try:
-            with self.stages.time("survey"):
-                return survey(spark, pool, self.settings, self.source, picks, selected)
-        except Exception:
-            logger.exception("the report cannot be made; the selection is not affected")
-            return None
+        with _spared("the report cannot be made"), self.stages.time("survey"):
+            return survey(spark, pool, self.settings, self.source, picks, selected)
+        return None
 
     def _write_report(self, manifest: dict[str, Any], found: dict[str, Any] | None) -> None:
         if found is None:
             return
-        try:
-            with self.stages.time("report"):
-                write_report(self.place.result, manifest, found)
-        except Exception:
-            logger.exception("the report cannot be drawn; the selection is not affected")
+        with _spared("the report cannot be drawn"), self.stages.time("report"):
+            write_report(self.place.result, manifest, found)
 
     def _manifest(self, pool: Pool, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
         manifest: dict[str, Any] = {
@@ -272,6 +274,19 @@ class _Work:
         return manifest
 
 
+@contextmanager
+def _spared(what: str) -> Iterator[None]:
+    """Log a failure of what a selection can do without. A signal, whatever Spark makes of it, still ends the run."""
+    try:
+        yield
+    except Exception as error:
+        if interrupt.came():
+            raise
+        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
+        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
+        logger.debug("%s", what, exc_info=True)
+
+
 def _metrics(manifest: dict[str, Any]) -> dict[str, float]:
     """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in."""
     metrics: dict[str, float] = {}
@@ -292,11 +307,7 @@ def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source
     """The reference as a pool of its own, its bad rows left out as those of the input are."""
     work = pool.work / "reference"
     (work / "store").make_folder()
-    corpus = ingest(
-        spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work
-    )
-    mark_itself(spark, pool, corpus, settings)
-    return corpus
+    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
 
 
 def _check_sizes(

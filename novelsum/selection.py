@@ -16,7 +16,6 @@ import logging
 import os
 import socket
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -30,13 +29,13 @@ from pyspark.sql import SparkSession
 
 from novelsum import picklog, scratch
 from novelsum.contenders import Contenders, Draft, Samples, Scoring
-from novelsum.errors import DamageError, InputError
+from novelsum.errors import InputError, RunError
 from novelsum.formula import Array, metric_space
 from novelsum.groups import Group
 from novelsum.picklog import Logged
 from novelsum.progress import Progress
 from novelsum.quotas import Quotas
-from novelsum.scratch import Units, block_bytes, local_directory
+from novelsum.scratch import Units, block_bytes, compared_bytes, folder_of, selections_bytes
 from novelsum.settings import Settings
 from novelsum.shared import Shared
 from novelsum.sketch import Outlook, Single, Weights
@@ -148,7 +147,7 @@ def select(
     (pool.work / "picks").make_folder()
     quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
     run = Run(
-        uuid.uuid4().hex,
+        scratch.new_run(pool.work),
         pool.work,
         Scoring(
             settings.formula,
@@ -165,7 +164,7 @@ def select(
     tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
     blocks = context.parallelize(pool.blocks, tasks).cache()
     try:
-        _preflight(context, blocks, pool, settings, run.places)
+        _preflight(context, blocks, pool, settings, run)
         selection = _Selection(context, blocks, run, pool, quotas, first)
         with Progress("selection (picks)", settings.budget) as progress:
             progress.reach(selection.picked)
@@ -213,19 +212,22 @@ def require_finite_quality(pool: Pool, settings: Settings) -> None:
         )
 
 
-def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, places: int) -> None:
-    """Tell what the selection will take; raise InputError where a scratch disk cannot hold it."""
+def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, run: Run) -> None:
+    """Tell what the selection will take; raise RunError where a scratch disk cannot hold it."""
     context.setJobDescription("novelsum selection: free scratch")
-    itemsize = pool.itemsize
+    places, dimension = run.places, pool.dimension
     needed: dict[tuple[str, int], int] = defaultdict(int)
     free: dict[tuple[str, int], tuple[int, str]] = {}
-    for host, device, available, folder, rows in blocks.map(_free_scratch).collect():
-        needed[host, device] += block_bytes(rows, pool.dimension, itemsize)
+    for host, device, available, folder, rows in blocks.map(partial(_free_scratch, run.id)).collect():
+        needed[host, device] += block_bytes(rows, dimension, pool.itemsize)
+        needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
         free[host, device] = (available, folder)
+    for disk in needed:
+        needed[disk] += selections_bytes(settings.budget, dimension) if settings.compare else 0
     largest = max(block.rows for block in pool.blocks)
     cores = context.defaultParallelism
-    of_task = largest * state_bytes(pool.dimension) + 3 * places * pool.dimension * 4 + (256 << 20)
-    operations = 2 * pool.candidates * places * pool.dimension
+    of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
+    operations = 2 * pool.candidates * places * dimension
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
         "time, %.3g distance operations",
@@ -240,14 +242,15 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
     for disk, bytes_ in needed.items():
         available, folder = free[disk]
         if bytes_ > available:
-            raise InputError(
+            raise RunError(
                 f"the selection needs {_size(bytes_)} of scratch in {folder} on {disk[0]}, which has "
-                f"{_size(available)} free; set spark.local.dir (or SPARK_LOCAL_DIRS) to a larger disk"
+                f"{_size(available)} free; free some of it, or set spark.local.dir (or SPARK_LOCAL_DIRS) to a larger "
+                "disk, and run again to go on"
             )
 
 
-def _free_scratch(block: Block) -> tuple[str, int, int, str, int]:
-    folder = local_directory()
+def _free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
+    folder = folder_of(run).parent
     disk = os.statvfs(folder)
     return socket.gethostname(), os.stat(folder).st_dev, disk.f_bavail * disk.f_frsize, str(folder), block.rows
 
@@ -423,8 +426,8 @@ def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
     if recovered is None and not run.begun:
         return Logged.joined(first), np.zeros(1), 0
     if recovered is None or len(recovered[0]) < run.begun:
-        raise DamageError(
-            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to start over"
+        raise RunError(
+            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to log them anew"
         )
     logged, sums = recovered
     if len(logged) > run.begun:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from novelsum import interrupt
 from novelsum.errors import UsageError
 
 _LOGGING = Path(__file__).resolve().parents[1] / "conf" / "log4j2.properties"
@@ -41,6 +42,7 @@ def start(job: str, master: str | None) -> SparkSession:
     spark = builder.getOrCreate()
     if not hasattr(spark, "sparkContext"):
         raise _no_connect("the session of this platform is one", "use another kind of compute")
+    interrupt.listen_again()
     package = Path(__file__).resolve().parent
     if package.is_dir():
         spark.sparkContext.addPyFile(_zipped(package.name))

@@ -7,7 +7,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -207,6 +207,13 @@ class Location:
         """Whether it is on object storage, where a write is seen when it is complete and nothing can be renamed."""
         return self.filesystem.type_name in ("s3", "gcs", "abfs")
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file in the folder, by its path in it; what is being written has a hidden name and is none."""
+        selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
+        found = [info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        skip = len(self.path.rstrip("/")) + 1
+        return {info.path[skip:]: int(info.size) for info in found if not info.base_name.startswith(".")}
+
     def stamp(self) -> Stamp:
         """The stamp of the file as it is now; raise FileNotFoundError when it is not there."""
         if self.is_object:
@@ -231,7 +238,16 @@ class Location:
         if kind == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path)
         elif kind == fs.FileType.File:
-            self.filesystem.delete_file(self.path)
+            with suppress(FileNotFoundError):  # another was first
+                self.filesystem.delete_file(self.path)
+
+    def delete_if_empty(self) -> None:
+        """Remove the folder if nothing lies in it; on a disk at one stroke, so that nothing is lost that just comes."""
+        if self.is_local:
+            with suppress(OSError):
+                os.rmdir(self.path)
+        elif not self.entries():
+            self.delete()
 
     def move_to(self, target: "Location") -> None:
         """Rename the file or folder within its filesystem.
@@ -256,19 +272,36 @@ class Location:
             self.filesystem.copy_file(source, target)
             self.filesystem.delete_file(source)
 
+    @contextmanager
+    def writing(self) -> Iterator[pa.NativeFile]:
+        """A stream to a file that readers see whole or not at all, whoever else writes it at the same time.
+
+        Nothing is left of one that fails. An object that is closed is complete, so it goes up only when it is whole.
+        """
+        if self.is_object:
+            content = pa.BufferOutputStream()
+            yield content
+            with self._named(), self.filesystem.open_output_stream(self.path) as stream:
+                stream.write(content.getvalue())
+            return
+        place = self._temporary()
+        try:
+            with self._named(), self.filesystem.open_output_stream(place.path) as stream:
+                yield stream
+            place.move_to(self)
+        except BaseException:
+            place.delete()
+            raise
+
     def write_bytes(self, content: bytes | pa.Buffer) -> None:
         """Write a file that readers see whole or not at all."""
-        place = self if self.is_object else self._temporary()
-        with self._named(), self.filesystem.open_output_stream(place.path) as stream:
+        with self.writing() as stream:
             stream.write(content)
-        if place != self:
-            place.move_to(self)
 
     def write_parquet(self, table: pa.Table, **options: Any) -> None:
         """Write a Parquet file that readers see whole or not at all."""
-        content = pa.BufferOutputStream()  # a table that cannot be written leaves nothing behind
-        pq.write_table(table, content, write_page_checksum=True, **options)
-        self.write_bytes(content.getvalue())
+        with self.writing() as stream:
+            pq.write_table(table, stream, write_page_checksum=True, **options)
 
     def read_bytes(self) -> bytes:
         """The content of the file."""

@@ -41,6 +41,10 @@ class Pool:
     fingerprint: str
     groups: dict[Group, int] = field(default_factory=dict)
     greatest_quality: float = 0.0
+    marked: bool = False
+    """Whether ``itself/`` says of each candidate if a reference holds it too."""
+    renumbered: bool = False
+    """Whether ``numbers.parquet`` gives the candidates other numbers than their rows."""
 
     @property
     def candidates(self) -> int:

@@ -153,7 +153,7 @@ def update(
     groups = int(cells.group[-1]) + 1
     renamed, added = _admit(spark, pool, folder, content, groups)
     (pool.work / "centroids.parquet").write_bytes((folder / "centroids.parquet").read_bytes())
-    layout = lay_out(spark, pool, pool.work, "night", sought, cells)
+    layout = lay_out(spark, replace(pool, renumbered=True), pool.work, "night", sought, cells)
     numbers = context.parallelize(range(groups), groups)
     count = partial(_place_group, layout, folder / f"night-{night:05d}", len(cells.group), sought)
     counted = numbers.map(count).collect()
@@ -327,7 +327,7 @@ def _search_new(
 ) -> None:
     """Compare the new rows, a group of them at a time, with the cells of this group that they probe, both ways."""
     location = job.work / "partial" / group_name(group)
-    with location.filesystem.open_output_stream(location.path) as stream, pq.ParquetWriter(stream, _PARTIAL) as to:
+    with location.writing() as stream, pq.ParquetWriter(stream, _PARTIAL) as to:
         for other in range(job.layout.groups):
             queries = job.new(other)
             packed = matrix((job.work / "probed" / group_name(other)).read_parquet().column("cells"), "uint8")

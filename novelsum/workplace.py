@@ -36,6 +36,12 @@ _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
+_STEPS = {
+    "ingest": ("store", "reference", "itself", "rejected"),
+    "density": ("density",),
+    "begin": ("picks", "already"),
+}
+"""The steps of a run in their order, and the folders that each leaves to those after it."""
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
 """Settings that a result does not depend on."""
 
@@ -240,18 +246,50 @@ class Workplace:
 
     # --- during the run -----------------------------------------------------------------------------------
 
+    def folder(self, name: str) -> Location:
+        """Where a step writes: in the work directory, but for bad rows, which wait to be published."""
+        return (self.stage if name == "rejected" else self.work) / name
+
     def done(self, step: str) -> dict[str, Any] | None:
         """What a step that is done has left for the others, None where it is not done."""
-        file = self.work / "done" / f"{step}.json"
+        file = self._done(step)
         if not file.exists():
             return None
-        content: dict[str, Any] = json.loads(file.read_bytes())
+        content: dict[str, Any] = json.loads(file.read_bytes())["content"]
         return content
 
     def finish(self, step: str, content: dict[str, Any]) -> None:
-        """A step is done, and need not be done again."""
+        """A step is done, and need not be done again while the files that it has written are as they are now."""
+        files = {name: self.folder(name).sizes() for name in _STEPS[step]}
         (self.work / "done").make_folder()
-        (self.work / "done" / f"{step}.json").write_bytes(json.dumps(content).encode())
+        self._done(step).write_bytes(json.dumps({"content": content, "files": files}).encode())
+
+    def check_steps(self) -> None:
+        """Forget a step of an earlier try, and all after it, where a file is not there as the step has left it.
+
+        What was written to the folders later, as picks are, does not count.
+        """
+        steps = [step for step in _STEPS if self._done(step).exists()]
+        for place, step in enumerate(steps):
+            lost = self._lost(step)
+            if lost:
+                logger.warning("%s; %s is done again", lost, " and ".join(steps[place:]))
+                for later in reversed(steps[place:]):
+                    self._done(later).delete()
+                return
+
+    def _lost(self, step: str) -> str:
+        """A file that is not there as a step that is done has left it, in words; empty if there is none."""
+        for name, files in json.loads(self._done(step).read_bytes())["files"].items():
+            found = self.folder(name).sizes() if files else {}
+            for file, size in files.items():
+                if found.get(file) != size:
+                    now = f"has {found[file]} bytes, not {size}" if file in found else "is missing"
+                    return f"{self.folder(name) / file} {now}"
+        return ""
+
+    def _done(self, step: str) -> Location:
+        return self.work / "done" / f"{step}.json"
 
     def restart(self, *kept: str) -> None:
         """Remove from the work directory what a step that was cut has left: all but what is ``kept``."""
@@ -289,7 +327,7 @@ class Workplace:
                     entry.delete()
             (self.stage / _CLEARED).write_bytes(b"")
         for result in [*self.result.entries(), self.stage / REJECTED]:
-            if result.exists():
+            if result.exists() and not result.name.startswith("."):  # what a task has left that was killed
                 result.move_to(self.output / result.name)
         (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
 

@@ -39,7 +39,7 @@ def density(spark: Any, tmp_path: Path):
             (folder / "store").make_folder()
             pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, folder, folder))
         if reference:
-            mark_itself(spark, *pools, chosen)
+            pools[0] = mark_itself(spark, *pools, chosen)
         report = estimate_density(spark, pools[0], chosen, pools[1] if reference else None)
         found = {}
         for block in pools[0].blocks:
