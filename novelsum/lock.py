@@ -68,8 +68,8 @@ class Held:
 
 
 @contextmanager
-def held(output: Location) -> Iterator[Held]:
-    """Hold an output; raise UsageError where another run does."""
+def held(output: Location, option: str = "--output") -> Iterator[Held]:
+    """Hold a folder, which the option names; raise UsageError where another run does."""
     folder = output / LOCK
     try:
         folder.make_folder()
@@ -79,7 +79,7 @@ def held(output: Location) -> Iterator[Held]:
     try:
         for other in folder.entries():
             if other != lock._claim and not other.name.startswith("."):
-                _refuse_unless_dead(output, other)
+                _refuse_unless_dead(output, option, other)
         renewing = threading.Thread(target=lock.renew, daemon=True)
         renewing.start()
         yield lock
@@ -87,7 +87,7 @@ def held(output: Location) -> Iterator[Held]:
         lock.release()
 
 
-def _refuse_unless_dead(output: Location, claim: Location) -> None:
+def _refuse_unless_dead(output: Location, option: str, claim: Location) -> None:
     """Remove a claim nobody stands behind; raise UsageError if somebody does."""
     try:
         age = time.time() - claim.modified()
@@ -102,7 +102,7 @@ def _refuse_unless_dead(output: Location, claim: Location) -> None:
         return
     wait = "" if is_here else f"; if it is dead, try again in {STALE_AFTER - age:.0f} s"
     raise UsageError(
-        f"--output {output} is being written by process {content['pid']} on {content['host']} since {content['since']}"
+        f"{option} {output} is being written by process {content['pid']} on {content['host']} since {content['since']}"
         f"{wait}; let it end or name another folder"
     )
 
