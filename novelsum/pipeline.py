@@ -27,7 +27,7 @@ from novelsum.density import (
     require_finite_powers,
     write_density_result,
 )
-from novelsum.errors import InputError, error_of_a_task
+from novelsum.errors import InputError, UsageError, error_of_a_task
 from novelsum.ingest import ingest
 from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
 from novelsum.quotas import Quotas
@@ -37,7 +37,7 @@ from novelsum.selection import Candidate, first_row, require_finite_quality, sel
 from novelsum.settings import SELECTING, Job, Settings
 from novelsum.source import Look, Source, look, open_density, open_source
 from novelsum.stages import Stages
-from novelsum.state import State, open_state, run_of_state
+from novelsum.state import State, state_of
 from novelsum.storage import REJECTED, Location
 from novelsum.store import Pool
 from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
@@ -67,27 +67,52 @@ def run(job: Job, settings: Settings) -> None:
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         place.tidy(settings.keep_work)
         return
-    with place.held(settings.overwrite, settings.keep_work) as lock:
-        manifest = place.staged()
-        if manifest is None or (states and run_of_state(states[0]) != place.key):
-            manifest = _Work(job, settings, place, seen).run(started)
-        place.publish(lock)
+    with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
+        manifest = _staged(settings, place, state)
+        if manifest is None:
+            manifest = _Work(job, settings, place, seen, state).run(started)
+        if place.staged():
+            place.publish(lock)
+        if state:
+            state.commit(place.next_state() or {})
+            place.settle()
         pool = Pool.from_json(place.work, (place.done("ingest") or {})["pool"])
     print_result(job, settings, pool, output)
     if "comparison" in manifest:
         print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
 
 
+def _staged(settings: Settings, place: Workplace, state: State | None) -> dict[str, Any] | None:
+    """The manifest of results that an earlier try of this run has finished, published or not, if they can be used.
+
+    Raises UsageError where the state can no longer become what a published result was computed for.
+    """
+    manifest = place.staged()
+    if state is None:
+        return manifest
+    following = place.next_state()
+    if following is None or state.may_become(following):
+        return manifest or (read_manifest(place.output) if following else None)
+    if manifest is None and not settings.overwrite:
+        raise UsageError(
+            f"--output {place.output} holds a result whose rows are not in the state {state.folder}, which another run "
+            "has changed since; run it again with --overwrite"
+        )
+    return None
+
+
 class _Work:
     """The steps of a job, from its inputs to results in the stage; each is skipped where an earlier try has done it."""
 
-    def __init__(self, job: Job, settings: Settings, place: Workplace, seen: dict[str, Look]) -> None:
+    def __init__(
+        self, job: Job, settings: Settings, place: Workplace, seen: dict[str, Look], state: State | None
+    ) -> None:
         """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
         self.job, self.settings, self.place, self.seen, self.stages = job, settings, place, seen, Stages()
         columns = settings.id_column, settings.embedding_column
         self.source = open_source(settings.input, *columns, seen["input"])
         self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
-        self.state = open_state(settings) if settings.update or settings.save_state else None
+        self.state = state
         if self.state:
             self.source = self.state.check_source(self.source)
         if self.reference:
@@ -131,9 +156,7 @@ class _Work:
         metrics = json.dumps(_metrics(manifest), indent=1)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
         (place.result / name).write_bytes((metrics + "\n").encode())
-        place.stage_manifest(manifest)
-        if self.state:
-            self.state.commit(place.key)
+        place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
 
     def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:

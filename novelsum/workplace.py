@@ -3,7 +3,8 @@
 ::
 
     <output>/_lock/       who is writing (:mod:`~novelsum.lock`)
-    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be published
+    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be
+                          published; state.json, what a state is to be once they are
     <work>/               store, density, picks; in the stage, or where --work-dir says
     <work>/done/          a file for each step that is done, with what the next steps need to know of it
 
@@ -34,6 +35,7 @@ WORK = "_work"
 RESULT = "result"
 _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
+_NEXT_STATE = "state.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _STEPS = {
@@ -167,7 +169,7 @@ class Workplace:
                 f"--output {self.output} holds the result of another run: {found}; name another folder or replace it "
                 "with --overwrite"
             )
-        return True
+        return not self._owes_a_state()
 
     def tidy(self, keep_work: bool) -> None:
         """Remove what a run has left that was cut after it had published."""
@@ -240,6 +242,12 @@ class Workplace:
         except (OSError, pa.ArrowException):
             return True
 
+    def _owes_a_state(self) -> bool:
+        """Whether this very run was cut before the state that it changes was written."""
+        started = self._started()
+        is_this = started is not None and not _difference(started["identity"], self.identity)
+        return is_this and (self.stage / _NEXT_STATE).exists()
+
     def _discard(self) -> None:
         self.work.delete()
         self.stage.delete()
@@ -302,7 +310,7 @@ class Workplace:
 
     def start_results(self) -> None:
         """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""
-        for name in (_STAGED_MANIFEST, _CLEARED, RESULT):
+        for name in (_NEXT_STATE, _STAGED_MANIFEST, _CLEARED, RESULT):
             (self.stage / name).delete()
         self.result.make_folder()
 
@@ -313,8 +321,16 @@ class Workplace:
         file = self.stage / _STAGED_MANIFEST
         return json.loads(file.read_bytes()) if file.exists() else None
 
-    def stage_manifest(self, manifest: dict[str, Any]) -> None:
-        """Declare the results in the stage complete."""
+    def next_state(self) -> dict[str, Any] | None:
+        """What a state is to be after the results in the stage, or published from it; None where that is not known."""
+        file = self.stage / _NEXT_STATE
+        is_complete = (self.stage / _STAGED_MANIFEST).exists() or (self.stage / _CLEARED).exists()
+        return json.loads(file.read_bytes()) if is_complete and file.exists() else None
+
+    def stage_manifest(self, manifest: dict[str, Any], next_state: dict[str, Any] | None = None) -> None:
+        """Declare the results in the stage complete; ``next_state`` is for the run to write once they are published."""
+        if next_state is not None:
+            (self.stage / _NEXT_STATE).write_bytes(json.dumps(next_state).encode())
         content = {**manifest, "identity": self.identity}
         (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -330,6 +346,10 @@ class Workplace:
             if result.exists() and not result.name.startswith("."):  # what a task has left that was killed
                 result.move_to(self.output / result.name)
         (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
+
+    def settle(self) -> None:
+        """The state is what it was to be."""
+        (self.stage / _NEXT_STATE).delete()
 
 
 def _is_result(name: str) -> bool:
