@@ -21,7 +21,7 @@ from novelsum.errors import InputError
 from novelsum.formula import from_squared
 from novelsum.ingest import ingest
 from novelsum.onepass import DataSet, draw_rows, match_reference, run_pass
-from novelsum.output import now, versions
+from novelsum.output import metrics, now, versions
 from novelsum.scratch import remove_dead
 from novelsum.settings import MeasureSettings
 from novelsum.source import Source, look, open_source
@@ -92,7 +92,9 @@ def _measure(
     (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
     (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
     stages.seconds["total"] = round(time.monotonic() - started, 3)
-    place.stage_manifest(_manifest(settings, sources, pools, results, stages))
+    manifest = _manifest(settings, sources, pools, results, stages)
+    (place.result / "metrics.json").write_bytes(metrics({**manifest, "diversity": rows}))
+    place.stage_manifest(manifest)
     return rows
 
 

@@ -184,7 +184,7 @@ def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Column
     path = folder / f"{name}.npy"
     lengths_path = folder / f"{name}.lengths.npy"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         points, lengths = in_space(read_block(work, name).vectors, metric)
         save(lengths_path, lengths)
         save(path, points)

@@ -1,5 +1,6 @@
-"""The selected rows as they are written, and what every manifest says of versions and time."""
+"""The selected rows as they are written, what every manifest says of versions and time, and its numbers by name."""
 
+import json
 import platform
 import time
 from typing import Any
@@ -67,6 +68,26 @@ def write_selected(
     table = pa.table(columns)
     (folder / "selected").make_folder()
     (folder / "selected" / "part-00000.parquet").write_parquet(table)
+
+
+_MEASURED = ("input", "inputs", "reference", "density", "selected", "comparison", "diversity", "seconds")
+
+
+def metrics(manifest: dict[str, Any]) -> bytes:
+    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in; lists count from 1."""
+    found: dict[str, float] = {}
+
+    def gather(name: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            named = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+            for part, inner in named:
+                gather(f"{name}.{part}", inner)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+
+    for section in _MEASURED:
+        gather(section, manifest.get(section, {}))
+    return (json.dumps(found, indent=1) + "\n").encode()
 
 
 def versions() -> dict[str, str]:

@@ -6,7 +6,6 @@ it or not, :mod:`~novelsum.output` writes what was picked.
 """
 
 import dataclasses
-import json
 import logging
 import re
 import time
@@ -29,7 +28,7 @@ from novelsum.density import (
 )
 from novelsum.errors import InputError, UsageError, error_of_a_task
 from novelsum.ingest import ingest
-from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
+from novelsum.output import OUTPUT_COLUMNS, metrics, now, versions, write_selected
 from novelsum.quotas import Quotas
 from novelsum.report import check_report, write_report
 from novelsum.scratch import remove_dead
@@ -153,9 +152,8 @@ class _Work:
             spark.stop()
         self._write_report(manifest, found)
         self.stages.seconds["total"] = round(time.monotonic() - started, 3)
-        metrics = json.dumps(_metrics(manifest), indent=1)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
-        (place.result / name).write_bytes((metrics + "\n").encode())
+        (place.result / name).write_bytes(metrics(manifest))
         place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
 
@@ -308,22 +306,6 @@ def _spared(what: str) -> Iterator[None]:
         told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
         logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
         logger.debug("%s", what, exc_info=True)
-
-
-def _metrics(manifest: dict[str, Any]) -> dict[str, float]:
-    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in."""
-    metrics: dict[str, float] = {}
-
-    def gather(prefix: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                gather(f"{prefix}{name}.", value)
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                metrics[f"{prefix}{name}"] = value
-
-    for section in ("input", "reference", "density", "selected", "comparison", "seconds"):
-        gather(f"{section}.", manifest.get(section, {}))
-    return metrics
 
 
 def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
