@@ -16,11 +16,22 @@ from novelsum.source import Source, read_rows
 from novelsum.storage import Location
 
 OUTPUT_COLUMNS = ("pick", "novelty", "density")
+_PREFIX = "input_"
 
 
-def output_name(column: str) -> str:
-    """What a copied column is called in a selection: ``input_`` goes before a name the selection itself uses."""
-    return f"input_{column}" if column in OUTPUT_COLUMNS else column
+def output_name(column: str, id_column: str) -> str:
+    """What a copied column is called in a selection.
+
+    ``input_`` goes before a name that the selection itself uses, and before one that has ``input_`` before such a name:
+    so no two come to share one, whatever other columns there are. The name of the id is passed over.
+    """
+    own = column
+    while own.startswith(_PREFIX):
+        own = own.removeprefix(_PREFIX)
+    if own not in OUTPUT_COLUMNS or column == id_column:
+        return column
+    name = _PREFIX + column
+    return _PREFIX + name if name == id_column else name
 
 
 def write_selected(
@@ -34,7 +45,9 @@ def write_selected(
 
     def read(of_file: tuple[int, list[int]]) -> tuple[list[int], bytes]:
         file, places = of_file
-        table = read_rows(source, file, np.array([picks[place].file_row for place in places]), others)
+        chosen = [picks[place] for place in places]
+        rows = np.array([pick.file_row for pick in chosen])
+        table = read_rows(source, file, rows, [pick.id for pick in chosen], others)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
@@ -51,7 +64,7 @@ def write_selected(
         rows = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
         order = np.argsort([place for places, _ in parts for place in places])
         rows = rows.take(pa.array(order))
-        columns.update({output_name(name): rows.column(name) for name in others})
+        columns.update({output_name(name, id_column): rows.column(name) for name in others})
     table = pa.table(columns)
     (folder / "selected").make_folder()
     (folder / "selected" / "part-00000.parquet").write_parquet(table)

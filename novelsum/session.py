@@ -10,6 +10,9 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from novelsum import interrupt
+from novelsum.errors import UsageError
+
 _LOGGING = Path(__file__).resolve().parents[1] / "conf" / "log4j2.properties"
 
 
@@ -17,13 +20,14 @@ def start(job: str, master: str | None) -> SparkSession:
     """Start Spark for the job of that name and make this package importable on every executor.
 
     Under spark-submit the master and all properties are the submitter's, and only what nobody set is filled
-    in. In plain Python the master is ``master``, or this machine with all its cores.
+    in. In plain Python the master is ``master``, or this machine with all its cores, where a task that failed is tried
+    again as on a cluster.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     builder = SparkSession.builder.appName(f"novelsum {job}")
     if not submitted:
-        builder = builder.master(master or "local[*]")
+        builder = builder.master(master or "local[*,4]")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
         builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
         if not master or master.startswith("local"):
@@ -36,10 +40,33 @@ def start(job: str, master: str | None) -> SparkSession:
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         builder = builder.config(f"spark.executorEnv.{variable}", threads)
     spark = builder.getOrCreate()
+    if not hasattr(spark, "sparkContext"):
+        raise _no_connect("the session of this platform is one", "use another kind of compute")
+    interrupt.listen_again()
     package = Path(__file__).resolve().parent
     if package.is_dir():
         spark.sparkContext.addPyFile(_zipped(package.name))
     return spark
+
+
+def require_classic(master: str | None) -> None:
+    """Raise UsageError where Spark would start, or be reached, as Spark Connect."""
+    if os.environ.get("SPARK_REMOTE"):
+        raise _no_connect("SPARK_REMOTE is set", "unset it")
+    if (master or "").startswith("sc://"):
+        raise _no_connect(f"--master {master} is a server of it", "name the master itself")
+    if "PYSPARK_REMOTE_INIT_CONF_LEN" in os.environ:  # how spark-submit hands its properties to a client of Connect
+        raise _no_connect("spark-submit has --remote, spark.remote or spark.api.mode=connect", "leave that out")
+    mode = os.environ.get("SPARK_API_MODE", "").lower()
+    if mode == "connect" or (mode != "classic" and os.environ.get("SPARK_CONNECT_MODE") == "1"):
+        raise _no_connect("the environment says so in SPARK_API_MODE or SPARK_CONNECT_MODE", "unset both")
+
+
+def _no_connect(found: str, instead: str) -> UsageError:
+    return UsageError(
+        f"this cannot run on Spark Connect, which has no RDDs ({found}); {instead} and start with --master or by "
+        "spark-submit, on Databricks on a cluster of dedicated access mode"
+    )
 
 
 def write_zip(path: Path) -> None:

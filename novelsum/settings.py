@@ -18,6 +18,7 @@ from typing import Any, Literal, NoReturn
 from novelsum.errors import UsageError
 from novelsum.formula import Formula, Metric
 from novelsum.quotas import Quota
+from novelsum.schemes import require_reachable
 
 _MINIMUM = {
     "budget": 1,
@@ -28,6 +29,8 @@ _MINIMUM = {
     "exact_limit": 1,
     "sample_rows": 100,
 }
+
+_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "work_dir")
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
@@ -63,7 +66,7 @@ class Settings:
     quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING)
     quota: tuple[str, ...] = setting(
         "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
-        "or in % of the budget; the group * is all others",
+        "or in % of the budget; the group * is all others, and the rows that have none",
         (),
         jobs=SELECTING,
     )
@@ -119,7 +122,7 @@ class Settings:
         "folder for the store and the pick log, which all executors reach (default: inside the output)"
     )
     keep_work: bool = setting("leave the store and the pick log when the run has succeeded", False)
-    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*])")
+    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*,4])")
 
     def check(self, job: Job) -> None:
         """Raise UsageError naming the first setting of the job that has a bad value."""
@@ -220,6 +223,8 @@ def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
             f"{flag(field)} has credentials in its path, where logs and manifests would show them; give them in the "
             "environment of the job"
         )
+    if field.name in _PATHS and value:
+        require_reachable(flag(field), value)
     if value == "" and field.name != "first":
         raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
 
