@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,7 +52,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Command:
-    """A command, understood. ``program``: a job, ``make``, ``export``, ``systemctl``, or a class that spark-class runs.
+    """A command, understood. ``program``: a job, ``make``, a class that spark-class runs, or ``shell`` and the like.
 
     ``options`` are those of spark-submit or spark-class, ``arguments`` what the program gets.
     """
@@ -80,7 +81,7 @@ def _of_page(path: Path) -> Iterator[Block]:
     parts = re.split(r"^```(\w*)\n(.*?)^```\n", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     for number in range(0, len(parts), 3):
         for indented in re.findall(r"(?<=\n\n)(?: {4}.*\n(?:\n(?= {4}))?)+", parts[number]):
-            yield Block(name, re.sub(r"^ {4}", "", indented, flags=re.MULTILINE))
+            yield Block(name, textwrap.dedent(indented))
         if number + 2 < len(parts):
             yield Block(name, parts[number + 2], parts[number + 1])
 
@@ -97,8 +98,10 @@ def _of_comments(path: Path) -> Iterator[Block]:
 def understood(text: str) -> Command:
     """A command by the rules of this file; ValueError for one that no rule covers, and so no test runs."""
     words = shlex.split(re.sub(r"\$\(date [^)]*\)", "2026-11-23", text))
-    while re.match(r"[A-Z_]+=", words[0]):
+    while words and re.match(r"[A-Za-z_]+=", words[0]):
         words.pop(0)
+    if not words or words[0] in ("for", "done"):
+        return Command(text, "shell", words)
     if words[:2] == ["/bin/sh", "-c"] and words[2].startswith("exec "):
         return understood(words[2].removeprefix("exec "))
     program, arguments = words[0].rsplit("/", 1)[-1], words[1:]
