@@ -164,9 +164,14 @@ def in_repository(name: str, command: Command) -> str:
     return command.shipped.get(name, name)
 
 
-def properties_of(command: Command) -> dict[str, str]:
-    lines = (ROOT / in_repository(command.options["--properties-file"], command)).read_text().splitlines()
+def properties(name: str) -> dict[str, str]:
+    """The properties in a file of conf/."""
+    lines = (ROOT / "conf" / name).read_text().splitlines()
     return dict(line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#"))
+
+
+def properties_of(command: Command) -> dict[str, str]:
+    return properties(Path(command.options["--properties-file"]).name)
 
 
 @pytest.mark.parametrize("block", TYPED, ids=name_of)
@@ -410,7 +415,10 @@ def test_the_airflow_dag_gives_the_jobs_what_they_take(monkeypatch):
         arguments = [word.replace("{{ ds }}", "2026-11-23") for word in task["application_args"]]
         assert settings.parse(job.stem, "", arguments).output
         named = [task["application"], *(task[name] for name in ("properties_file", "py_files", "archives"))]
-        for file in ",".join([*named, task.get("files", "")]).split(","):
+        shipped = [Path(name).name for name in task["files"].split(",")]
+        of_log = properties(Path(task["properties_file"]).name)["spark.driver.extraJavaOptions"]
+        assert of_log.split("=")[1] in shipped
+        for file in ",".join([*named, task["files"]]).split(","):
             known = file.removeprefix("/opt/novelsum/").partition("#")[0]
             assert known in PACKAGED or (ROOT / known).exists(), file
 
@@ -471,8 +479,8 @@ def test_the_commands_of_a_document_run_as_they_are_typed(folder_of, block):
     if before := BEFORE.get(block.document):
         (first,) = [other for other in RUN if other.document == "README.md" and before in other.text]
         script = "\n".join([*first.commands, script])
-    for properties, local in CLUSTERS.items():
-        script = script.replace(f"--properties-file {properties}", f"--properties-file {properties} {local}")
+    for named, local in CLUSTERS.items():
+        script = script.replace(f"--properties-file {named}", f"--properties-file {named} {local}")
     is_submitted = any(command.is_submitted for command in found)
     if block.document.endswith(".service"):
         script = f"export PYSPARK_PYTHON={folder}/.venv/bin/python\n{script}"
@@ -526,8 +534,8 @@ def test_the_command_for_yarn_runs_in_what_yarn_makes_of_it(folder_of, tmp_path,
     for name, file in command.shipped.items():
         (tmp_path / name).write_bytes((folder / file).read_bytes())
     (tmp_path / "job.py").write_bytes((ROOT / "jobs" / f"{command.program}.py").read_bytes())
-    properties = properties_of(command)
-    cores, memory = properties["spark.executor.cores"], int(properties["spark.executor.memory"].removesuffix("g"))
+    given = properties_of(command)
+    cores, memory = given["spark.executor.cores"], int(given["spark.executor.memory"].removesuffix("g"))
     script = command.text.replace(
         "spark-submit ",
         f"spark-submit --master local-cluster[1,{cores},{memory * 1024}] "
@@ -538,7 +546,7 @@ def test_the_command_for_yarn_runs_in_what_yarn_makes_of_it(folder_of, tmp_path,
     script = re.sub(r"(?<= )(conf|dist)/novelsum|(?<= )conf/yarn", lambda name: f"{folder}/{name[0]}", script)
     script = re.sub(r" --files \S+", "", script)
     spark = str(Path(pyspark.__file__).parent)
-    python = properties["spark.yarn.appMasterEnv.PYSPARK_PYTHON"]
+    python = given["spark.yarn.appMasterEnv.PYSPARK_PYTHON"]
     output = folder / stand_in(command.arguments[command.arguments.index("--output") + 1], folder)
     done = run_here(
         stand_in(f"rm -rf {output}; cd {tmp_path}; {script}", folder), folder, SPARK_HOME=spark, PYSPARK_PYTHON=python
