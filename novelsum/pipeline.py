@@ -249,6 +249,7 @@ class _Work:
             "input": {
                 "path": str(Location.of(self.source.path)),
                 "files": len(self.source.files),
+                **_table(self.source),
                 "fingerprint": pool.fingerprint,
                 **pool.counts(),
             },
@@ -259,10 +260,16 @@ class _Work:
         if corpus:
             manifest["reference"] = {
                 "path": str(Location.of(self.settings.reference or "")),
+                **_table(self.reference),
                 "fingerprint": corpus.fingerprint,
                 **corpus.counts(),
             }
         return manifest
+
+
+def _table(source: Source | None) -> dict[str, Any]:
+    """What a manifest says of the table that an input is, if it is one."""
+    return {"table": source.table} if source and source.table else {}
 
 
 def _metrics(manifest: dict[str, Any]) -> dict[str, float]:

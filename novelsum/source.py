@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from novelsum.embeddings import EXPECTED, Vectors, has_doubles, is_embedding
 from novelsum.errors import InputError
 from novelsum.storage import Location
+from novelsum.tables import Snapshot, refuse_tables_among, snapshot_of
 
 _READ_ROWS = 8192
 
@@ -47,6 +48,8 @@ class Source:
     id_column: str
     value_column: str
     wide: bool
+    table: dict[str, Any] | None = None
+    """Format and version of the table that the files are of, for the manifest."""
 
     @property
     def rows(self) -> int:
@@ -84,21 +87,21 @@ class Source:
 
 def open_source(path: str, id_column: str, embedding_column: str) -> Source:
     """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant."""
-    return _open(path, _id_column(id_column), _embedding_column(embedding_column), input_files(path))
+    return _open(path, _id_column(id_column), _embedding_column(embedding_column), find_input(path))
 
 
 def open_density(path: str, id_column: str) -> Source:
     """Open density factors by id, as estimate_density writes them, by their footers alone."""
     density = _Column("density", "--density", pa.types.is_floating, "a float or double")
-    return _open(path, _id_column(id_column), density, input_files(path))
+    return _open(path, _id_column(id_column), density, find_input(path))
 
 
 def open_selected(path: str, id_column: str, embedding_column: str, output: Location) -> Source:
     """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    files = input_files(path, output)
-    has_embeddings = embedding_column in _footer(files[0])[0].names
-    return _open(path, id_, embedding if has_embeddings else None, files)
+    found = find_input(path, output)
+    has_embeddings = embedding_column in _footer(found.files[0])[0].names
+    return _open(path, id_, embedding if has_embeddings else None, found)
 
 
 @dataclass(frozen=True)
@@ -119,25 +122,45 @@ def _embedding_column(name: str) -> _Column:
     return _Column(name, "--embedding-column", is_embedding, EXPECTED)
 
 
+@dataclass(frozen=True)
+class Found:
+    """The files a user means, and the table they are of, if they are of one."""
+
+    files: list[Location]
+    table: Snapshot | None = None
+
+
 def input_files(path: str, output: Location | None = None) -> list[Location]:
+    """The files a user means, as :func:`find_input` finds them."""
+    return find_input(path, output).files
+
+
+def find_input(path: str, output: Location | None = None) -> Found:
     """The files a user means, without those in the ``output``; raise InputError where there is none."""
     location = Location.of(path)
     try:
-        files = [file for file in location.parquet_files() if output is None or not output.contains(file)]
+        table = snapshot_of(path, location)
+        listed = table.files if table else location.all_files()
+        files = listed if table else location.parquet_files(listed)
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path} cannot be listed: {_first_line(error)}") from None
+    files = [file for file in files if output is None or not output.contains(file)]
+    if table is None:
+        refuse_tables_among(path, files, listed)
     if not files:
         there = "holds no Parquet file" if location.exists() else "does not exist"
         raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
-    return files
+    return Found(files, table)
 
 
-def _open(path: str, id_: _Column, value: _Column | None, files: list[Location]) -> Source:
-    value_name = value.name if value else ""
+def _open(path: str, id_: _Column, value: _Column | None, found: Found) -> Source:
+    value_name, files, table = value.name if value else "", found.files, found.table
     with ThreadPoolExecutor(16) as threads:
         footers = list(threads.map(_footer, files))
     schemas = [schema for schema, _ in footers]
     for file, schema in zip(files, schemas, strict=True):
+        if table:
+            table.check_columns(file, schema)
         twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if twice:
             raise InputError(f"{file} has more than one column {twice[0]!r}; rename or leave out all but one")
@@ -148,7 +171,8 @@ def _open(path: str, id_: _Column, value: _Column | None, files: list[Location])
                 f"column {id_.name!r} holds integers in one of {files[0]} and {file} and strings in the other; "
                 "write all files with the same type of id"
             )
-    partition_values = _partition_values(Location.of(path).listing_root, files)
+    root = table.root if table else Location.of(path).listing_root
+    partition_values = _partition_values(root, files) if not (table and table.columns) else ({},) * len(files)
     groups: list[RowGroup] = []
     for number, (_, group_rows) in enumerate(footers):
         first = 0
@@ -166,6 +190,7 @@ def _open(path: str, id_: _Column, value: _Column | None, files: list[Location])
         id_column=id_.name,
         value_column=value_name,
         wide=any(has_doubles(schema.field(value_name).type) for schema in schemas if value),
+        table=table.for_manifest() if table else None,
     )
 
 
