@@ -79,7 +79,9 @@ def test_no_deleted_or_replaced_row_of_a_table_is_read(format_, tmp_path):
     assert ids_of(root) == LEFT
     version = DeltaTable(root).version() if format_ == "delta" else newest_metadata(root)["current-snapshot-id"]
     assert source.table == {"format": format_, "version": version}
-    night = [read_rows(source, file, np.array([0]), ["night"]).column(0)[0].as_py() for file in range(len(source.files))]
+    night = [
+        read_rows(source, file, np.array([0]), ["night"]).column(0)[0].as_py() for file in range(len(source.files))
+    ]
     assert len(night) == 2
     assert len(set(night)) == 2
 
@@ -214,13 +216,13 @@ def test_a_column_that_iceberg_has_renamed_or_dropped_is_refused(tmp_path):
     table.append(rows(0, 9))
     with table.update_schema() as schema:
         schema.rename_column("night", "date")
-    with pytest.raises(InputError, match="has a column 'night', but the Iceberg table .* calls it 'date' now"):
+    with pytest.raises(InputError, match=r"has a column 'night', but the Iceberg table .* calls it 'date' now"):
         open_source(str(tmp_path / "t"), "id", "embedding")
     table.overwrite(table.scan().to_arrow())
     assert ids_of(tmp_path / "t") == list(range(10))
     with table.update_schema() as schema:
         schema.delete_column("date")
-    with pytest.raises(InputError, match="has a column 'date', but the Iceberg table .* has none of that id now"):
+    with pytest.raises(InputError, match=r"has a column 'date', but the Iceberg table .* has none of that id now"):
         open_source(str(tmp_path / "t"), "id", "embedding")
 
 
