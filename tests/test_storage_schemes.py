@@ -225,6 +225,7 @@ def account(tmp_path, monkeypatch):
         try:
             wait_for(port)
             root = Location.of("abfss://data@devstoreaccount1.dfs.core.windows.net/")
+            root.make_folder()
             fs.copy_files(str(SAMPLE), (root / "sample").path, destination_filesystem=root.filesystem)
             yield root
         finally:
