@@ -146,7 +146,7 @@ def _delta(root: Location) -> Snapshot:
     except ImportError:
         raise _missing(root, "Delta", "deltalake") from None
     try:
-        table = DeltaTable(root.uri, storage_options=_delta_options())
+        table = DeltaTable(root.uri, storage_options=_delta_options(root))
         _check_delta_features(root, table)
         paths = pa.table(table.get_add_actions()).column("path").to_pylist()
         columns = table.metadata().partition_columns
@@ -170,17 +170,21 @@ def _delta(root: Location) -> Snapshot:
     return Snapshot(root, "delta", table.version(), sorted((root / unquote(path) for path in paths), key=str))
 
 
-def _delta_options() -> dict[str, str]:
+def _delta_options(root: Location) -> dict[str, str]:
     """What deltalake has to be told beside the environment, for it to reach what pyarrow reaches."""
-    options = {}
-    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-        options["aws_allow_http"] = "true"
-    for variable, option in (
-        ("AZURE_STORAGE_KEY", "azure_storage_account_key"),
-        ("AZURE_STORAGE_SAS_TOKEN", "azure_storage_sas_token"),
-    ):
-        if variable in os.environ:
-            options[option] = os.environ[variable]
+    options = {
+        option: os.environ[variable]
+        for variable, option in (
+            ("AZURE_STORAGE_KEY", "azure_storage_account_key"),
+            ("AZURE_STORAGE_SAS_TOKEN", "azure_storage_sas_token"),
+        )
+        if variable in os.environ
+    }
+    azure = os.environ.get("AZURE_STORAGE_ENDPOINT", "") if root.uri.startswith("abfs") else ""
+    if azure:
+        options["azure_storage_endpoint"] = f"{azure}/{root.uri.split('@')[1].split('.')[0]}"
+    if (azure or os.environ.get("AWS_ENDPOINT_URL", "")).startswith("http://"):
+        options["allow_http"] = "true"
     return options
 
 

@@ -10,14 +10,17 @@ import sys
 import threading
 import time
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, error_line, run_job
+from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
 from novelsum import schemes, session
 from novelsum.errors import UsageError
 from novelsum.settings import parse, parse_measure
+from novelsum.source import open_source
 from novelsum.storage import Location
 
 REFUSED = {
@@ -182,12 +185,15 @@ def test_a_job_under_spark_remote_ends_with_one_sentence(job, monkeypatch, tmp_p
 
 @pytest.mark.more
 def test_spark_submit_in_connect_mode_ends_with_one_sentence(tmp_path):
-    arguments = ("curate.py", "--input", SAMPLE, "--output", tmp_path / "out", "--budget", 1)
-    submit = [shutil.which("spark-submit", path=str(ROOT / ".venv" / "bin")), "--conf", "spark.api.mode=connect"]
-    command = [*map(str, submit), str(ROOT / "jobs" / arguments[0]), *map(str, arguments[1:])]
+    submit = shutil.which("spark-submit", path=os.path.dirname(sys.executable))
+    job = (ROOT / "jobs" / "curate.py", "--input", SAMPLE, "--output", tmp_path / "out", "--budget", 1)
+    command = [str(submit), "--conf", "spark.api.mode=connect", *map(str, job)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert "spark.api.mode=connect" in error_line(done)
+    told = [line for line in done.stdout.splitlines() if line]  # where spark-submit sends what a job says
+    assert len(told) == 1
+    assert told[0].startswith("error: this cannot run on Spark Connect")
+    assert "spark.api.mode=connect" in told[0]
 
 
 # --- Azure ------------------------------------------------------------------------------------------------
@@ -209,8 +215,8 @@ def azurite() -> str | None:
     return shutil.which("azurite-blob", path=f"{ROOT}/build/azurite/node_modules/.bin:{os.environ['PATH']}")
 
 
-@pytest.fixture
-def account(tmp_path, monkeypatch):
+@pytest.fixture(scope="module")
+def account(tmp_path_factory):
     """The sample in a container of Azurite; ``AZURE_STORAGE_*`` say how to reach it."""
     program = azurite()
     if program is None:
@@ -218,10 +224,14 @@ def account(tmp_path, monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [program, "--blobPort", str(port), "--silent", "--skipApiVersionCheck", "--inMemoryPersistence"]
+    folder = tmp_path_factory.mktemp("azurite")
     key = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-    monkeypatch.setenv("AZURE_STORAGE_KEY", key)
-    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"http://127.0.0.1:{port}")
-    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL) as server,
+    ):
+        patch.setenv("AZURE_STORAGE_KEY", key)
+        patch.setenv("AZURE_STORAGE_ENDPOINT", f"http://127.0.0.1:{port}")
         try:
             wait_for(port)
             root = Location.of("abfss://data@devstoreaccount1.dfs.core.windows.net/")
@@ -242,6 +252,18 @@ def wait_for(port: int) -> None:
 
 
 @pytest.mark.storage
+def test_a_delta_table_on_azure_is_read_without_its_deleted_rows(account, tmp_path):
+    rows = pa.table({"id": range(10), "embedding": [[1.0, float(id_)] for id_ in range(10)]})
+    write_deltalake(str(tmp_path / "table"), rows)
+    DeltaTable(str(tmp_path / "table")).delete("id > 5")
+    fs.copy_files(str(tmp_path / "table"), (account / "table").path, destination_filesystem=account.filesystem)
+    for path in (account / "table", account / "table" / "*.parquet"):
+        source = open_source(str(path), "id", "embedding")
+        assert source.table == {"format": "delta", "version": 1}
+        assert source.rows == 6
+
+
+@pytest.mark.storage
 def test_a_selection_on_azure_is_that_on_a_disk(account, tmp_path):
     more = ("--budget", 40, "--text-column", "text", "--block-rows", 700)
     local = run_job("curate", "--input", SAMPLE, "--output", tmp_path / "out", *more)
@@ -251,6 +273,7 @@ def test_a_selection_on_azure_is_that_on_a_disk(account, tmp_path):
     assert done.returncode == 0, done.stderr
     found = pq.read_table((account / "out" / "selected").path, filesystem=account.filesystem)
     assert found.equals(pq.read_table(tmp_path / "out" / "selected"))
+    assert (account / "out" / "_MANIFEST.json").modified() > time.time() - 3600
     names = sorted(file.uri.removeprefix(f"{account}/out/") for file in (account / "out").all_files())
     assert names == ["_MANIFEST.json", "metrics.json", "report.html", "report.json", "selected/part-00000.parquet"]
     assert json.loads((account / "out" / "_MANIFEST.json").read_bytes())["selected"]["picks"] == 40
