@@ -40,11 +40,11 @@ test-storage: setup ## runs on object storage: moto's server, with failed and sl
 test-cluster: setup package ## executors of their own: one killed; a standalone cluster with encryption, a worker killed
 	$(BIN)/python -m pytest -m cluster
 
-package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar.gz for executors without numpy
+package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar.gz, the Python of executors and of a driver in the cluster
 	mkdir -p dist
 	$(BIN)/python -c 'from pathlib import Path; from novelsum import __version__, session; session.write_zip(Path(f"dist/novelsum-{__version__}.zip"))'
 	[ dist/environment.tar.gz -nt requirements.txt ] || { rm -rf build/environment; "$(PYTHON)" -m venv build/environment; \
-	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|pyarrow)==' requirements.txt); \
+	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|pyarrow|matplotlib)==' requirements.txt); \
 	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
 
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)

@@ -25,7 +25,7 @@ from novelsum.layout import digests
 from novelsum.picklog import Logged
 from novelsum.settings import Settings
 from novelsum.shared import Shared
-from novelsum.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors
+from novelsum.source import Chunk, Look, Source, open_selected, read_columns, read_ids_and_vectors
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_density
 
@@ -59,14 +59,17 @@ def log_already_selected(
     given: Source | None,
     settings: Settings,
     output: Location,
+    seen: Look | None = None,
 ) -> int:
     """Begin the pick log with the samples of ``already_selected``; return how many there are.
 
     ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated.
-    Samples in the ``output``, which a glob may name, are not among them.
+    Samples in the ``output``, which a glob may name, are not among them. ``seen``: the first look at their files, where
+    there was one before.
     Raises InputError where a sample is not found or does not fit the pool.
     """
-    samples = open_selected(settings.already_selected or "", settings.id_column, settings.embedding_column, output)
+    columns = settings.id_column, settings.embedding_column
+    samples = open_selected(settings.already_selected or "", *columns, output, seen)
     if samples.integer_ids != source.integer_ids:
         raise InputError(
             f"column {settings.id_column!r} holds integers in one of {samples.path} and {source.path} and strings in "
@@ -152,7 +155,7 @@ def _with_vectors(
     ]
     if any(chosen.any() for chosen in outside):
         if given is None:
-            mark_itself(spark, held, corpus or pool, settings)
+            held = mark_itself(spark, held, corpus or pool, settings)
             estimate_density(spark, held, settings, corpus or pool)
         else:
             load_density(spark, held, given)

@@ -4,11 +4,10 @@
 """
 
 import io
-import signal
 import sys
 import traceback
-from types import FrameType
 
+from novelsum import interrupt
 from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
 from novelsum.measure import measure
 from novelsum.pipeline import run
@@ -18,14 +17,12 @@ from novelsum.settings import Job, parse, parse_measure
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
 _INTERRUPTED = "interrupted; the output holds no finished result of this run, and the same command goes on with it"
-_signals: list[int] = []
 
 
 def main(job: Job, description: str) -> int:
     """Run the job with the settings of the command line; return the exit code."""
     log_to_stderr()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _interrupt)
+    interrupt.listen()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -41,7 +38,7 @@ def main(job: Job, description: str) -> int:
     except KeyboardInterrupt:
         return fail(_INTERRUPTED, FAILED)
     except Exception as error:
-        if _signals:  # Spark turns what the signal raised into errors of its own
+        if interrupt.came():  # Spark turns what the signal raised into errors of its own
             return fail(_INTERRUPTED, FAILED)
         told = error if isinstance(error, RunError) else error_of_a_task(error)
         if told:
@@ -55,8 +52,3 @@ def fail(reason: object, code: int) -> int:
     """Print the reason as one line and return the exit code."""
     print("error:", str(reason).replace("\n", "\\n"), file=sys.stderr)
     return code
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    _signals.append(number)
-    raise KeyboardInterrupt

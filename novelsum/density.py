@@ -5,6 +5,7 @@ that looks into near cells only is :mod:`novelsum.partition`.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -96,7 +97,7 @@ def _estimate_blocks(
             wanted = corpus.distinct if sought.released else np.ones(len(corpus.rows), dtype=bool)
             if wanted.any():
                 nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
-        itself = read_itself(work, names[number], len(block.rows))
+        itself = read_itself(work, names[number]) if sought.reference else None
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))
         yield len(block.rows)
@@ -105,8 +106,8 @@ def _estimate_blocks(
 # --- reference --------------------------------------------------------------------------------------------
 
 
-def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Settings) -> None:
-    """Find the candidates that the reference holds too, so that none is its own neighbour.
+def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Settings) -> Pool:
+    """Find the candidates that the reference holds too, so that none is its own neighbour; return the pool so marked.
 
     With duplicates dropped an equal embedding is the candidate itself, as one of them stands for all; with duplicates
     kept its id must be equal as well. Raises InputError when embeddings or ids cannot be compared.
@@ -127,6 +128,7 @@ def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Sett
     held = context.parallelize(reference.blocks, len(reference.blocks)).flatMap(partial(_keys, reference.work, by_id))
     found = wanted.cogroup(held, len(pool.blocks)).flatMap(_held)
     found.groupByKey(len(pool.blocks)).foreach(partial(_write_itself, pool.work))
+    return replace(pool, marked=True)
 
 
 def _keys(work: Location, by_id: bool, block: Block) -> Iterator[tuple[tuple[bytes, Any], tuple[str, int]]]:

@@ -26,7 +26,7 @@ class Vectors:
 
     @staticmethod
     def of(column: pa.Array, dtype: type[np.floating[Any]]) -> "Vectors":
-        """From a list, large list, fixed-size list, or the struct of a Spark ML vector."""
+        """From a list of any kind, or the struct of a Spark ML vector."""
         if pa.types.is_struct(column.type):
             column = _densified(column)
         lengths = pc.fill_null(pc.list_value_length(column), -1).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -75,7 +75,8 @@ def _densified_row(size: int | None, places: list[int] | None, numbers: list[flo
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+    is_view = str(kind).startswith(("list_view<", "large_list_view<"))  # older pyarrow has no function for it
+    return bool(is_view or pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _is_ml_vector(kind: pa.DataType) -> bool:

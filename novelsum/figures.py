@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from novelsum.groups import in_words
 from novelsum.plain import number, shown
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def density(data: dict[str, Any], metric: str) -> str:
 def groups(data: dict[str, Any]) -> str:
     """Share of each group in pool and selection."""
     found = data["groups"]
-    rows = [(row["group"], row["pool"], row["selected"]) for row in found["largest"]]
+    rows = [(in_words(row["group"]), row["pool"], row["selected"]) for row in found["largest"]]
     if found["smaller"]["count"]:
         smaller = found["smaller"]
         rows.append((f"{smaller['count']:,} smaller groups", smaller["pool"], smaller["selected"]))

@@ -23,9 +23,10 @@ from pyspark.sql import functions as sf
 from pyspark.sql import types as st
 
 from novelsum.errors import InputError
+from novelsum.groups import Group, group_of
 from novelsum.settings import Settings
 from novelsum.source import Chunk, Source, read_ids_and_vectors, read_rows
-from novelsum.storage import Location
+from novelsum.storage import REJECTED, Location
 from novelsum.store import Block, Pool, StoredBlock, write_block
 
 logger = logging.getLogger("novelsum")
@@ -101,12 +102,12 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     written = placed.groupByKey(len(chunks)).flatMap(write).collect()
     checked.unpersist()
     scanned.unpersist()
-    groups: Counter[str] = Counter()
-    for _, of_block in written:
+    groups: Counter[Group] = Counter()
+    for _, of_block, _ in written:
         groups.update(of_block)
     return Pool(
         work=work,
-        blocks=tuple(sorted((block for block, _ in written), key=lambda block: block.name)),
+        blocks=tuple(sorted((block for block, _, _ in written), key=lambda block: block.name)),
         dimension=dimension,
         itemsize=np.dtype(source.dtype).itemsize,
         integer_ids=source.integer_ids,
@@ -116,6 +117,7 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         distinct=found[None]["distinct"],
         fingerprint=fingerprint,
         groups=dict(groups),
+        greatest_quality=max(quality for _, _, quality in written),
     )
 
 
@@ -139,7 +141,7 @@ def _scan(
                         reasons[i] = fault
                         digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
                 if quality_column:
-                    quality = _quality(source, file, rows, quality_column)
+                    quality = _quality(source, file, rows, ids, quality_column)
                     for i in np.flatnonzero(~(np.isfinite(quality) & (quality >= 0))):
                         reasons[i] = reasons[i] or "bad quality"
                 for i, id_ in enumerate(ids):
@@ -171,8 +173,8 @@ def _write_blocks(
     block_rows: int,
     traits: tuple[str | None, str | None],
     placed: tuple[int, Iterable[tuple[int, int, bool]]],
-) -> Iterator[tuple[Block, dict[str, int]]]:
-    """Write a chunk's candidates; of each block yield its name and size, and its rows per group.
+) -> Iterator[tuple[Block, dict[Group, int], float]]:
+    """Write a chunk's candidates; of each block yield its name and size, its rows per group and its greatest quality.
 
     ``placed``: the chunk's number, and of each candidate in it the position, the row, and whether it is distinct.
     ``traits``: the columns of quality and group, if any.
@@ -193,7 +195,8 @@ def _write_blocks(
             held = [together.take(np.arange(size, len(together.rows)))]
             name = f"{number:06d}-{written:04d}.parquet"
             write_block(work, name, content)
-            yield Block(name, size), Counter(content.groups.to_pylist() if content.groups is not None else [])
+            groups = Counter(content.groups.to_pylist() if content.groups is not None else [])
+            yield Block(name, size), groups, float(content.quality.max()) if content.quality is not None else 0.0
             written += 1
 
 
@@ -208,30 +211,32 @@ def _pieces(
         here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
         wanted = positions[here] - start
         if len(wanted):
+            chosen = ids.take(pa.array(wanted))
+            in_file = file, rows[wanted], chosen.to_pylist() if quality_column or group_column else []
             at, matrix = vectors.of_length(int(vectors.lengths[wanted[0]]))
             yield StoredBlock(
                 rows=row_numbers[here],
-                ids=ids.take(pa.array(wanted)),
+                ids=chosen,
                 vectors=matrix[np.searchsorted(at, wanted)],
                 distinct=distinct[here],
                 file=np.full(len(wanted), file),
                 file_rows=rows[wanted],
-                quality=_quality(source, file, rows[wanted], quality_column) if quality_column else None,
-                groups=_groups(source, file, rows[wanted], group_column) if group_column else None,
+                quality=_quality(source, *in_file, quality_column) if quality_column else None,
+                groups=_groups(source, *in_file, group_column) if group_column else None,
             )
         start += len(rows)
 
 
-def _quality(source: Source, file: int, rows: NDArray[np.int64], column: str) -> NDArray[np.float64]:
+def _quality(source: Source, file: int, rows: NDArray[np.int64], ids: list[Any], column: str) -> NDArray[np.float64]:
     """The quality of some rows of a file, NaN where there is none."""
-    values = read_rows(source, file, rows, [column]).column(0).cast(pa.float64())
+    values = read_rows(source, file, rows, ids, [column]).column(0).cast(pa.float64())
     return np.asarray(values.to_numpy(), dtype=np.float64)
 
 
-def _groups(source: Source, file: int, rows: NDArray[np.int64], column: str) -> pa.Array:
-    """The groups of some rows of a file, as text."""
-    values = read_rows(source, file, rows, [column]).column(0).to_pylist()
-    return pa.array([str(value) for value in values], pa.string())
+def _groups(source: Source, file: int, rows: NDArray[np.int64], ids: list[Any], column: str) -> pa.Array:
+    """The groups of some rows of a file, as text; null where there is none."""
+    values = read_rows(source, file, rows, ids, [column]).column(0).to_pylist()
+    return pa.array([group_of(value) for value in values], pa.string())
 
 
 # --- what no task sees alone ------------------------------------------------------------------------------
@@ -334,7 +339,7 @@ def _place(source: Source, chunk: Chunk, position: int) -> tuple[str, int]:
 
 def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], stage: Location) -> None:
     """Write the bad rows to ``<stage>/rejected``: id as text, reason, and where the row is."""
-    (stage / "rejected").make_folder()
+    (stage / REJECTED).make_folder()
     bad = checked.where("reason IS NOT NULL").select("id", "reason", "chunk", "position")
     write = partial(_write_rejected_part, source, chunks, stage)
     bad.rdd.mapPartitionsWithIndex(write).count()
@@ -355,7 +360,7 @@ def _write_rejected_part(
             "file_row": [file_row for _, file_row in places],
         }
     )
-    (stage / "rejected" / f"part-{part:05d}.parquet").write_parquet(table)
+    (stage / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
     yield len(bad)
 
 

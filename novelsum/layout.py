@@ -87,7 +87,7 @@ def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) 
     """Write candidates as row groups 0 ... count - 1, ``of`` (n,) ascending saying which each is in."""
     table, ends = rows.table(), np.searchsorted(of, np.arange(count + 1))
     with (
-        location.filesystem.open_output_stream(location.path) as stream,
+        location.writing() as stream,
         pq.ParquetWriter(stream, table.schema, compression="none", use_dictionary=False, write_statistics=False) as to,
     ):
         for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
@@ -96,8 +96,7 @@ def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) 
 
 def read_row_group(location: Location, number: int, kind: str) -> CellRows:
     """One row group of what :func:`write_row_groups` wrote."""
-    with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-        return CellRows.of(file.read_row_group(number), kind)
+    return CellRows.of(location.parse(lambda file: file.read_row_group(number)), kind)
 
 
 @dataclass(frozen=True)
@@ -151,18 +150,21 @@ def _rows_of_block(pool: Pool, number: int) -> CellRows:
     block = read_block(pool.work, name)
     n = len(block.rows)
     zeros = np.zeros(n, dtype=np.int64)
-    itself, ids = read_itself(pool.work, name, n), block.ids.to_numpy(zero_copy_only=False)
+    itself = read_itself(pool.work, name) if pool.marked else np.zeros(n, dtype=bool)
+    ids = block.ids.to_numpy(zero_copy_only=False)
     rows = CellRows(block.rows, ids, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
-    numbers = pool.work / "numbers.parquet"
-    if not numbers.exists():
+    if not pool.renumbered:
         return rows
-    table = numbers.read_parquet()
+    table = (pool.work / "numbers.parquet").read_parquet()
     given, distinct = (table.column(name).to_numpy()[block.rows] for name in ("number", "distinct"))
     return replace(rows, row=given, distinct=distinct).take(np.flatnonzero(given >= 0))
 
 
 def renumber(work: Location, numbers: Index, distinct: NDArray[np.bool_]) -> None:
-    """Give the candidates by row other numbers, -1 to leave one out, and say anew which are distinct."""
+    """Give the candidates by row other numbers, -1 to leave one out, and say anew which are distinct.
+
+    They count for a pool that says it is ``renumbered``.
+    """
     (work / "numbers.parquet").write_parquet(pa.table({"number": numbers, "distinct": distinct}))
 
 
@@ -186,10 +188,10 @@ def write_itself(work: Location, name: str, itself: NDArray[np.bool_]) -> None:
     (work / "itself" / name).write_parquet(pa.table({"itself": itself}))
 
 
-def read_itself(work: Location, name: str, rows: int) -> NDArray[np.bool_]:
-    """Which of the block's candidates the reference holds too; none where there is no reference."""
-    location = work / "itself" / name
-    return location.read_parquet().column(0).to_numpy() if location.exists() else np.zeros(rows, dtype=bool)
+def read_itself(work: Location, name: str) -> NDArray[np.bool_]:
+    """Which of the block's candidates the reference holds too; only of a pool that is ``marked``."""
+    itself: NDArray[np.bool_] = (work / "itself" / name).read_parquet().column(0).to_numpy()
+    return itself
 
 
 def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells) -> Layout:
@@ -239,10 +241,12 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
     for group in groups[np.argsort(appear)].tolist():
         here = numbers[cells.group[numbers] == group]
         places = (here - first[group]).tolist()
-        location = layout.file(group)
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
+
+        def read(file: pq.ParquetFile, places: list[int] = places) -> tuple[Index, pa.Table]:
             ends = np.cumsum([0] + [file.metadata.row_group(place).num_rows for place in places])
-            table = file.read_row_groups(places, columns=columns, use_threads=False)
+            return ends, file.read_row_groups(places, columns=columns, use_threads=False)
+
+        ends, table = layout.file(group).parse(read)
         rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
         wanted = table.column("distinct").to_numpy() if sought.released else np.ones(len(rows), dtype=bool)
         for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):

@@ -21,14 +21,15 @@ from novelsum.errors import InputError
 from novelsum.formula import from_squared
 from novelsum.ingest import ingest
 from novelsum.onepass import DataSet, draw_rows, match_reference, run_pass
-from novelsum.output import now, versions
+from novelsum.output import metrics, now, versions
+from novelsum.scratch import remove_dead
 from novelsum.settings import MeasureSettings
-from novelsum.source import Source, open_source
+from novelsum.source import Source, look, open_source
 from novelsum.stages import Stages
-from novelsum.storage import Location
+from novelsum.storage import MANIFEST, REJECTED, Location
 from novelsum.store import Pool
 from novelsum.summary import aligned
-from novelsum.workplace import MANIFEST, Workplace, check_output, identity
+from novelsum.workplace import Workplace, check_output, identity
 
 logger = logging.getLogger("novelsum")
 
@@ -51,16 +52,15 @@ def measure(settings: MeasureSettings) -> None:
     started = time.monotonic()
     session.require_classic(settings.master)
     paths = [*settings.input, *([settings.reference] if settings.reference else [])]
-    output = check_output(settings.output, paths)
-    named = {f"input {number + 1}": path for number, path in enumerate(settings.input)}
-    named |= {"reference": settings.reference} if settings.reference else {}
-    place = Workplace.of(
-        output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), named, output)
-    )
+    output = check_output(settings.output, paths, settings.work_dir)
+    names = [f"input {number + 1}" for number in range(len(settings.input))] + ["reference"]
+    seen = {name: look(path, output) for name, path in zip(names, paths, strict=False)}
+    place = Workplace.of(output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), seen))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         return
-    sources = [open_source(path, settings.id_column, settings.embedding_column) for path in paths]
+    columns = settings.id_column, settings.embedding_column
+    sources = [open_source(path, *columns, seen_of) for path, seen_of in zip(paths, seen.values(), strict=True)]
     _check_sizes(settings, sources)
     with place.held(settings.overwrite, settings.keep_work, goes_on=False) as lock:
         rows = _measure(settings, place, paths, sources, started)
@@ -77,6 +77,7 @@ def _measure(
     with stages.time("start"):
         spark = session.start("measure_diversity", settings.master)
     try:
+        remove_dead(spark.sparkContext, place.work)
         with stages.time("ingest"):
             pools = [
                 _ingest(spark, settings, source, place.work / f"set-{number:03d}", place.stage, number)
@@ -84,14 +85,16 @@ def _measure(
             ]
         _check_pools(settings, paths, pools)
         with stages.time("diversity"):
-            results = _measure_all(spark, settings, pools)
+            results = _measure_all(spark, settings, pools, place.work)
     finally:
         spark.stop()
     rows = _rows(settings, pools, results)
     (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
     (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
     stages.seconds["total"] = round(time.monotonic() - started, 3)
-    place.stage_manifest(_manifest(settings, sources, pools, results, stages))
+    manifest = _manifest(settings, sources, pools, results, stages)
+    (place.result / "metrics.json").write_bytes(metrics({**manifest, "diversity": rows}))
+    place.stage_manifest(manifest)
     return rows
 
 
@@ -101,23 +104,27 @@ def _ingest(
     (work / "store").make_folder()
     pool = ingest(spark, source, settings.of_data_set(source.path), work, work)
     if pool.bad_rows:
-        (stage / "rejected").make_folder()
-        (work / "rejected").move_to(stage / "rejected" / f"input-{number + 1:03d}")
+        (stage / REJECTED).make_folder()
+        (work / REJECTED).move_to(stage / REJECTED / f"input-{number + 1:03d}")
     return pool
 
 
-def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool]) -> list[Measured]:
+def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool], work: Location) -> list[Measured]:
     reference = DataSet(pools[-1].work, pools[-1].blocks) if settings.reference else None
     return [
-        measure_pool(spark, settings, DataSet(pool.work, pool.blocks), reference)
+        measure_pool(spark, settings, DataSet(pool.work, pool.blocks), reference, work)
         for pool in pools[: len(settings.input)]
     ]
 
 
 def measure_pool(
-    spark: SparkSession, settings: MeasureSettings, data: DataSet, reference: DataSet | None = None
+    spark: SparkSession,
+    settings: MeasureSettings,
+    data: DataSet,
+    reference: DataSet | None = None,
+    work: Location | None = None,
 ) -> Measured:
-    """NovelSum of one data set over the grid of the settings."""
+    """NovelSum of one data set over the grid of the settings. ``work``: the run's work directory, if not the data's."""
     grid = Grid(settings.formula, settings.metric, settings.neighbors, settings.proximity_power, settings.density_power)
     sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
     sample = draw_rows(spark, data, settings.sample_rows, settings.seed) if sampled else None
@@ -129,7 +136,7 @@ def measure_pool(
                 f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
                 f"{reference.rows}, as rows of the data set are among them; ask for fewer"
             )
-    found = run_pass(spark, data, grid, sample, matched)
+    found = run_pass(spark, data, grid, sample, matched, work=work or data.work)
     density = densities(grid, found.nearest, found.nearest_raw)
     for of_grid in density.values():
         for power in settings.density_power:

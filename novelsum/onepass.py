@@ -22,7 +22,7 @@ from novelsum.diversity import GROUPS, Columns, Grid, Tally, in_space, tally
 from novelsum.formula import Array, Metric, metric_space
 from novelsum.neighbors import NearestDistances
 from novelsum.progress import collect
-from novelsum.scratch import local_directory
+from novelsum.scratch import folder_of, new_run
 from novelsum.shared import Shared
 from novelsum.storage import Location
 from novelsum.store import Block, read_block
@@ -89,15 +89,18 @@ def run_pass(
     grid: Grid,
     sample: NDArray[np.int64] | None = None,
     reference: Reference | None = None,
+    *,
+    work: Location,
 ) -> Tally:
     """Measure the sample (m,) of rows, or all, against the whole data set.
 
-    With a ``reference`` the nearest neighbours of the tally are those in it.
+    With a ``reference`` the nearest neighbours of the tally are those in it. ``work``: the run's work directory, for
+    which scratch is named.
     """
     context = spark.sparkContext
     if _is_amd():
         context.environment.update(_SLOW_SORTS)
-    task = _Task(uuid.uuid4().hex, data, grid, sample, reference)
+    task = _Task(new_run(work), data, grid, sample, reference)
     rows = data.rows if sample is None else len(sample)
     size = -(-rows // min(MOST_TASKS, TASKS_PER_CORE * context.defaultParallelism))
     names = context.parallelize(list(enumerate(data.blocks)), len(data.blocks))
@@ -106,14 +109,15 @@ def run_pass(
         if sample is None
         else [count for _, count in sorted(names.map(partial(_count_sampled, data.work, sample)).collect())]
     )
-    work: list[Work] = []
+    parts: list[Work] = []
     for number, count in enumerate(counts):
         pieces = -(-count // size)
-        work += [(number, i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]
+        parts += [(number, i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]
     message = Shared.of(context, task)
     context.setJobDescription("novelsum diversity: rows against the data set")
     try:
-        return Tally.joined(collect(context.parallelize(work, len(work)).map(partial(_measure, message)), "diversity"))
+        tasks = context.parallelize(parts, len(parts)).map(partial(_measure, message))
+        return Tally.joined(collect(tasks, "diversity"))
     finally:
         context.setJobDescription("")
         message.destroy()
@@ -176,11 +180,11 @@ def _with_reference(found: Tally, queries: Columns, reference: Reference, grid: 
 
 def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Columns:
     """A block's points in the metric's space, mapped from local scratch; made from the store if they are not there."""
-    folder = local_directory() / f"novelsum-{run}"
+    folder = folder_of(run)
     path = folder / f"{name}.npy"
     lengths_path = folder / f"{name}.lengths.npy"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         points, lengths = in_space(read_block(work, name).vectors, metric)
         save(lengths_path, lengths)
         save(path, points)
@@ -196,9 +200,12 @@ def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Column
 def save(path: Path, array: Array) -> None:
     """Write a file that others see whole or not at all."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    with open(temporary, "wb") as file:
-        np.save(file, array)
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, array)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 # --- which row of the reference a row is ------------------------------------------------------------------

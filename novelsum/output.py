@@ -1,5 +1,6 @@
-"""The selected rows as they are written, and what every manifest says of versions and time."""
+"""The selected rows as they are written, what every manifest says of versions and time, and its numbers by name."""
 
+import json
 import platform
 import time
 from typing import Any
@@ -15,11 +16,22 @@ from novelsum.source import Source, read_rows
 from novelsum.storage import Location
 
 OUTPUT_COLUMNS = ("pick", "novelty", "density")
+_PREFIX = "input_"
 
 
-def output_name(column: str) -> str:
-    """What a copied column is called in a selection: ``input_`` goes before a name the selection itself uses."""
-    return f"input_{column}" if column in OUTPUT_COLUMNS else column
+def output_name(column: str, id_column: str) -> str:
+    """What a copied column is called in a selection.
+
+    ``input_`` goes before a name that the selection itself uses, and before one that has ``input_`` before such a name:
+    so no two come to share one, whatever other columns there are. The name of the id is passed over.
+    """
+    own = column
+    while own.startswith(_PREFIX):
+        own = own.removeprefix(_PREFIX)
+    if own not in OUTPUT_COLUMNS or column == id_column:
+        return column
+    name = _PREFIX + column
+    return _PREFIX + name if name == id_column else name
 
 
 def write_selected(
@@ -33,7 +45,9 @@ def write_selected(
 
     def read(of_file: tuple[int, list[int]]) -> tuple[list[int], bytes]:
         file, places = of_file
-        table = read_rows(source, file, np.array([picks[place].file_row for place in places]), others)
+        chosen = [picks[place] for place in places]
+        rows = np.array([pick.file_row for pick in chosen])
+        table = read_rows(source, file, rows, [pick.id for pick in chosen], others)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
@@ -50,10 +64,30 @@ def write_selected(
         rows = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
         order = np.argsort([place for places, _ in parts for place in places])
         rows = rows.take(pa.array(order))
-        columns.update({output_name(name): rows.column(name) for name in others})
+        columns.update({output_name(name, id_column): rows.column(name) for name in others})
     table = pa.table(columns)
     (folder / "selected").make_folder()
     (folder / "selected" / "part-00000.parquet").write_parquet(table)
+
+
+_MEASURED = ("input", "inputs", "reference", "density", "selected", "comparison", "diversity", "seconds")
+
+
+def metrics(manifest: dict[str, Any]) -> bytes:
+    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in; lists count from 1."""
+    found: dict[str, float] = {}
+
+    def gather(name: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            named = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+            for part, inner in named:
+                gather(f"{name}.{part}", inner)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+
+    for section in _MEASURED:
+        gather(section, manifest.get(section, {}))
+    return (json.dumps(found, indent=1) + "\n").encode()
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from novelsum import figures
+from novelsum.groups import in_words
 from novelsum.plain import escaped, number
 from novelsum.template import SKELETON, STYLE
 
@@ -97,9 +98,9 @@ def _shifts(data: dict[str, Any]) -> str:
     if high["selected"] * pool <= high["pool"] * picked:
         return ", each by its share of the pool"
     return (
-        f"; against the pool {_name(high['group'], 40)} gains most "
+        f"; against the pool {_name(in_words(high['group']), 40)} gains most "
         f"({_share(high['pool'], pool)} → {_share(high['selected'], picked)}) and "
-        f"{_name(low['group'], 40)} loses most "
+        f"{_name(in_words(low['group']), 40)} loses most "
         f"({_share(low['pool'], pool)} → {_share(low['selected'], picked)})"
     )
 
@@ -215,7 +216,7 @@ def _pool(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
 
 def _groups(data: dict[str, Any], numbered: _Numbering) -> str:
     found, pool, picked = data["groups"], data["input"]["candidates"], data["selected"]["picks"]
-    listed = [(_name(row["group"], 40), row["pool"], row["selected"]) for row in found["largest"]]
+    listed = [(_name(in_words(row["group"]), 40), row["pool"], row["selected"]) for row in found["largest"]]
     if found["smaller"]["count"]:
         smaller = found["smaller"]
         listed.append((f"{smaller['count']:,} smaller groups", smaller["pool"], smaller["selected"]))

@@ -78,7 +78,10 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
     exact = sought.of_neighbors(squared, measured.itself)
     write_points(pool.work / "measured.parquet", measured.row, points, squared)
     tells = np.arange(len(points)) % 2 == 1
-    probes = choose_probes(cells, points[~tells], measured.row[~tells], where[~tells], target)
+    chooses = ~tells
+    if not tells.any():  # a single candidate does both
+        tells = chooses
+    probes = choose_probes(cells, points[chooses], measured.row[chooses], where[chooses], target)
     while True:
         job = SearchJob(pool.work, layout, queries, sought, sizes, probes, fraction)
         numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)

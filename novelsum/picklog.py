@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from novelsum.errors import DamageError
 from novelsum.formula import Array
 from novelsum.sketch import Integers
 from novelsum.storage import Location
@@ -78,9 +79,8 @@ def recover(work: Location) -> tuple[Logged, Array] | None:
                 parts.append(_read(file))
                 reached += len(parts[-1][0])
                 continue
-            except (OSError, pa.ArrowException) as error:
-                reason = str(error).split("\n")[0]
-                logger.warning("%s is damaged (%s); the picks from %d on are made again", file, reason, place + 1)
+            except DamageError as error:
+                logger.warning("%s is damaged (%s); the picks from %d on are made again", file, error.reason, place + 1)
         file.delete()
     if not parts:
         return None

@@ -6,16 +6,17 @@ it or not, :mod:`~novelsum.output` writes what was picked.
 """
 
 import dataclasses
-import json
 import logging
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from novelsum import session
+from novelsum import interrupt, session
 from novelsum.already import log_already_selected
 from novelsum.density import (
     estimate_density,
@@ -25,17 +26,18 @@ from novelsum.density import (
     require_finite_powers,
     write_density_result,
 )
-from novelsum.errors import InputError
+from novelsum.errors import InputError, UsageError, error_of_a_task
 from novelsum.ingest import ingest
-from novelsum.output import OUTPUT_COLUMNS, now, versions, write_selected
+from novelsum.output import OUTPUT_COLUMNS, metrics, now, versions, write_selected
 from novelsum.quotas import Quotas
 from novelsum.report import check_report, write_report
-from novelsum.selection import Candidate, first_row, select
+from novelsum.scratch import remove_dead
+from novelsum.selection import Candidate, first_row, require_finite_quality, select
 from novelsum.settings import SELECTING, Job, Settings
-from novelsum.source import Source, open_density, open_source
+from novelsum.source import Look, Source, look, open_density, open_source
 from novelsum.stages import Stages
-from novelsum.state import State, open_state, run_of_state
-from novelsum.storage import Location
+from novelsum.state import State, state_of
+from novelsum.storage import REJECTED, Location
 from novelsum.store import Pool
 from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.summary import print_result
@@ -57,36 +59,59 @@ def run(job: Job, settings: Settings) -> None:
     named = ("input", "density", "reference", "already_selected")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     states = [path for path in (settings.update, settings.save_state) if path]
-    output = check_output(settings.output, [*inputs.values(), *states])
-    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), inputs, output))
+    output = check_output(settings.output, [*inputs.values(), *states], settings.work_dir)
+    seen = {name: look(path, output) for name, path in inputs.items()}
+    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), seen))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         place.tidy(settings.keep_work)
         return
-    with place.held(settings.overwrite, settings.keep_work) as lock:
-        manifest = place.staged()
-        if manifest is None or (states and run_of_state(states[0]) != place.key):
-            manifest = _Work(job, settings, place).run(started)
-        place.publish(lock)
+    with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
+        manifest = _staged(settings, place, state)
+        if manifest is None:
+            manifest = _Work(job, settings, place, seen, state).run(started)
+        if place.staged():
+            place.publish(lock)
+        if state:
+            state.commit(place.next_state() or {})
+            place.settle()
         pool = Pool.from_json(place.work, (place.done("ingest") or {})["pool"])
     print_result(job, settings, pool, output)
     if "comparison" in manifest:
         print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
 
 
+def _staged(settings: Settings, place: Workplace, state: State | None) -> dict[str, Any] | None:
+    """The manifest of results that an earlier try of this run has finished, published or not, if they can be used.
+
+    Raises UsageError where the state can no longer become what a published result was computed for.
+    """
+    manifest = place.staged()
+    if state is None:
+        return manifest
+    following = place.next_state()
+    if following is None or state.may_become(following):
+        return manifest or (read_manifest(place.output) if following else None)
+    if manifest is None and not settings.overwrite:
+        raise UsageError(
+            f"--output {place.output} holds a result whose rows are not in the state {state.folder}, which another run "
+            "has changed since; run it again with --overwrite"
+        )
+    return None
+
+
 class _Work:
     """The steps of a job, from its inputs to results in the stage; each is skipped where an earlier try has done it."""
 
-    def __init__(self, job: Job, settings: Settings, place: Workplace) -> None:
-        """Open all inputs and refuse, before Spark starts, what their footers already rule out."""
-        self.job, self.settings, self.place, self.stages = job, settings, place, Stages()
-        self.source = open_source(settings.input, settings.id_column, settings.embedding_column)
-        self.reference = (
-            open_source(settings.reference, settings.id_column, settings.embedding_column)
-            if settings.reference
-            else None
-        )
-        self.state = open_state(settings) if settings.update or settings.save_state else None
+    def __init__(
+        self, job: Job, settings: Settings, place: Workplace, seen: dict[str, Look], state: State | None
+    ) -> None:
+        """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
+        self.job, self.settings, self.place, self.seen, self.stages = job, settings, place, seen, Stages()
+        columns = settings.id_column, settings.embedding_column
+        self.source = open_source(settings.input, *columns, seen["input"])
+        self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
+        self.state = state
         if self.state:
             self.source = self.state.check_source(self.source)
         if self.reference:
@@ -94,7 +119,9 @@ class _Work:
             self.source, self.reference = (
                 dataclasses.replace(source, wide=wide) for source in (self.source, self.reference)
             )
-        self.given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
+        self.given = (
+            open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
+        )
         _check_sizes(job, settings, self.source, self.given, self.reference, self.state)
 
     def run(self, started: float) -> dict[str, Any]:
@@ -108,10 +135,12 @@ class _Work:
             source.path,
             place.output,
         )
+        place.check_steps()
         place.start_results()
         with self.stages.time("start"):
             spark = session.start(self.job, self.settings.master)
         try:
+            remove_dead(spark.sparkContext, place.work)
             pool, corpus = self._ingest(spark)
             _check_candidates(self.job, self.settings, source, pool, corpus, self.state)
             if self.job == "estimate_density":
@@ -123,12 +152,9 @@ class _Work:
             spark.stop()
         self._write_report(manifest, found)
         self.stages.seconds["total"] = round(time.monotonic() - started, 3)
-        metrics = json.dumps(_metrics(manifest), indent=1)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
-        (place.result / name).write_bytes((metrics + "\n").encode())
-        place.stage_manifest(manifest)
-        if self.state:
-            self.state.commit(place.key)
+        (place.result / name).write_bytes(metrics(manifest))
+        place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
 
     def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
@@ -137,10 +163,13 @@ class _Work:
         if done is None:
             with self.stages.time("ingest") as facts:
                 place.restart()
-                (place.stage / "rejected").delete()
+                (place.stage / REJECTED).delete()
                 (place.work / "store").make_folder()
                 pool = ingest(spark, self.source, settings, place.work, place.stage)
-                corpus = _ingest_reference(spark, settings, self.reference, pool) if self.reference else None
+                corpus = None
+                if self.reference:
+                    corpus = _ingest_reference(spark, settings, self.reference, pool)
+                    pool = mark_itself(spark, pool, corpus, settings)
                 facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
             done = {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
             place.finish("ingest", done)
@@ -198,7 +227,7 @@ class _Work:
             **effort.for_manifest(),
         }
         if settings.compare:
-            with stages.time("compare"):
+            with _spared("the comparison cannot be made"), stages.time("compare"):
                 rows = [pick.row for pick in picks]
                 manifest["comparison"] = for_manifest(compare(spark, pool, settings, rows, stages.seconds["selection"]))
         return manifest, self._survey(spark, pool, picks)
@@ -214,32 +243,33 @@ class _Work:
                 done = {"samples": 0}
                 if self.settings.already_selected:
                     done["samples"] = log_already_selected(
-                        spark, self.source, pool, corpus, self.given, self.settings, self.place.output
+                        spark,
+                        self.source,
+                        pool,
+                        corpus,
+                        self.given,
+                        self.settings,
+                        self.place.output,
+                        self.seen["already_selected"],
                     )
                 facts.update(done)
             self.place.finish("begin", done)
         return int(done["samples"])
 
     def _survey(self, spark: SparkSession, pool: Pool, picks: list[Candidate]) -> dict[str, Any] | None:
-        """What the report is to show, or None where there is to be none. A failure never costs the selection."""
+        """What the report is to show, or None where there is to be none."""
         if not self.settings.report:
             return None
         selected = self.place.result / "selected" / "part-00000.parquet"
-        try:
-            with self.stages.time("survey"):
-                return survey(spark, pool, self.settings, self.source, picks, selected)
-        except Exception:
-            logger.exception("the report cannot be made; the selection is not affected")
-            return None
+        with _spared("the report cannot be made"), self.stages.time("survey"):
+            return survey(spark, pool, self.settings, self.source, picks, selected)
+        return None
 
     def _write_report(self, manifest: dict[str, Any], found: dict[str, Any] | None) -> None:
         if found is None:
             return
-        try:
-            with self.stages.time("report"):
-                write_report(self.place.result, manifest, found)
-        except Exception:
-            logger.exception("the report cannot be drawn; the selection is not affected")
+        with _spared("the report cannot be drawn"), self.stages.time("report"):
+            write_report(self.place.result, manifest, found)
 
     def _manifest(self, pool: Pool, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
         manifest: dict[str, Any] = {
@@ -272,31 +302,24 @@ def _table(source: Source | None) -> dict[str, Any]:
     return {"table": source.table} if source and source.table else {}
 
 
-def _metrics(manifest: dict[str, Any]) -> dict[str, float]:
-    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in."""
-    metrics: dict[str, float] = {}
-
-    def gather(prefix: str, values: dict[str, Any]) -> None:
-        for name, value in values.items():
-            if isinstance(value, dict):
-                gather(f"{prefix}{name}.", value)
-            elif isinstance(value, int | float) and not isinstance(value, bool):
-                metrics[f"{prefix}{name}"] = value
-
-    for section in ("input", "reference", "density", "selected", "comparison", "seconds"):
-        gather(f"{section}.", manifest.get(section, {}))
-    return metrics
+@contextmanager
+def _spared(what: str) -> Iterator[None]:
+    """Log a failure of what a selection can do without. A signal, whatever Spark makes of it, still ends the run."""
+    try:
+        yield
+    except Exception as error:
+        if interrupt.came():
+            raise
+        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
+        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
+        logger.debug("%s", what, exc_info=True)
 
 
 def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
     """The reference as a pool of its own, its bad rows left out as those of the input are."""
     work = pool.work / "reference"
     (work / "store").make_folder()
-    corpus = ingest(
-        spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work
-    )
-    mark_itself(spark, pool, corpus, settings)
-    return corpus
+    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
 
 
 def _check_sizes(
@@ -376,6 +399,8 @@ def _check_candidates(
     """Refuse before any costly work what only the checked rows can tell."""
     if settings.quota:
         Quotas.of(settings.quota, pool.groups, settings.budget)
+    if settings.quality_column is not None:
+        require_finite_quality(pool, settings)
     if job != "select_subset" and not (state and state.rows):
         require_enough_neighbors(corpus or pool, settings)
     if job != "estimate_density" and settings.budget > pool.candidates:

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelsum.errors import InputError, UsageError
+from novelsum.groups import Group, in_order, in_words
 
 OTHERS = "*"
-"""Stands for every group that no quota names."""
+"""Stands for every group that no quota names, the rows without a group among them."""
 
 Integers = NDArray[np.int64]
 
@@ -60,33 +61,35 @@ class Quota:
 
 @dataclass(frozen=True)
 class Quotas:
-    """Groups in order of name with their least and greatest numbers of picks: (G,) int64 each."""
+    """Groups in order with their least and greatest numbers of picks: (G,) int64 each."""
 
-    groups: tuple[str, ...]
+    groups: tuple[Group, ...]
     least: Integers
     most: Integers
 
     @staticmethod
-    def of(texts: Sequence[str], candidates: dict[str, int], budget: int) -> "Quotas":
+    def of(texts: Sequence[str], candidates: dict[Group, int], budget: int) -> "Quotas":
         """Of groups with so many ``candidates`` each; raise InputError where they cannot all be met."""
-        quotas = {quota.group: quota for quota in map(Quota.parse, texts)}
+        quotas: dict[Group, Quota] = {quota.group: quota for quota in map(Quota.parse, texts)}
+        names = tuple(sorted(candidates, key=in_order))
         for name in quotas:
             if name != OTHERS and name not in candidates:
                 raise InputError(
                     f"--quota names the group {name!r}, of which there is no candidate; the groups are "
-                    f"{', '.join(sorted(candidates)[:20])}"
+                    f"{', '.join(in_words(group) for group in names[:20])}"
                 )
-        names = tuple(sorted(candidates))
         bounds = []
         for name in names:
             quota = quotas.get(name, quotas.get(OTHERS))
             least, most = quota.of_budget(budget) if quota else (0, budget)
             if least > most:
-                raise InputError(f"--quota asks for at least {least} and at most {most} picks of {name!r}; change one")
+                raise InputError(
+                    f"--quota asks for at least {least} and at most {most} picks of {_quoted(name)}; change one"
+                )
             if least > candidates[name]:
                 raise InputError(
-                    f"--quota asks for at least {least} picks of {name!r}, of which there are {candidates[name]} "
-                    "candidates; ask for fewer"
+                    f"--quota asks for at least {least} picks of {_quoted(name)}, of which there are "
+                    f"{candidates[name]} candidates; ask for fewer"
                 )
             bounds.append((least, min(most, candidates[name])))
         all_least, all_most = np.array(bounds, dtype=np.int64).T
@@ -108,3 +111,7 @@ class Quotas:
         missing = np.maximum(self.least - picked, 0)
         is_below = picked < self.most
         return is_below if left > missing.sum() else is_below & (missing > 0)
+
+
+def _quoted(group: Group) -> str:
+    return in_words(group) if group is None else repr(group)

@@ -2,10 +2,15 @@
 
 The store and the pick log are the truth. Scratch is made from the store when a task does not find it, and a
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
+
+Scratch is named for the work directory and the try, so that a try finds what those before it have left when they were
+killed. The output's lock sees to it that only one try lives.
 """
 
 import errno
 import fcntl
+import glob
+import hashlib
 import json
 import mmap
 import os
@@ -16,16 +21,19 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from pyspark import SparkContext
 
 from novelsum.contenders import Scoring
 from novelsum.errors import RunError
 from novelsum.formula import Array, Metric, metric_space
+from novelsum.groups import Group
 from novelsum.picklog import Logged
 from novelsum.sketch import Integers
 from novelsum.storage import Location
@@ -55,15 +63,73 @@ class Units:
         return Units(*(2.0 ** np.ceil(np.log2(greatest)) if greatest > 0 else 1.0 for greatest in (lengths, heaviest)))
 
 
+_TRY = uuid.uuid4().hex
+_SPARK_FOLDERS = ("", "blockmgr-*", "spark-*/blockmgr-*", "spark-*/executor-*/blockmgr-*")
+"""Where Spark may have made local directories in those that it was given, and has left them if it was killed."""
+
+
+def new_run(work: Location) -> str:
+    """What a pass over blocks calls its scratch: for the work directory of the run, this try of it, and the pass."""
+    return f"{_of_this_try(work)}-{uuid.uuid4().hex}"
+
+
+def _of_this_try(work: Location) -> str:
+    return f"{hashlib.blake2b(str(work).encode(), digest_size=8).hexdigest()}-{_TRY}"
+
+
 def local_directory() -> Path:
     """Where this executor may write: its first directory of Spark's local ones, which Spark removes at the end."""
-    return Path(os.environ.get("SPARK_LOCAL_DIRS", "").split(",")[0] or tempfile.gettempdir())
+    return _local_directories()[0]
+
+
+def _local_directories() -> list[Path]:
+    named = [name for name in os.environ.get("SPARK_LOCAL_DIRS", "").split(",") if name]
+    return [Path(name) for name in named or [tempfile.gettempdir()]]
+
+
+def remove_dead(context: SparkContext, work: Location) -> None:
+    """Remove what earlier tries of the run in this work directory have left in scratch, where tasks come to be."""
+    context.setJobDescription("novelsum: scratch of earlier tries")
+    tasks, this_try = context.defaultParallelism, _of_this_try(work)
+    context.parallelize(range(tasks), tasks).foreach(lambda _: _remove_others(this_try))
+    context.setJobDescription("")
+
+
+@cache
+def folder_of(run: str) -> Path:
+    """Where this executor has the scratch of a pass; that of earlier tries is gone, also if the executor is new."""
+    _remove_others(run.rpartition("-")[0])
+    return local_directory() / f"novelsum-{run}"
+
+
+def _remove_others(this_try: str) -> None:
+    of_all_tries = f"novelsum-{this_try.rpartition('-')[0]}-*"
+    for local in _local_directories():
+        given = local
+        while given.name.startswith(("blockmgr-", "executor-", "spark-")):
+            given = given.parent
+        for place in (glob.escape(str(local)), *(Path(glob.escape(str(given))) / made for made in _SPARK_FOLDERS)):
+            for left in glob.glob(f"{place}/{of_all_tries}"):
+                if not Path(left).name.startswith(f"novelsum-{this_try}-"):
+                    shutil.rmtree(left, ignore_errors=True)
 
 
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
     """Bytes of scratch for a block, at most."""
     vectors = itemsize + (4 if itemsize > 4 else 0)
     return rows * (dimension * vectors + state_bytes(dimension) + 6 * 8)
+
+
+def compared_bytes(rows: int, dimension: int) -> int:
+    """Bytes of scratch that ``--compare`` takes for a block besides: float64 points for two ways to select, and the
+    distance of each to its nearest pick.
+    """
+    return rows * (2 * 8 * (dimension + 1) + 8)
+
+
+def selections_bytes(picks: int, dimension: int) -> int:
+    """Bytes that it takes on every host: float64 points of four selections."""
+    return 4 * picks * 8 * (dimension + 1)
 
 
 @dataclass(frozen=True)
@@ -121,10 +187,10 @@ class Scratch:
 
 @contextmanager
 def opened(
-    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[str, ...]
+    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[Group, ...]
 ) -> Iterator[Scratch]:
     """Hold a block's scratch, made from the store if it is not there whole. ``groups``: those of quotas, in order."""
-    folder = local_directory() / f"novelsum-{run}" / block.name
+    folder = folder_of(run) / block.name
     with ExitStack() as held:
         for is_last in (False, False, True):
             try:
@@ -146,12 +212,12 @@ def opened(
 
 
 def _make(
-    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[str, ...]
+    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[Group, ...]
 ) -> None:
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        temporary.mkdir(parents=True)
+        temporary.mkdir(mode=0o700, parents=True)
         slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
         norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
         lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
@@ -172,7 +238,8 @@ def _make(
         if stored.quality is not None:
             save["quality"] = stored.quality**scoring.quality_power
         if groups and stored.groups is not None:
-            save["groups"] = np.searchsorted(groups, stored.groups.to_pylist())
+            number_of = {group: number for number, group in enumerate(groups)}
+            save["groups"] = np.array([number_of[group] for group in stored.groups.to_pylist()], np.int64)
         if twins:
             save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():

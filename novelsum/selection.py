@@ -16,7 +16,6 @@ import logging
 import os
 import socket
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -30,12 +29,13 @@ from pyspark.sql import SparkSession
 
 from novelsum import picklog, scratch
 from novelsum.contenders import Contenders, Draft, Samples, Scoring
-from novelsum.errors import InputError
+from novelsum.errors import InputError, RunError
 from novelsum.formula import Array, metric_space
+from novelsum.groups import Group
 from novelsum.picklog import Logged
 from novelsum.progress import Progress
 from novelsum.quotas import Quotas
-from novelsum.scratch import Units, block_bytes, local_directory
+from novelsum.scratch import Units, block_bytes, compared_bytes, folder_of, selections_bytes
 from novelsum.settings import Settings
 from novelsum.shared import Shared
 from novelsum.sketch import Outlook, Single, Weights
@@ -48,6 +48,8 @@ logger = logging.getLogger("novelsum")
 CAPACITY = 1024
 """Contenders in the driver's pool."""
 LONGEST_DRAFT = 256
+LARGEST_QUALITY = 1e280
+"""q^γ must stay below this: in the units of a selection a pick adds at most 4 to a sum, so no score is infinite."""
 _DRAFT_SHARE = 16
 """A draft is at most this part of the picks so far."""
 _REFILL = 0.1
@@ -93,7 +95,7 @@ class Effort:
 class Run:
     """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
 
-    ``groups``: names of the groups that have quotas, in order, if there are any.
+    ``groups``: the groups, in order, if there are quotas.
     """
 
     id: str
@@ -102,7 +104,7 @@ class Run:
     budget: int
     begun: int
     twins: bool
-    groups: tuple[str, ...] = ()
+    groups: tuple[Group, ...] = ()
     units: Units = Units()
 
     @property
@@ -145,7 +147,7 @@ def select(
     (pool.work / "picks").make_folder()
     quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
     run = Run(
-        uuid.uuid4().hex,
+        scratch.new_run(pool.work),
         pool.work,
         Scoring(
             settings.formula,
@@ -162,7 +164,7 @@ def select(
     tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
     blocks = context.parallelize(pool.blocks, tasks).cache()
     try:
-        _preflight(context, blocks, pool, settings, run.places)
+        _preflight(context, blocks, pool, settings, run)
         selection = _Selection(context, blocks, run, pool, quotas, first)
         with Progress("selection (picks)", settings.budget) as progress:
             progress.reach(selection.picked)
@@ -199,19 +201,33 @@ def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
 # --- before the first round -------------------------------------------------------------------------------
 
 
-def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, places: int) -> None:
-    """Tell what the selection will take; raise InputError where a scratch disk cannot hold it."""
+def require_finite_quality(pool: Pool, settings: Settings) -> None:
+    """Raise InputError when a quality to the power γ is out of the range of numbers."""
+    with np.errstate(over="ignore"):
+        powered = np.float64(pool.greatest_quality) ** settings.quality_power
+    if not powered < LARGEST_QUALITY:
+        raise InputError(
+            f"--quality-power {settings.quality_power:g} takes qualities of column {settings.quality_column!r}, which "
+            f"are up to {pool.greatest_quality:g}, out of the range of numbers; use a smaller power or scale the column"
+        )
+
+
+def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, run: Run) -> None:
+    """Tell what the selection will take; raise RunError where a scratch disk cannot hold it."""
     context.setJobDescription("novelsum selection: free scratch")
-    itemsize = pool.itemsize
+    places, dimension = run.places, pool.dimension
     needed: dict[tuple[str, int], int] = defaultdict(int)
     free: dict[tuple[str, int], tuple[int, str]] = {}
-    for host, device, available, folder, rows in blocks.map(_free_scratch).collect():
-        needed[host, device] += block_bytes(rows, pool.dimension, itemsize)
+    for host, device, available, folder, rows in blocks.map(partial(_free_scratch, run.id)).collect():
+        needed[host, device] += block_bytes(rows, dimension, pool.itemsize)
+        needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
         free[host, device] = (available, folder)
+    for disk in needed:
+        needed[disk] += selections_bytes(settings.budget, dimension) if settings.compare else 0
     largest = max(block.rows for block in pool.blocks)
     cores = context.defaultParallelism
-    of_task = largest * state_bytes(pool.dimension) + 3 * places * pool.dimension * 4 + (256 << 20)
-    operations = 2 * pool.candidates * places * pool.dimension
+    of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
+    operations = 2 * pool.candidates * places * dimension
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
         "time, %.3g distance operations",
@@ -226,14 +242,15 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
     for disk, bytes_ in needed.items():
         available, folder = free[disk]
         if bytes_ > available:
-            raise InputError(
+            raise RunError(
                 f"the selection needs {_size(bytes_)} of scratch in {folder} on {disk[0]}, which has "
-                f"{_size(available)} free; set spark.local.dir (or SPARK_LOCAL_DIRS) to a larger disk"
+                f"{_size(available)} free; free some of it, or set spark.local.dir (or SPARK_LOCAL_DIRS) to a larger "
+                "disk, and run again to go on"
             )
 
 
-def _free_scratch(block: Block) -> tuple[str, int, int, str, int]:
-    folder = local_directory()
+def _free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
+    folder = folder_of(run).parent
     disk = os.statvfs(folder)
     return socket.gethostname(), os.stat(folder).st_dev, disk.f_bavail * disk.f_frsize, str(folder), block.rows
 
@@ -409,8 +426,8 @@ def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
     if recovered is None and not run.begun:
         return Logged.joined(first), np.zeros(1), 0
     if recovered is None or len(recovered[0]) < run.begun:
-        raise InputError(
-            f"the samples of --already-selected in {run.work / 'picks'} are damaged; start over with --overwrite"
+        raise RunError(
+            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to log them anew"
         )
     logged, sums = recovered
     if len(logged) > run.begun:
@@ -447,7 +464,7 @@ def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Cand
 
 
 def _draw(
-    work: Location, wanted: str | int | None, seed: int, able: set[str] | None, block: Block
+    work: Location, wanted: str | int | None, seed: int, able: set[Group] | None, block: Block
 ) -> Iterator[tuple[bytes, int]]:
     """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row.
 

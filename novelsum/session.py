@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from novelsum import interrupt
 from novelsum.errors import UsageError
 
 _LOGGING = Path(__file__).resolve().parents[1] / "conf" / "log4j2.properties"
@@ -19,13 +20,14 @@ def start(job: str, master: str | None) -> SparkSession:
     """Start Spark for the job of that name and make this package importable on every executor.
 
     Under spark-submit the master and all properties are the submitter's, and only what nobody set is filled
-    in. In plain Python the master is ``master``, or this machine with all its cores.
+    in. In plain Python the master is ``master``, or this machine with all its cores, where a task that failed is tried
+    again as on a cluster.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     builder = SparkSession.builder.appName(f"novelsum {job}")
     if not submitted:
-        builder = builder.master(master or "local[*]")
+        builder = builder.master(master or "local[*,4]")
         builder = builder.config("spark.ui.showConsoleProgress", "false")
         builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
         if not master or master.startswith("local"):
@@ -40,6 +42,7 @@ def start(job: str, master: str | None) -> SparkSession:
     spark = builder.getOrCreate()
     if not hasattr(spark, "sparkContext"):
         raise _no_connect("the session of this platform is one", "use another kind of compute")
+    interrupt.listen_again()
     package = Path(__file__).resolve().parent
     if package.is_dir():
         spark.sparkContext.addPyFile(_zipped(package.name))

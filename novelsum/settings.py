@@ -66,7 +66,7 @@ class Settings:
     quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING)
     quota: tuple[str, ...] = setting(
         "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
-        "or in % of the budget; the group * is all others",
+        "or in % of the budget; the group * is all others, and the rows that have none",
         (),
         jobs=SELECTING,
     )
@@ -122,7 +122,7 @@ class Settings:
         "folder for the store and the pick log, which all executors reach (default: inside the output)"
     )
     keep_work: bool = setting("leave the store and the pick log when the run has succeeded", False)
-    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*])")
+    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*,4])")
 
     def check(self, job: Job) -> None:
         """Raise UsageError naming the first setting of the job that has a bad value."""

@@ -4,10 +4,12 @@ The engine needs two columns of the input, the id and the embedding. All others 
 picks at the end.
 """
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +17,27 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from novelsum.embeddings import EXPECTED, Vectors, has_doubles, is_embedding
-from novelsum.errors import InputError
-from novelsum.storage import Location
+from novelsum.errors import DamageError, InputError, RunError, first_line
+from novelsum.storage import Location, Stamp
 from novelsum.tables import Snapshot, refuse_tables_among, snapshot_of
 
+T = TypeVar("T")
+
 _READ_ROWS = 8192
+_NULL_FOLDER = "__HIVE_DEFAULT_PARTITION__"
+_PARQUET = (b"PAR1", b"PARE")
+"""What a Parquet file begins with; the second where its footer is encrypted."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """The files of a path as the run saw them first: whatever it reads of them later must still have these stamps."""
+
+    path: str
+    files: tuple[Location, ...]
+    stamps: tuple[Stamp, ...]
+    table: Snapshot | None = None
+    """The table that the files are of, if they are of one."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,7 @@ class Source:
 
     path: str
     files: tuple[str, ...]
+    stamps: tuple[Stamp, ...]
     row_groups: tuple[RowGroup, ...]
     schema: pa.Schema
     partition_values: tuple[dict[str, Any], ...]
@@ -85,23 +104,28 @@ class Source:
         return [*chunks, tuple(gathered)] if gathered else chunks
 
 
-def open_source(path: str, id_column: str, embedding_column: str) -> Source:
-    """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant."""
-    return _open(path, _id_column(id_column), _embedding_column(embedding_column), find_input(path))
+def open_source(path: str, id_column: str, embedding_column: str, seen: Look | None = None) -> Source:
+    """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant.
+
+    ``seen``: the first look at the path, where there was one before.
+    """
+    return _open(seen or look(path), _id_column(id_column), _embedding_column(embedding_column))
 
 
-def open_density(path: str, id_column: str) -> Source:
+def open_density(path: str, id_column: str, seen: Look | None = None) -> Source:
     """Open density factors by id, as estimate_density writes them, by their footers alone."""
     density = _Column("density", "--density", pa.types.is_floating, "a float or double")
-    return _open(path, _id_column(id_column), density, find_input(path))
+    return _open(seen or look(path), _id_column(id_column), density)
 
 
-def open_selected(path: str, id_column: str, embedding_column: str, output: Location) -> Source:
+def open_selected(
+    path: str, id_column: str, embedding_column: str, output: Location, seen: Look | None = None
+) -> Source:
     """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    found = find_input(path, output)
-    has_embeddings = embedding_column in _footer(found.files[0])[0].names
-    return _open(path, id_, embedding if has_embeddings else None, found)
+    found = seen or look(path, output)
+    has_embeddings = embedding_column in _footer(found.files[0], found.stamps[0])[0].names
+    return _open(found, id_, embedding if has_embeddings else None)
 
 
 @dataclass(frozen=True)
@@ -122,41 +146,33 @@ def _embedding_column(name: str) -> _Column:
     return _Column(name, "--embedding-column", is_embedding, EXPECTED)
 
 
-@dataclass(frozen=True)
-class Found:
-    """The files a user means, and the table they are of, if they are of one."""
+def look(path: str, output: Location | None = None) -> Look:
+    """The first look at the files a user means, without those in the ``output``.
 
-    files: list[Location]
-    table: Snapshot | None = None
-
-
-def input_files(path: str, output: Location | None = None) -> list[Location]:
-    """The files a user means, as :func:`find_input` finds them."""
-    return find_input(path, output).files
-
-
-def find_input(path: str, output: Location | None = None) -> Found:
-    """The files a user means, without those in the ``output``; raise InputError where there is none."""
+    Raises InputError where there is none.
+    """
     location = Location.of(path)
     try:
         table = snapshot_of(path, location)
         listed = table.files if table else location.all_files()
-        files = listed if table else location.parquet_files(listed)
+        meant = listed if table else location.parquet_files(listed)
+        files = [file for file in meant if output is None or not output.contains(file)]
+        there = "holds no Parquet file" if files or location.exists() else "does not exist"
     except (OSError, pa.ArrowException) as error:
-        raise InputError(f"{path} cannot be listed: {_first_line(error)}") from None
-    files = [file for file in files if output is None or not output.contains(file)]
+        raise location.failure(error) from None
     if table is None:
         refuse_tables_among(path, files, listed)
     if not files:
-        there = "holds no Parquet file" if location.exists() else "does not exist"
         raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
-    return Found(files, table)
-
-
-def _open(path: str, id_: _Column, value: _Column | None, found: Found) -> Source:
-    value_name, files, table = value.name if value else "", found.files, found.table
     with ThreadPoolExecutor(16) as threads:
-        footers = list(threads.map(_footer, files))
+        return Look(path, tuple(files), tuple(threads.map(_stamp, files)), table)
+
+
+def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
+    path, files, table = seen.path, seen.files, seen.table
+    value_name = value.name if value else ""
+    with ThreadPoolExecutor(16) as threads:
+        footers = list(threads.map(_footer, files, seen.stamps))
     schemas = [schema for schema, _ in footers]
     for file, schema in zip(files, schemas, strict=True):
         if table:
@@ -184,6 +200,7 @@ def _open(path: str, id_: _Column, value: _Column | None, found: Found) -> Sourc
     return Source(
         path=path,
         files=tuple(str(file) for file in files),
+        stamps=seen.stamps,
         row_groups=tuple(group for group in groups if group.rows),
         schema=_unified(path, value_name, schemas, partition_values),
         partition_values=partition_values,
@@ -195,14 +212,24 @@ def _open(path: str, id_: _Column, value: _Column | None, found: Found) -> Sourc
 
 
 def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Some columns of the chunk, in batches. Raises InputError when a file cannot be read to its end."""
+    """Some columns of the chunk, in batches. Raises InputError when a file cannot be read to its end, or is another.
+
+    What was yielded is what the run saw first only once the chunk has come to its end.
+    """
     for group in chunk:
-        location = Location(source.files[group.file])
+        location, stamp = Location(source.files[group.file]), source.stamps[group.file]
+
+        def batches(file: pq.ParquetFile, group: RowGroup = group) -> Iterator[pa.RecordBatch]:
+            yield from file.iter_batches(_READ_ROWS, row_groups=[group.index], columns=columns)
+
         try:
-            with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-                yield from file.iter_batches(_READ_ROWS, row_groups=[group.index], columns=columns)
+            with location.opened() as file:
+                _require_unchanged(location, stamp)  # what is open is the file that was seen, and has such a group
+                yield from batches(file)
         except (OSError, pa.ArrowException) as error:
-            raise InputError(_damaged(location, error)) from None
+            _require_unchanged(location, stamp)
+            raise _told(location, location.fault(error, lambda file: deque(batches(file), 0))) from None
+        _require_unchanged(location, stamp)
 
 
 def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, Vectors]]:
@@ -216,40 +243,56 @@ def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, ND
             row += len(batch)
 
 
-def read_rows(source: Source, file: int, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
-    """The named columns of some rows (n,) of a file, in that order, with the values its folders carry."""
-    location = Location(source.files[file])
-    try:
-        return _read_rows(source, location, file, rows, columns)
-    except (OSError, pa.ArrowException) as error:
-        raise InputError(_damaged(location, error)) from None
+def read_rows(
+    source: Source, file: int, rows: NDArray[np.int64], ids: Sequence[str | int | None], columns: list[str]
+) -> pa.Table:
+    """The named columns of some rows (n,) of a file, in that order, with the values its folders carry.
 
-
-def _read_rows(source: Source, location: Location, file: int, rows: NDArray[np.int64], columns: list[str]) -> pa.Table:
+    Raises InputError where the rows have other ids than ``ids`` (n,): then the file is not what it was.
+    """
+    location, stamp = Location(source.files[file]), source.stamps[file]
     order = np.argsort(rows, kind="stable")
-    pieces = []
-    with pq.ParquetFile(location.path, filesystem=location.filesystem) as parquet:
-        stored = [name for name in columns if name in parquet.schema_arrow.names]
+
+    def read(parquet: pq.ParquetFile) -> pa.Table:
+        _require_unchanged(location, stamp)
+        pieces = []
+        stored = [name for name in (source.id_column, *columns) if name in parquet.schema_arrow.names]
         for group in (g for g in source.row_groups if g.file == file):
             wanted = rows[order] - group.first_row
             wanted = wanted[(wanted >= 0) & (wanted < group.rows)]
             if len(wanted):
-                pieces.append(parquet.read_row_group(group.index, columns=stored).take(pa.array(wanted)))
-    table = pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
+                table = _plain(parquet.read_row_group(group.index, columns=list(dict.fromkeys(stored))))
+                pieces.append(table.take(pa.array(wanted)))
+        return pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
+
+    table = _parsed(location, stamp, read)
+    if table.column(source.id_column).to_pylist() != list(ids):
+        raise InputError(_written_again(location))
+    return _as_in_schema(source, file, table, columns)
+
+
+def _as_in_schema(source: Source, file: int, table: pa.Table, columns: list[str]) -> pa.Table:
+    """The columns of rows of a file in the types of the whole input, those that the file lacks filled in."""
     arrays = []
     for name in columns:
         kind = source.schema.field(name).type
-        if name in stored:
+        if name in table.column_names:
             arrays.append(table.column(name).cast(kind, safe=False))
         elif name in source.partition_values[file]:
-            arrays.append(pa.array([source.partition_values[file][name]] * len(rows), kind))
+            arrays.append(pa.array([source.partition_values[file][name]] * len(table), kind))
         else:
-            arrays.append(pa.nulls(len(rows), kind))
+            arrays.append(pa.nulls(len(table), kind))
     return pa.table(arrays, schema=pa.schema([source.schema.field(name) for name in columns]))
 
 
 def _decoded(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pa.types.is_dictionary(kind) else kind
+    """The type a column is kept in: without a dictionary, and no view, as few of pyarrow's functions take one."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return {"string_view": pa.string(), "binary_view": pa.binary()}.get(str(kind), kind)
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    return table.cast(pa.schema([field.with_type(_decoded(field.type)) for field in table.schema]))
 
 
 def _is_id(kind: pa.DataType) -> bool:
@@ -259,28 +302,69 @@ def _is_id(kind: pa.DataType) -> bool:
 
 
 def _has_integer(schema: pa.Schema, column: str) -> bool:
-    return bool(pa.types.is_integer(schema.field(column).type))
+    return bool(pa.types.is_integer(_decoded(schema.field(column).type)))
 
 
-def _footer(location: Location) -> tuple[pa.Schema, list[int]]:
+def _footer(location: Location, stamp: Stamp) -> tuple[pa.Schema, list[int]]:
     """The schema of a Parquet file and the rows of each of its row groups."""
+
+    def read(file: pq.ParquetFile) -> tuple[pa.Schema, list[int]]:
+        footer = file.metadata
+        return file.schema_arrow, [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+
+    return _parsed(location, stamp, read)
+
+
+# --- files that are not as they were, or cannot be read ---------------------------------------------------
+
+
+def _stamp(location: Location) -> Stamp:
     try:
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            footer = file.metadata
-            return file.schema_arrow, [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+        return location.stamp()
+    except FileNotFoundError:
+        raise RunError(
+            f"{location} is gone since the run first saw it; put it back and run again to go on, or run without it and "
+            "with --overwrite to start over"
+        ) from None
     except (OSError, pa.ArrowException) as error:
-        raise InputError(_damaged(location, error)) from None
+        raise location.failure(error) from None
 
 
-def _damaged(location: Location, error: Exception) -> str:
-    return (
-        f"{location} is not a whole Parquet file ({_first_line(error)}); it may be half written: "
-        "write it again or take it out of the input"
+def _require_unchanged(location: Location, stamp: Stamp) -> None:
+    if _stamp(location) != stamp:
+        raise InputError(_written_again(location))
+
+
+def _written_again(location: Location) -> str:
+    return f"{location} was written again while the run read it; let whatever writes it end first, and run again"
+
+
+def _parsed(location: Location, stamp: Stamp, read: Callable[[pq.ParquetFile], T]) -> T:
+    """What ``read`` makes of a file that is the same before and after."""
+    try:
+        found = location.parse(read)
+    except (RunError, FileNotFoundError) as error:
+        _require_unchanged(location, stamp)
+        raise _told(location, error) from None
+    _require_unchanged(location, stamp)
+    return found
+
+
+def _told(location: Location, error: Exception) -> Exception:
+    """The error of a file of the input: InputError where its contents are at fault."""
+    if not isinstance(error, DamageError):
+        return error
+    with location.filesystem.open_input_stream(location.path) as stream:
+        begins = stream.read(4)
+    if begins and begins not in _PARQUET:
+        return InputError(
+            f"{location} is no Parquet file, it begins with {begins!r}; take it out of the input, or name the Parquet "
+            "files alone with a glob in quotes such as '*.parquet'"
+        )
+    return InputError(
+        f"{location} is not a whole Parquet file ({error.reason}); it may be half written: write it again or take it "
+        "out of the input"
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0].rstrip(". ")
 
 
 def _check_column(file: Location, schema: pa.Schema, column: _Column) -> None:
@@ -301,17 +385,21 @@ def _is_plain_integer(text: str) -> bool:
     return text.isdecimal() and len(text) < 19 and str(int(text)) == text
 
 
-def _partition_values(root: Location, files: list[Location]) -> tuple[dict[str, Any], ...]:
-    """What folders named ``key=value`` below the root say of each file; integers where all of a key are."""
+def _partition_values(root: Location, files: Sequence[Location]) -> tuple[dict[str, Any], ...]:
+    """What folders named ``key=value`` below the root say of each file; integers where all of a key are.
+
+    As Hive and Spark write them: special characters as ``%`` and two digits, and a name of its own for null.
+    """
     values: list[dict[str, Any]] = []
     for file in files:
         folders = file.uri[len(root.uri) :].split("/")[:-1] if file.uri.startswith(root.uri) else []
-        values.append(dict(folder.split("=", 1) for folder in folders if "=" in folder))
+        pairs = [folder.split("=", 1) for folder in folders if "=" in folder]
+        values.append({unquote(key): None if value == _NULL_FOLDER else unquote(value) for key, value in pairs})
     for key in {key for of_file in values for key in of_file}:
-        if all(_is_plain_integer(of_file.get(key, "0")) for of_file in values):
-            for of_file in values:
-                if key in of_file:
-                    of_file[key] = int(of_file[key])
+        holding = [of_file for of_file in values if of_file.get(key) is not None]
+        if all(_is_plain_integer(of_file[key]) for of_file in holding):
+            for of_file in holding:
+                of_file[key] = int(of_file[key])
     return tuple(values)
 
 
@@ -326,9 +414,9 @@ def _unified(
     try:
         schema = pa.unify_schemas(plain, promote_options="permissive")
     except (pa.ArrowException, TypeError) as error:
-        raise InputError(f"the files of {path} do not agree on a column's type: {_first_line(error)}") from None
-    for of_file in partition_values:
-        for key, value in of_file.items():
-            if key not in schema.names:
-                schema = schema.append(pa.field(key, pa.int64() if isinstance(value, int) else pa.string()))
+        raise InputError(f"the files of {path} do not agree on a column's type: {first_line(error)}") from None
+    for key in dict.fromkeys(key for of_file in partition_values for key in of_file):
+        if key not in schema.names:
+            is_integer = any(isinstance(of_file.get(key), int) for of_file in partition_values)
+            schema = schema.append(pa.field(key, pa.int64() if is_integer else pa.string()))
     return schema

@@ -9,38 +9,45 @@
 
 A row keeps the number it got when it came. Adding searches the new rows in the cells they probe, among old and new,
 and takes them into account for the old rows of those cells. The files of the next generation are written beside
-those of the last, which go once the new _STATE.json is there: a run that fails leaves the state as it was.
+those of the last, which go once the new _STATE.json is there: a run that fails leaves the state as it was. A run holds
+the state as it holds its output, and changes it last: what it is to become waits in the stage until the result is
+published. Files of a run that was cut before are removed by the next.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from novelsum.density import estimate_density, write_density_result
-from novelsum.errors import InputError, UsageError
+from novelsum.errors import DamageError, InputError, RunError, UsageError
 from novelsum.layout import Layout, group_name, kind_of, matrix, read_cells, read_group
+from novelsum.lock import LOCK, Held, held
 from novelsum.settings import Settings
 from novelsum.source import Source
 from novelsum.storage import Location
 from novelsum.store import Pool
 from novelsum.update import counts_of, lists_of, update
+from novelsum.workplace import Workplace
 
 VERSION = 1
 STATE = "_STATE.json"
 _FIXED = ("formula", "metric", "neighbors", "duplicates")
+_PARTS = ("night-", "generation-", "centroids", ".", LOCK)
+"""How files begin that a run may have left in a folder that is no state yet."""
 
 
 @dataclass
 class State:
-    """A state that exists, with ``content`` from its JSON, or one that is to be made."""
+    """A state that exists, with ``content`` from its JSON, or one that is to be made; held by this run."""
 
     folder: Location
+    lock: Held
     content: dict[str, Any] = field(default_factory=dict)
     _next: dict[str, Any] = field(default_factory=dict)
 
@@ -70,6 +77,7 @@ class State:
 
         The state changes only with :meth:`commit`.
         """
+        self._clear()
         night = 1 + self.content["generation"] if self.content else 0
         folders = [self.folder / f"night-{night:05d}", self.folder / f"generation-{night:05d}"]
         for folder in folders:
@@ -91,31 +99,68 @@ class State:
         self._next["generation"] = night
         return report
 
-    def commit(self, run: str) -> None:
-        """Make what was added part of the state, with the run that added it."""
-        content = {**self.content, **self._next, "run": run}
-        (self.folder / STATE).write_bytes((json.dumps(content, indent=1) + "\n").encode())
-        if self.content:
-            (self.folder / f"generation-{self.content['generation']:05d}").delete()
+    def following(self, run: str) -> dict[str, Any]:
+        """What the state is to be, with what ``run`` added, and what it was before."""
+        return {"before": _version(self.content), "content": {**self.content, **self._next, "run": run}}
+
+    def may_become(self, following: dict[str, Any]) -> bool:
+        """Whether the state is what it was when that was computed, and all files are there; or has become it."""
+        if self._has_become(following):
+            return True
+        return following["before"] == _version(self.content) and not _damaged(self.folder, following["content"])
+
+    def commit(self, following: dict[str, Any]) -> None:
+        """Make what was added part of the state, unless it is already."""
+        if not self._has_become(following):
+            self.lock.require()
+            if _version(_content(self.folder)) != following["before"]:
+                raise RunError(
+                    f"the state {self.folder} was changed while this run held it: the result is published, but its "
+                    "rows are not in the state; run it again with --overwrite"
+                )
+            (self.folder / STATE).write_bytes((json.dumps(following["content"], indent=1) + "\n").encode())
+            self.content = following["content"]
+        self._clear()
+
+    def _has_become(self, following: dict[str, Any]) -> bool:
+        return _version(self.content) == _version(following["content"])
+
+    def _clear(self) -> None:
+        """Remove files that belong to no state: of the last generation, or of a run that was cut."""
+        kept = {name.split("/")[0] for name in (*self.content.get("files", {}), STATE, LOCK)}
+        for entry in self.folder.entries():
+            if entry.name not in kept:
+                entry.delete()
 
 
-def run_of_state(folder: str) -> str | None:
-    """The run that has added to a state last, None where there is no state."""
-    try:
-        content: dict[str, Any] = json.loads((Location.of(folder) / STATE).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return content.get("run")
+def _version(content: dict[str, Any]) -> list[Any]:
+    """What tells one content of a state from another."""
+    return [content.get("generation"), content.get("run")]
 
 
-def open_state(settings: Settings) -> State:
-    """The state to add to, or the folder for a new one; raise UsageError or InputError if it does not fit."""
+@contextmanager
+def state_of(settings: Settings, place: Workplace) -> Iterator[State | None]:
+    """The state that a run is to change, held; None where there is none.
+
+    Raises UsageError or InputError where the state does not fit.
+    """
+    option = "--update" if settings.update else "--save-state"
+    folder = settings.update or settings.save_state
+    if folder is None:
+        yield None
+        return
+    with held(Location.of(folder), option) as lock:
+        yield _open(settings, place, lock)
+
+
+def _open(settings: Settings, place: Workplace, lock: Held) -> State:
     folder = Location.of(settings.update or settings.save_state or "")
-    if settings.save_state:
-        kept = [e.name for e in folder.entries() if not e.name.startswith(("night-", "generation-", "centroids", "."))]
+    content = _content(folder)
+    if settings.save_state and not (content and content.get("run") == place.key and place.next_state()):
+        kept = [entry.name for entry in folder.entries() if not entry.name.startswith(_PARTS)]
         if kept:
             raise UsageError(f"--save-state {folder} is not empty; name another folder, or add to it with --update")
-        return State(folder)
+        return State(folder, lock)
     content = _read(folder)
     for name in _FIXED:
         if content["settings"][name] != getattr(settings, name):
@@ -123,34 +168,50 @@ def open_state(settings: Settings) -> State:
                 f"the state {folder} was made with {name} = {content['settings'][name]!r}, not "
                 f"{getattr(settings, name)!r}; give --{name} {content['settings'][name]} or make another state"
             )
-    return State(folder, content)
+    return State(folder, lock, content)
+
+
+def _content(folder: Location) -> dict[str, Any]:
+    """The content of _STATE.json, empty where there is none that can be read."""
+    try:
+        content = json.loads((folder / STATE).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _read(folder: Location) -> dict[str, Any]:
     """The content of _STATE.json, all its files found whole."""
+    content = _content(folder)
     try:
-        content: dict[str, Any] = json.loads((folder / STATE).read_bytes())
-        version, files, _ = content["version"], content["files"], [content["settings"][name] for name in _FIXED]
-    except (OSError, ValueError, KeyError, TypeError):
+        version = content["version"]
+    except KeyError:
         raise InputError(f"{folder} is not a state: it has no readable {STATE}; make one with --save-state") from None
     if version != VERSION:
-        raise InputError(f"the state {folder} has version {version}, not {VERSION}; make it again with --save-state")
-    for name, rows in files.items():
-        try:
-            found = _rows_in(folder / name)
-        except (OSError, pa.ArrowException):
-            found = None
-        if found != rows:
-            raise InputError(
-                f"{folder / name} is missing or not as the state wrote it, with {rows} rows; restore the state or make "
-                "it again with --save-state"
-            )
+        raise InputError(f"the state {folder} has version {version}, not {VERSION}; make another with --save-state")
+    damaged = _damaged(folder, content)
+    if damaged:
+        raise InputError(
+            f"{folder / damaged} is missing or not as the state wrote it, with {content['files'][damaged]} rows; "
+            "restore the state or make it again with --save-state"
+        )
     return content
 
 
+def _damaged(folder: Location, content: dict[str, Any]) -> str | None:
+    """The first file of the state that is missing or has not the rows it was written with."""
+    for name, rows in content["files"].items():
+        try:
+            found = _rows_in(folder / name)
+        except (FileNotFoundError, DamageError):
+            found = None
+        if found != rows:
+            return str(name)
+    return None
+
+
 def _rows_in(file: Location) -> int:
-    with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
-        return int(parquet.metadata.num_rows)
+    return file.parse(lambda parquet: int(parquet.metadata.num_rows))
 
 
 # --- a new state ------------------------------------------------------------------------------------------

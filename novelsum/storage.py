@@ -1,19 +1,35 @@
 """Files on a disk, HDFS or object storage behind one small class, through pyarrow's filesystems."""
 
+import errno
 import fnmatch
 import functools
 import os
 import re
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from novelsum.errors import DamageError, RunError, first_line
+
+T = TypeVar("T")
+
+MANIFEST = "_MANIFEST.json"
+"""What a job writes last, beside its results."""
+REJECTED = "rejected"
+"""The folder beside them where it sets bad rows aside."""
+NO_DATA = (REJECTED, "metrics.json", "report.html", "report.json", "diversity.json")
+"""Results of jobs that are never the input of another."""
+
 _WILDCARDS = "*?["
+_VERSION = ("etag", "versionid", "generation", "last-modified", "updated")
+"""What object stores call that which differs between two writes of a name."""
 _AZURE = ("abfs", "abfss")
 _GOOGLE = ("gs", "gcs")
 _GOOGLE_RETRIES_SECONDS = 60
@@ -46,6 +62,14 @@ def _azure(host: str) -> fs.FileSystem:
         blob_storage_scheme=endpoint.scheme or "https",
         dfs_storage_scheme=endpoint.scheme or "https",
     )
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What tells a file from one written later under its name: bytes, and time or what the store has as a version."""
+
+    size: int
+    written: str
 
 
 @dataclass(frozen=True)
@@ -127,15 +151,21 @@ class Location:
     def parquet_files(self, among: list["Location"]) -> list["Location"]:
         """The data files meant by a file, a folder or a glob, of :meth:`all_files`.
 
-        As in Spark, names that start with ``_`` or ``.`` below the folder are not data.
+        As in Spark, names that start with ``_`` or ``.`` below the folder are not data; checksums (``.crc``) are none,
+        nor is what a job has written to be looked at, or set aside, beside its manifest.
         """
-        is_glob, skip = self.is_glob, len(self.listing_root.uri.rstrip("/")) + 1
-        return [
-            file
-            for file in among
-            if (file == self or not any(part.startswith(("_", ".")) for part in file.uri[skip:].split("/")))
-            and self._contains(file, is_glob)
-        ]
+        is_glob, above = self.is_glob, self.listing_root.uri.rstrip("/").count("/") + 1
+        results = {file.uri.removesuffix(f"/{MANIFEST}") for file in among if file.name == MANIFEST}
+
+        def is_data(file: Location) -> bool:
+            parts = file.uri.split("/")
+            return not file.name.endswith(".crc") and not any(
+                (part.startswith(("_", ".")) and place >= above)
+                or (part in NO_DATA and "/".join(parts[:place]) in results)
+                for place, part in enumerate(parts)
+            )
+
+        return [file for file in among if file == self or (is_data(file) and self._contains(file, is_glob))]
 
     @property
     def is_glob(self) -> bool:
@@ -177,10 +207,23 @@ class Location:
         """Whether it is on object storage, where a write is seen when it is complete and nothing can be renamed."""
         return self.filesystem.type_name in ("s3", "gcs", "abfs")
 
-    def size_and_time(self) -> tuple[int, int]:
-        """Bytes of the file, and when it was last written, in ns."""
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file in the folder, by its path in it; what is being written has a hidden name and is none."""
+        selector = fs.FileSelector(self.path, recursive=True, allow_not_found=True)
+        found = [info for info in self.filesystem.get_file_info(selector) if info.type == fs.FileType.File]
+        skip = len(self.path.rstrip("/")) + 1
+        return {info.path[skip:]: int(info.size) for info in found if not info.base_name.startswith(".")}
+
+    def stamp(self) -> Stamp:
+        """The stamp of the file as it is now; raise FileNotFoundError when it is not there."""
+        if self.is_object:
+            with self.filesystem.open_input_file(self.path) as file:
+                said = {name.lower(): str(value) for name, value in file.metadata().items()}
+                return Stamp(file.size(), " ".join(said[name] for name in _VERSION if name in said))
         info = self.filesystem.get_file_info(self.path)
-        return int(info.size or 0), int(info.mtime_ns or 0)
+        if info.type == fs.FileType.NotFound:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.uri)
+        return Stamp(int(info.size or 0), str(info.mtime_ns or 0))
 
     def modified(self) -> float:
         """When the file was last written, in seconds; raise FileNotFoundError when it is not there."""
@@ -195,7 +238,16 @@ class Location:
         if kind == fs.FileType.Directory:
             self.filesystem.delete_dir(self.path)
         elif kind == fs.FileType.File:
-            self.filesystem.delete_file(self.path)
+            with suppress(FileNotFoundError):  # another was first
+                self.filesystem.delete_file(self.path)
+
+    def delete_if_empty(self) -> None:
+        """Remove the folder if nothing lies in it; on a disk at one stroke, so that nothing is lost that just comes."""
+        if self.is_local:
+            with suppress(OSError):
+                os.rmdir(self.path)
+        elif not self.entries():
+            self.delete()
 
     def move_to(self, target: "Location") -> None:
         """Rename the file or folder within its filesystem.
@@ -220,31 +272,131 @@ class Location:
             self.filesystem.copy_file(source, target)
             self.filesystem.delete_file(source)
 
+    @contextmanager
+    def writing(self) -> Iterator[pa.NativeFile]:
+        """A stream to a file that readers see whole or not at all, whoever else writes it at the same time.
+
+        Nothing is left of one that fails. An object that is closed is complete, so it goes up only when it is whole.
+        """
+        if self.is_object:
+            content = pa.BufferOutputStream()
+            yield content
+            with self._named(), self.filesystem.open_output_stream(self.path) as stream:
+                stream.write(content.getvalue())
+            return
+        place = self._temporary()
+        try:
+            with self._named(), self.filesystem.open_output_stream(place.path) as stream:
+                yield stream
+            place.move_to(self)
+        except BaseException:
+            place.delete()
+            raise
+
     def write_bytes(self, content: bytes | pa.Buffer) -> None:
         """Write a file that readers see whole or not at all."""
-        place = self if self.is_object else self._temporary()
-        with self.filesystem.open_output_stream(place.path) as stream:
+        with self.writing() as stream:
             stream.write(content)
-        if place != self:
-            place.move_to(self)
 
     def write_parquet(self, table: pa.Table, **options: Any) -> None:
         """Write a Parquet file that readers see whole or not at all."""
-        content = pa.BufferOutputStream()  # a table that cannot be written leaves nothing behind
-        pq.write_table(table, content, write_page_checksum=True, **options)
-        self.write_bytes(content.getvalue())
+        with self.writing() as stream:
+            pq.write_table(table, stream, write_page_checksum=True, **options)
 
     def read_bytes(self) -> bytes:
         """The content of the file."""
-        with self.filesystem.open_input_stream(self.path) as stream:
+        with self._named(), self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
 
     def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
-        """The Parquet file as a table, or some of its columns."""
-        with pq.ParquetFile(self.path, filesystem=self.filesystem, page_checksum_verification=True) as file:
-            return file.read(columns)
+        """The Parquet file of a run as a table, or some of its columns; raise DamageError when it is missing, too."""
+        try:
+            return self.parse(lambda file: file.read(columns))
+        except FileNotFoundError as error:
+            raise DamageError(f"{self} is missing; run again to start over") from error
+
+    def opened(self) -> pq.ParquetFile:
+        """The Parquet file, open; its pages are held against their checksums where it has any."""
+        return pq.ParquetFile(self.path, filesystem=self.filesystem, page_checksum_verification=True)
+
+    def parse(self, read: Callable[[pq.ParquetFile], T]) -> T:
+        """What ``read`` makes of the Parquet file; raise as :meth:`fault` says, or FileNotFoundError."""
+        try:
+            with self.opened() as file:
+                return read(file)
+        except FileNotFoundError:
+            raise
+        except (OSError, pa.ArrowException) as error:
+            raise self.fault(error, read) from None
+
+    def fault(self, error: Exception, read: Callable[[pq.ParquetFile], Any]) -> RunError:
+        """What an error that ``read`` came upon is told as: DamageError where the contents are at fault, else RunError.
+
+        pyarrow says OSError of both. Where the system has given no number, the file is read again by an object that
+        sees what the file system says: contents that came whole and cannot be parsed are damaged.
+        """
+        if getattr(error, "errno", None) or isinstance(error, MemoryError):
+            return self.failure(error)
+        watched = _Watched(self)
+        try:
+            with pq.ParquetFile(pa.PythonFile(watched, "r"), page_checksum_verification=True) as file:
+                read(file)
+        except (OSError, pa.ArrowException):
+            if watched.failed is None:
+                reason = first_line(error)
+                return DamageError(f"{self} is damaged ({reason}); run again to start over", reason)
+        return self.failure(watched.failed or error)
+
+    def failure(self, error: Exception) -> RunError:
+        """What the system or the store says of the file, which tells nothing of its contents."""
+        said = "permission denied" if isinstance(error, PermissionError) else first_line(error)
+        return RunError(f"{self} cannot be read: {said}; run again to go on once that is mended")
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """The system does not say which file it could not read or write any further: name it."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno and self.name not in str(error):
+                raise OSError(error.errno, os.strerror(error.errno), self.uri) from None
+            raise
 
     def _temporary(self) -> "Location":
         """A name beside it that no other writer uses and no reader looks at."""
         folder, _, name = self.uri.rpartition("/")
         return Location(f"{folder}/.{name}.{uuid.uuid4().hex}")
+
+
+class _Watched:
+    """A file as Python sees it, which keeps what the file system said when it could not be read."""
+
+    def __init__(self, location: Location) -> None:
+        self.failed: Exception | None = None
+        self.closed = False
+        self._location = location
+
+    @functools.cached_property
+    def _file(self) -> pa.NativeFile:
+        return self._location.filesystem.open_input_file(self._location.path)
+
+    def _watch(self, use: Callable[[], T]) -> T:
+        try:
+            return use()
+        except (OSError, pa.ArrowException) as error:
+            self.failed = error
+            raise
+
+    def read(self, size: int = -1) -> bytes:
+        return self._watch(lambda: bytes(self._file.read(None if size < 0 else size)))
+
+    def seek(self, place: int, whence: int = 0) -> int:
+        return int(self._watch(lambda: self._file.seek(place, whence)))
+
+    def tell(self) -> int:
+        return int(self._watch(lambda: self._file.tell()))
+
+    def close(self) -> None:
+        self.closed = True
+        if "_file" in vars(self):
+            self._file.close()

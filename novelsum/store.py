@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from novelsum.errors import InputError
+from novelsum.groups import Group
 from novelsum.storage import Location
 
 
@@ -39,7 +39,12 @@ class Pool:
     duplicates_dropped: int
     distinct: int
     fingerprint: str
-    groups: dict[str, int] = field(default_factory=dict)
+    groups: dict[Group, int] = field(default_factory=dict)
+    greatest_quality: float = 0.0
+    marked: bool = False
+    """Whether ``itself/`` says of each candidate if a reference holds it too."""
+    renumbered: bool = False
+    """Whether ``numbers.parquet`` gives the candidates other numbers than their rows."""
 
     @property
     def candidates(self) -> int:
@@ -48,14 +53,17 @@ class Pool:
 
     def for_json(self) -> dict[str, Any]:
         """All but the work directory, as :meth:`from_json` takes it."""
-        fields = {**vars(self), "blocks": [[block.name, block.rows] for block in self.blocks]}
+        blocks = [[block.name, block.rows] for block in self.blocks]
+        groups = [[group, rows] for group, rows in self.groups.items()]  # as a key of JSON, None would become text
+        fields = {**vars(self), "blocks": blocks, "groups": groups}
         del fields["work"]
         return fields
 
     @staticmethod
     def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
         """The pool in a work directory."""
-        return Pool(work=work, **{**fields, "blocks": tuple(Block(name, rows) for name, rows in fields["blocks"])})
+        blocks = tuple(Block(name, rows) for name, rows in fields["blocks"])
+        return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"])})
 
     def counts(self) -> dict[str, Any]:
         """What the manifest says of the input."""
@@ -76,7 +84,7 @@ class StoredBlock:
 
     ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
     (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
-    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text, where the run asks for them.
+    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text or null, where the run asks for them.
     """
 
     rows: NDArray[np.int64]
@@ -141,7 +149,7 @@ def write_block(work: Location, name: str, block: StoredBlock) -> None:
 
 def read_block(work: Location, name: str) -> StoredBlock:
     """Read a block back as it was written."""
-    table = _read(block_location(work, name)).combine_chunks()
+    table = block_location(work, name).read_parquet().combine_chunks()
     vectors = table.column("vector").chunk(0)
     return StoredBlock(
         rows=table.column("row").to_numpy(),
@@ -157,20 +165,7 @@ def read_block(work: Location, name: str) -> StoredBlock:
 
 def read_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a block."""
-    return _read(block_location(work, name), columns)
-
-
-def _read(file: Location, columns: list[str] | None = None) -> pa.Table:
-    """A file of the work directory; raise InputError where it is not as it was written."""
-    try:
-        return file.read_parquet(columns)
-    except FileNotFoundError as error:
-        raise InputError(f"{file} is missing from the work directory; run again to start over") from error
-    except (pa.ArrowInvalid, OSError) as error:
-        if file.is_object and not isinstance(error, pa.ArrowInvalid):
-            raise  # a request that failed tells nothing of the file
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{file} of the work directory is damaged ({reason}); run again to start over") from error
+    return block_location(work, name).read_parquet(columns)
 
 
 @dataclass(frozen=True)
@@ -193,5 +188,5 @@ def write_density(work: Location, name: str, density: BlockDensity) -> None:
 
 def read_density(work: Location, name: str) -> BlockDensity:
     """Read the density factors of the block of that name."""
-    table = _read(work / "density" / name)
+    table = (work / "density" / name).read_parquet()
     return BlockDensity(table.column("density").to_numpy(), table.column("kth_distance").to_numpy())

@@ -14,7 +14,6 @@ that was not reported can be farther. So a Spark job yields many picks, and ever
 import logging
 import sys
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from novelsum.formula import Array, Metric, from_squared, squared_distances
 from novelsum.neighbors import NearestDistances
 from novelsum.onepass import DataSet, draw_rows, mapped_points, run_pass, save
 from novelsum.progress import Progress
-from novelsum.scratch import local_directory
+from novelsum.scratch import folder_of, new_run
 from novelsum.settings import Settings
 from novelsum.shared import Shared
 from novelsum.storage import Location
@@ -129,7 +128,7 @@ def _measured(
     if len(rows) > EXACT_LIMIT:
         sample = draw_rows(spark, selection, SAMPLE_ROWS, settings.seed)
         density = density[sample]
-    found = run_pass(spark, selection, grid, sample)
+    found = run_pass(spark, selection, grid, sample, work=data.work)
     densities: Densities = {(settings.formula, settings.neighbors): density}
     value = values(grid, found, densities, len(rows))[0]
     nearest = float(from_squared(found.nearest_own, settings.metric).mean())
@@ -177,7 +176,7 @@ class _Picked:
 def farthest_first(spark: SparkSession, data: DataSet, metric: Metric, budget: int, first: int) -> Integers:
     """K-center greedy: ``budget`` rows in the order of picking."""
     context = spark.sparkContext
-    run = uuid.uuid4().hex
+    run = new_run(data.work)
     log = data.work / "farthest" / run
     log.make_folder()
     blocks = context.parallelize(data.blocks, len(data.blocks)).cache()
@@ -236,7 +235,7 @@ def _farthest(
     The distances lie in scratch with the number of picks they are for; where they are missing all picks are read.
     """
     columns, new = mapped_points(run, work, block.name, metric), message.value
-    path = local_directory() / f"novelsum-{run}" / f"{block.name}.nearest.npy"
+    path = folder_of(run) / f"{block.name}.nearest.npy"
     known, squared = 0, np.full(len(columns.rows), np.inf)
     if path.exists():
         held = np.load(path)
@@ -276,7 +275,7 @@ def kmeans(
 ) -> Integers:
     """The nearest candidate to each of ``budget`` centroids, all distinct: rows (budget,)."""
     context = spark.sparkContext
-    run = uuid.uuid4().hex
+    run = new_run(data.work)
     blocks = context.parallelize(data.blocks, len(data.blocks)).cache()
     start = draw_rows(spark, data, budget, seed)
     found = dict(blocks.flatMap(partial(_points_of, run, data.work, metric, start)).collect())

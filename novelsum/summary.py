@@ -5,12 +5,12 @@ import unicodedata
 from collections import Counter
 from typing import Any, TextIO
 
+from novelsum.groups import Group, group_of, in_order, in_words
 from novelsum.output import output_name
 from novelsum.report import PAGE
 from novelsum.settings import Job, Settings
-from novelsum.storage import Location
+from novelsum.storage import MANIFEST, REJECTED, Location
 from novelsum.store import Pool
-from novelsum.workplace import MANIFEST
 
 _TEXT_WIDTH = 72
 _ID_WIDTH = 32
@@ -25,19 +25,21 @@ def print_result(job: Job, settings: Settings, pool: Pool, output: Location, to:
     else:
         table = (output / "selected" / "part-00000.parquet").read_parquet()
         columns = [settings.id_column, "novelty", "density"]
-        columns += [output_name(c) for c in (settings.group_column, settings.text_column) if c is not None]
+        shown = [column for column in (settings.group_column, settings.text_column) if column is not None]
+        columns += [output_name(column, settings.id_column) for column in shown]
         picks = table.select(["pick", *dict.fromkeys(columns)]).slice(0, settings.show).to_pylist()
         if picks:
             lines += ["", f"first {len(picks)} of {len(table)} picks"]
             lines += aligned([_pick_cells(settings, pick) for pick in [None, *picks]])
         if settings.group_column:
-            selected = Counter(str(group) for group in table.column(output_name(settings.group_column)).to_pylist())
+            column = output_name(settings.group_column, settings.id_column)
+            selected = Counter(map(group_of, table.column(column).to_pylist()))
             lines += ["", "groups by their share of the pool", *_group_lines(pool.groups, selected)]
         lines += ["", f"selected   {output / 'selected'}"]
         if (output / PAGE).exists():
             lines.append(f"report     {output / PAGE}")
     if pool.bad_rows:
-        lines.append(f"rejected   {output / 'rejected'}")
+        lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")
     print("\n".join(lines), file=to or sys.stdout)
 
@@ -56,21 +58,22 @@ def _pick_cells(settings: Settings, pick: dict[str, Any] | None) -> list[str]:
     cells = [str(pick["pick"]), _short(pick[settings.id_column], _ID_WIDTH)]
     cells += [f"{pick['novelty']:.6g}", f"{pick['density']:.6g}"]
     if settings.group_column:
-        cells.append(_short(pick[output_name(settings.group_column)], _ID_WIDTH))
+        group = group_of(pick[output_name(settings.group_column, settings.id_column)])
+        cells.append(_short(in_words(group), _ID_WIDTH))
     if settings.text_column:
-        cells.append(_short(pick[output_name(settings.text_column)], _TEXT_WIDTH))
+        cells.append(_short(pick[output_name(settings.text_column, settings.id_column)], _TEXT_WIDTH))
     return cells
 
 
-def _group_lines(pool: dict[str, int], selected: Counter[str]) -> list[str]:
+def _group_lines(pool: dict[Group, int], selected: Counter[Group]) -> list[str]:
     """A line for each of the largest groups: rows and share in pool and selection, and their ratio."""
     rows = [["group", "pool", "share", "selected", "share", "over pool"]]
     pool_total, selected_total = sum(pool.values()), selected.total()
-    ordered = sorted(pool, key=lambda group: (-pool[group], group))
+    ordered = sorted(pool, key=lambda group: (-pool[group], in_order(group)))
     for group in ordered[:_GROUPS_SHOWN]:
         share, picked = pool[group] / pool_total, selected[group] / selected_total
         ratio = f"{picked / share:.2f} x"
-        rows.append([_short(group, _ID_WIDTH), str(pool[group]), f"{share:.1%}"])
+        rows.append([_short(in_words(group), _ID_WIDTH), str(pool[group]), f"{share:.1%}"])
         rows[-1] += [str(selected[group]), f"{picked:.1%}", ratio]
     lines = aligned(rows)
     if len(ordered) > _GROUPS_SHOWN:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from novelsum.formula import Array, Metric, from_squared, metric_space
+from novelsum.groups import group_of, in_order
 from novelsum.output import output_name
 from novelsum.selection import Candidate
 from novelsum.settings import Settings
@@ -286,16 +287,16 @@ def _typical_distance(settings: Settings, pool: Counter[int]) -> float | None:
 
 def _groups(settings: Settings, pool: Pool, selected: Location) -> dict[str, Any]:
     """Rows of the largest groups in pool and selection, the smaller ones together."""
-    column = output_name(str(settings.group_column))
-    picked = Counter(str(group) for group in selected.read_parquet([column]).column(column).to_pylist())
-    ordered = sorted(pool.groups, key=lambda group: (-pool.groups[group], group))
+    column = output_name(str(settings.group_column), settings.id_column)
+    picked = Counter(map(group_of, selected.read_parquet([column]).column(column).to_pylist()))
+    ordered = sorted(pool.groups, key=lambda group: (-pool.groups[group], in_order(group)))
     smaller = ordered[_GROUPS_SHOWN:]
     return {
         "column": settings.group_column,
         "count": len(ordered),
         "reached": len(picked),
         "largest": [
-            {"group": group[:_TEXT_KEPT], "pool": pool.groups[group], "selected": picked[group]}
+            {"group": group and group[:_TEXT_KEPT], "pool": pool.groups[group], "selected": picked[group]}
             for group in ordered[:_GROUPS_SHOWN]
         ],
         "smaller": {
@@ -373,16 +374,20 @@ def _texts(
     by_file: dict[int, list[int]] = {}
     for number, place in enumerate(places):
         by_file.setdefault(place.file, []).append(number)
-    wanted = [(file, numbers, [places[number].file_row for number in numbers]) for file, numbers in by_file.items()]
+    wanted = [
+        (file, numbers, [(places[number].file_row, places[number].id) for number in numbers])
+        for file, numbers in by_file.items()
+    ]
     found = spark.sparkContext.parallelize(wanted, len(wanted)).flatMap(partial(_read_texts, source, columns)).collect()
     return [content for _, content in sorted(found, key=lambda numbered: numbered[0])]
 
 
 def _read_texts(
-    source: Source, columns: list[str], of_file: tuple[int, list[int], list[int]]
+    source: Source, columns: list[str], of_file: tuple[int, list[int], list[tuple[int, str | int]]]
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    file, numbers, rows = of_file
-    table: pa.Table = read_rows(source, file, np.array(rows), columns)
+    file, numbers, places = of_file
+    rows, ids = zip(*places, strict=True)
+    table: pa.Table = read_rows(source, file, np.array(rows), ids, columns)
     for number, row in zip(numbers, table.to_pylist(), strict=True):
         yield number, {name: None if value is None else _cut(str(value)) for name, value in row.items()}
 

@@ -153,7 +153,7 @@ def update(
     groups = int(cells.group[-1]) + 1
     renamed, added = _admit(spark, pool, folder, content, groups)
     (pool.work / "centroids.parquet").write_bytes((folder / "centroids.parquet").read_bytes())
-    layout = lay_out(spark, pool, pool.work, "night", sought, cells)
+    layout = lay_out(spark, replace(pool, renumbered=True), pool.work, "night", sought, cells)
     numbers = context.parallelize(range(groups), groups)
     count = partial(_place_group, layout, folder / f"night-{night:05d}", len(cells.group), sought)
     counted = numbers.map(count).collect()
@@ -327,7 +327,7 @@ def _search_new(
 ) -> None:
     """Compare the new rows, a group of them at a time, with the cells of this group that they probe, both ways."""
     location = job.work / "partial" / group_name(group)
-    with location.filesystem.open_output_stream(location.path) as stream, pq.ParquetWriter(stream, _PARTIAL) as to:
+    with location.writing() as stream, pq.ParquetWriter(stream, _PARTIAL) as to:
         for other in range(job.layout.groups):
             queries = job.new(other)
             packed = matrix((job.work / "probed" / group_name(other)).read_parquet().column("cells"), "uint8")
@@ -366,8 +366,7 @@ def _merge_group(job: Night, group: int) -> tuple[Index, Array]:
     squared = np.full((len(new.row), job.sought.count), np.inf)
     for other in range(job.layout.groups):
         location = job.work / "partial" / group_name(other)
-        with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
-            found = file.read_row_group(group).column("squared").to_pylist()
+        found = location.parse(lambda file: file.read_row_group(group)).column("squared").to_pylist()
         part = np.frombuffer(b"".join(found)).reshape(squared.shape)
         squared = np.sort(np.concatenate([squared, part], axis=1), axis=1)[:, : job.sought.count]
     old, added = Lists.read(job.work / "updated" / group_name(group)), lists_of(new, squared)

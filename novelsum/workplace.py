@@ -3,7 +3,8 @@
 ::
 
     <output>/_lock/       who is writing (:mod:`~novelsum.lock`)
-    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be published
+    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be
+                          published; state.json, what a state is to be once they are
     <work>/               store, density, picks; in the stage, or where --work-dir says
     <work>/done/          a file for each step that is done, with what the next steps need to know of it
 
@@ -23,40 +24,42 @@ from typing import Any
 import pyarrow as pa
 
 import novelsum
-from novelsum.errors import InputError, UsageError, error_of_a_task
+from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task
 from novelsum.lock import LOCK, Held, held
-from novelsum.source import input_files
-from novelsum.storage import Location
+from novelsum.source import Look
+from novelsum.storage import MANIFEST, NO_DATA, REJECTED, Location
 
 logger = logging.getLogger("novelsum")
 
-MANIFEST = "_MANIFEST.json"
 WORK = "_work"
 RESULT = "result"
 _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
+_NEXT_STATE = "state.json"
 _CLEARED = "cleared"
-_RESULTS = (
-    "selected",
-    "rejected",
-    "metrics.json",
-    "_metrics.json",
-    "report.html",
-    "report.json",
-    "diversity.parquet",
-    "diversity.json",
-)
+_RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
+_STEPS = {
+    "ingest": ("store", "reference", "itself", "rejected"),
+    "density": ("density",),
+    "begin": ("picks", "already"),
+}
+"""The steps of a run in their order, and the folders that each leaves to those after it."""
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
 """Settings that a result does not depend on."""
 
 
-def check_output(output: str, inputs: Sequence[str]) -> Location:
-    """The output folder; raise UsageError where it and an input lie in one another, or it is no folder."""
+def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None) -> Location:
+    """The output folder; raise UsageError where it is no folder, or it or the work directory and an input lie in one
+    another: what the run writes there would become part of what it reads.
+    """
     location = Location.of(output)
     for path in inputs:
         used = Location.of(path)
         if used.contains(location) or location.contains(used.listing_root):
             raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
+        work = _work(location, work_dir)
+        if used.contains(work) or work.contains(used.listing_root):
+            raise UsageError(f"--work-dir {work_dir} and {path} lie in one another; work in a folder of its own")
     try:
         location.entries()
     except (OSError, pa.ArrowException) as error:
@@ -70,18 +73,21 @@ def read_manifest(folder: Location) -> dict[str, Any] | None:
     return json.loads(location.read_bytes()) if location.exists() else None
 
 
-def identity(job: str, settings: dict[str, Any], inputs: dict[str, str], output: Location) -> dict[str, Any]:
-    """What a run is of: its job, its settings, and the files of ``inputs``, paths by the name of their setting.
+def _work(output: Location, work_dir: str | None) -> Location:
+    """The work directory: in the output, or a folder of ``work_dir`` named for the output."""
+    name = f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
+    return output / WORK / "work" if work_dir is None else Location.of(work_dir) / name
 
-    Files in the output do not count: a glob over all nights' selections may come to name the run's own.
-    """
+
+def identity(job: str, settings: dict[str, Any], inputs: dict[str, Look]) -> dict[str, Any]:
+    """What a run is of: its job, its settings, and the files of its ``inputs`` by the name of their setting."""
     plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
-    return {"job": job, "settings": plain, "files": {name: _files(path, output) for name, path in inputs.items()}}
+    return {"job": job, "settings": plain, "files": {name: _files(seen) for name, seen in inputs.items()}}
 
 
-def _files(path: str, output: Location) -> dict[str, Any]:
+def _files(seen: Look) -> dict[str, Any]:
     """Number and bytes of the files of a path, and a digest of their names, sizes and times."""
-    found = [(str(file), *file.size_and_time()) for file in input_files(path, output)]
+    found = [(str(file), stamp.size, stamp.written) for file, stamp in zip(seen.files, seen.stamps, strict=True)]
     digest = hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
     return {"files": len(found), "bytes": sum(size for _, size, _ in found), "digest": digest}
 
@@ -117,10 +123,8 @@ class Workplace:
 
     @staticmethod
     def of(output: Location, work_dir: str | None, identity: dict[str, Any]) -> "Workplace":
-        """The work directory lies in the output, or in a folder of ``work_dir`` named for the output."""
-        name = f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
-        work = output / WORK / "work" if work_dir is None else Location.of(work_dir) / name
-        return Workplace(output, work, identity)
+        """The place of a run with that output and ``--work-dir``."""
+        return Workplace(output, _work(output, work_dir), identity)
 
     @property
     def stage(self) -> Location:
@@ -165,7 +169,7 @@ class Workplace:
                 f"--output {self.output} holds the result of another run: {found}; name another folder or replace it "
                 "with --overwrite"
             )
-        return True
+        return not self._owes_a_state()
 
     def tidy(self, keep_work: bool) -> None:
         """Remove what a run has left that was cut after it had published."""
@@ -188,9 +192,10 @@ class Workplace:
                 self._prepare(overwrite, goes_on)
                 yield lock
             except BaseException as error:
+                is_spoilt = isinstance(error_of_a_task(error) or error, InputError | DamageError)
                 if isinstance(error, UsageError):
                     pass  # nothing was begun, or it is somebody else's
-                elif isinstance(error_of_a_task(error) or error, InputError) or not goes_on or not self.done("ingest"):
+                elif is_spoilt or not goes_on or not self._has_ingested():
                     self._discard()
                 raise
             if not (keep_work and self.stage.contains(self.work)):
@@ -230,24 +235,69 @@ class Workplace:
         except (OSError, ValueError):
             return None
 
+    def _has_ingested(self) -> bool:
+        """Whether a next try has something to go on from; work that cannot be read at this moment may be that."""
+        try:
+            return self.done("ingest") is not None
+        except (OSError, pa.ArrowException):
+            return True
+
+    def _owes_a_state(self) -> bool:
+        """Whether this very run was cut before the state that it changes was written."""
+        started = self._started()
+        is_this = started is not None and not _difference(started["identity"], self.identity)
+        return is_this and (self.stage / _NEXT_STATE).exists()
+
     def _discard(self) -> None:
         self.work.delete()
         self.stage.delete()
 
     # --- during the run -----------------------------------------------------------------------------------
 
+    def folder(self, name: str) -> Location:
+        """Where a step writes: in the work directory, but for bad rows, which wait to be published."""
+        return (self.stage if name == "rejected" else self.work) / name
+
     def done(self, step: str) -> dict[str, Any] | None:
         """What a step that is done has left for the others, None where it is not done."""
-        file = self.work / "done" / f"{step}.json"
+        file = self._done(step)
         if not file.exists():
             return None
-        content: dict[str, Any] = json.loads(file.read_bytes())
+        content: dict[str, Any] = json.loads(file.read_bytes())["content"]
         return content
 
     def finish(self, step: str, content: dict[str, Any]) -> None:
-        """A step is done, and need not be done again."""
+        """A step is done, and need not be done again while the files that it has written are as they are now."""
+        files = {name: self.folder(name).sizes() for name in _STEPS[step]}
         (self.work / "done").make_folder()
-        (self.work / "done" / f"{step}.json").write_bytes(json.dumps(content).encode())
+        self._done(step).write_bytes(json.dumps({"content": content, "files": files}).encode())
+
+    def check_steps(self) -> None:
+        """Forget a step of an earlier try, and all after it, where a file is not there as the step has left it.
+
+        What was written to the folders later, as picks are, does not count.
+        """
+        steps = [step for step in _STEPS if self._done(step).exists()]
+        for place, step in enumerate(steps):
+            lost = self._lost(step)
+            if lost:
+                logger.warning("%s; %s is done again", lost, " and ".join(steps[place:]))
+                for later in reversed(steps[place:]):
+                    self._done(later).delete()
+                return
+
+    def _lost(self, step: str) -> str:
+        """A file that is not there as a step that is done has left it, in words; empty if there is none."""
+        for name, files in json.loads(self._done(step).read_bytes())["files"].items():
+            found = self.folder(name).sizes() if files else {}
+            for file, size in files.items():
+                if found.get(file) != size:
+                    now = f"has {found[file]} bytes, not {size}" if file in found else "is missing"
+                    return f"{self.folder(name) / file} {now}"
+        return ""
+
+    def _done(self, step: str) -> Location:
+        return self.work / "done" / f"{step}.json"
 
     def restart(self, *kept: str) -> None:
         """Remove from the work directory what a step that was cut has left: all but what is ``kept``."""
@@ -260,7 +310,7 @@ class Workplace:
 
     def start_results(self) -> None:
         """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""
-        for name in (_STAGED_MANIFEST, _CLEARED, RESULT):
+        for name in (_NEXT_STATE, _STAGED_MANIFEST, _CLEARED, RESULT):
             (self.stage / name).delete()
         self.result.make_folder()
 
@@ -271,8 +321,16 @@ class Workplace:
         file = self.stage / _STAGED_MANIFEST
         return json.loads(file.read_bytes()) if file.exists() else None
 
-    def stage_manifest(self, manifest: dict[str, Any]) -> None:
-        """Declare the results in the stage complete."""
+    def next_state(self) -> dict[str, Any] | None:
+        """What a state is to be after the results in the stage, or published from it; None where that is not known."""
+        file = self.stage / _NEXT_STATE
+        is_complete = (self.stage / _STAGED_MANIFEST).exists() or (self.stage / _CLEARED).exists()
+        return json.loads(file.read_bytes()) if is_complete and file.exists() else None
+
+    def stage_manifest(self, manifest: dict[str, Any], next_state: dict[str, Any] | None = None) -> None:
+        """Declare the results in the stage complete; ``next_state`` is for the run to write once they are published."""
+        if next_state is not None:
+            (self.stage / _NEXT_STATE).write_bytes(json.dumps(next_state).encode())
         content = {**manifest, "identity": self.identity}
         (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -284,10 +342,14 @@ class Workplace:
                 if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
                     entry.delete()
             (self.stage / _CLEARED).write_bytes(b"")
-        for result in [*self.result.entries(), self.stage / "rejected"]:
-            if result.exists():
+        for result in [*self.result.entries(), self.stage / REJECTED]:
+            if result.exists() and not result.name.startswith("."):  # what a task has left that was killed
                 result.move_to(self.output / result.name)
         (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
+
+    def settle(self) -> None:
+        """The state is what it was to be."""
+        (self.stage / _NEXT_STATE).delete()
 
 
 def _is_result(name: str) -> bool:

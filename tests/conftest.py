@@ -17,8 +17,9 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark import SparkConf
 from pyspark.java_gateway import launch_gateway
+from pyspark.sql import SparkSession
 
-from novelsum import formula, session
+from novelsum import formula, pipeline, session
 from novelsum.already import log_already_selected
 from novelsum.density import estimate_density, require_finite_powers
 from novelsum.ingest import ingest
@@ -137,6 +138,18 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
             first = first_row(spark, pool, chosen)
         picks, effort = select(spark, pool, chosen, first, begun)
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
+
+    return run
+
+
+@pytest.fixture
+def run_here(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run a job from end to end in this process, in the session of the tests, which outlives it."""
+
+    def run(job: Any, **settings: Any) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(SparkSession, "stop", lambda self: None)
+            pipeline.run(job, Settings(**settings))
 
     return run
 

@@ -39,7 +39,7 @@ def density(spark: Any, tmp_path: Path):
             (folder / "store").make_folder()
             pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, folder, folder))
         if reference:
-            mark_itself(spark, *pools, chosen)
+            pools[0] = mark_itself(spark, *pools, chosen)
         report = estimate_density(spark, pools[0], chosen, pools[1] if reference else None)
         found = {}
         for block in pools[0].blocks:
@@ -151,6 +151,19 @@ def test_more_recall_takes_more_probes(density, few, tmp_path):
     reports = [density(path, target_recall=target)[1] for target in (0.5, 0.97)]
     assert reports[0]["probes"] < reports[1]["probes"]
     assert all(report["recall"] >= target for report, target in zip(reports, (0.5, 0.97), strict=True))
+
+
+@pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.more) for count in (2, 3))])
+def test_a_few_candidates_over_a_reference_are_all_measured(density, few, tmp_path, count):
+    """One both chooses the probes and tells the recall."""
+    path, reference = few.write(tmp_path / "in", np.arange(count)), few.write(tmp_path / "ref", np.arange(10, 600))
+    found, report = density(path, reference, duplicates="keep", target_recall=0.9)
+    true = formula.density(few.vectors[:count], 10, reference=few.vectors[10:])
+    assert list(found) == few.ids[:count]
+    assert report["measured"] == max(1, count // 2)
+    error = np.abs(np.array(list(found.values())) / true - 1)
+    assert report["sigma_error_median"] == pytest.approx(np.median(error[1::2] if count > 1 else error), abs=1e-12)
+    assert 0.9 <= report["recall"] <= 1
 
 
 # --- cells ------------------------------------------------------------------------------------------------

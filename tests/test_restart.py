@@ -18,6 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, error_line, run_job
 
+from novelsum.lock import held
+from novelsum.storage import Location
+from novelsum.workplace import Workplace
+
 BUDGET = 200
 COMMAND = [sys.executable, str(ROOT / "jobs" / "curate.py")]
 POLL = 0.001
@@ -135,15 +139,31 @@ def test_a_result_is_replaced_after_a_run_that_was_cut_once_it_had_published(exp
     assert_finished(curate(output, "--overwrite"), output, expected)
 
 
-@pytest.mark.restart
-@pytest.mark.parametrize("seed", range(12))
-def test_a_run_killed_at_any_moment_ends_with_the_same_picks(expected, tmp_path, seed):
-    output = tmp_path / "out"
-    process = start(output)
-    time.sleep(random.Random(seed).uniform(1, 20))
-    is_running = process.poll() is None
-    kill(process) if is_running else process.communicate()
-    assert_finished(curate(output), output, expected)
+@pytest.mark.parametrize("obstacle", ["selected", "report.html", "rejected"])
+def test_publishing_that_is_cut_leaves_no_manifest_and_goes_on(tmp_path, obstacle):
+    """The manifest comes last: whatever of the results cannot be moved, the output does not look finished before."""
+    output = Location.of(str(tmp_path / "out"))
+    place = Workplace.of(output, None, {"job": "curate", "settings": {}, "files": {}})
+    for name in ("selected/part-00000.parquet", "report.html", "metrics.json"):
+        file = tmp_path / "out" / "_work" / "result" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(name)
+    (tmp_path / "out" / "_work" / "rejected").mkdir()
+    (tmp_path / "out" / "_work" / "rejected" / "part-0.parquet").write_text("rejected")
+    place.stage_manifest({"job": "curate"})
+    (tmp_path / "out" / "_work" / "cleared").touch()  # what was there is gone, and something new is in the way
+    in_the_way = tmp_path / "out" / obstacle / "mine"
+    in_the_way.mkdir(parents=True)
+    with held(output) as lock, pytest.raises(OSError, match=obstacle):
+        place.publish(lock)
+    assert not (tmp_path / "out" / "_MANIFEST.json").exists()
+    assert place.staged()
+    in_the_way.rmdir()
+    in_the_way.parent.rmdir()
+    with held(output) as lock:
+        place.publish(lock)
+    names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
+    assert names == ["_MANIFEST.json", "_work", "metrics.json", "rejected", "report.html", "selected"]
 
 
 @pytest.mark.restart

@@ -20,7 +20,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyroaring import BitMap
 
 from novelsum.errors import InputError
-from novelsum.source import input_files, open_source, read_ids_and_vectors, read_rows
+from novelsum.source import look, open_source, read_ids_and_vectors, read_rows
 
 LEFT = [0, 1, 2, 5, 6, 7, 8, 9]
 """What is left of ids 0 to 9 when 3 and 4 are deleted."""
@@ -79,11 +79,12 @@ def test_no_deleted_or_replaced_row_of_a_table_is_read(format_, tmp_path):
     assert ids_of(root) == LEFT
     version = DeltaTable(root).version() if format_ == "delta" else newest_metadata(root)["current-snapshot-id"]
     assert source.table == {"format": format_, "version": version}
-    night = [
-        read_rows(source, file, np.array([0]), ["night"]).column(0)[0].as_py() for file in range(len(source.files))
-    ]
-    assert len(night) == 2
-    assert len(set(night)) == 2
+    nights = {}
+    for chunk in source.chunks(1):
+        for file, at, ids, _ in read_ids_and_vectors(source, chunk):
+            copied = read_rows(source, file, at, ids.to_pylist(), ["night"]).column("night").to_pylist()
+            nights |= dict(zip(ids.to_pylist(), copied, strict=True))
+    assert nights == {id_: "1 a" if id_ < 6 else "2 b" for id_ in LEFT}
 
 
 def newest_metadata(root: str) -> dict:
@@ -108,7 +109,7 @@ def test_a_path_below_the_root_of_a_table_means_its_current_files_there(format_,
 
 def test_a_file_that_a_table_has_replaced_is_refused(tmp_path):
     root = write_delta(tmp_path / "table")
-    stale = next(path for path in Path(root).rglob("*.parquet") if str(path) not in map(str, input_files(root)))
+    stale = next(path for path in Path(root).rglob("*.parquet") if str(path) not in map(str, look(root).files))
     with pytest.raises(InputError, match=rf"{stale.name} lies in the Delta table {root}, and no file of its version 3"):
         open_source(str(stale), "id", "embedding")
 

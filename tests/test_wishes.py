@@ -1,9 +1,13 @@
 """Quality, quotas and samples selected before: the engine against the oracle, and what is refused."""
 
+import math
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
+from fractions import Fraction
+from itertools import product
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +15,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, Points, error_line, run_job, write_parquet
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from novelsum import formula
 from novelsum.errors import InputError, UsageError
@@ -58,6 +64,31 @@ def kept(world, duplicates):
     )
 
 
+def plain_bounds(quota, name, budget):
+    """Least and greatest number of picks of a group, by the words of the README and by no code of the engine."""
+    of_group = {text[: text.rindex("=")]: text[text.rindex("=") + 1 :] for text in quota}
+    bounds = of_group.get(name, of_group.get("*"))
+    if bounds is None:
+        return 0, budget
+    low, high = bounds.split(":") if ":" in bounds else (bounds, bounds)
+
+    def picks(number):
+        return Fraction(number[:-1]) * budget / 100 if number.endswith("%") else Fraction(number)
+
+    return (math.floor(picks(low)) if low else 0), (math.ceil(picks(high)) if high else budget)
+
+
+def plain_may_have(name, picked, bounds, held, budget):
+    """Whether a group may have the next pick: whether the picks to go can be shared out after it, so that all have
+    their least and none more than its greatest number or than it holds.
+    """
+    then = {group: picked[group] + (group == name) for group in bounds}
+    lowest = {group: max(then[group], bounds[group][0]) for group in bounds}
+    highest = {group: min(bounds[group][1], held[group]) for group in bounds}
+    within = all(lowest[group] <= highest[group] for group in bounds)
+    return within and sum(lowest.values()) <= budget <= sum(highest.values())
+
+
 def oracle_picks(world, budget, begun=None, **settings):
     """Picks by the formula alone; ``quota``, ``quality_power`` and ``duplicates`` as in the settings."""
     points, names, quality = world
@@ -68,13 +99,12 @@ def oracle_picks(world, budget, begun=None, **settings):
     sigma = formula.density(vectors, 10, formula=settings.get("formula", "paper"))
     may_follow = None
     if quota:
-        groups = dict(zip(*np.unique(names, return_counts=True), strict=True))
-        quotas = Quotas.of(quota, groups, budget)
-        code = np.searchsorted(quotas.groups, names)
+        held = {str(name): int((names == name).sum()) for name in names}
+        bounds = {name: plain_bounds(quota, name, budget) for name in held}
 
         def may_follow(picks):
-            picked = np.bincount(code[picks], minlength=len(quotas.groups))
-            return quotas.is_open(picked, budget - len(picks))[code]
+            picked = Counter(names[picks].tolist())
+            return np.isin(names, [name for name in held if plain_may_have(name, picked, bounds, held, budget)])
 
     found = formula.novelselect(
         vectors,
@@ -102,13 +132,43 @@ def test_picks_by_quality_are_the_oracles(world, engine, tmp_path, formula_, qua
     assert_same(found, oracle_picks(world, BUDGET, **settings))
 
 
+@pytest.mark.parametrize(
+    ("scale", "power"),
+    [
+        pytest.param(1.0, 927.0, id="near the limit"),
+        pytest.param(0.05, 1000.0, id="all vanish", marks=pytest.mark.more),
+    ],
+)
+def test_powers_of_quality_at_the_ends_of_numbers_give_the_oracles_picks(world, engine, tmp_path, scale, power):
+    """Scores of 1e279 and more; and where all are 0, as when every quality is, the smallest id is next."""
+    points, names, quality = world
+    world = points, names, quality * scale
+    settings = {"quality_power": power, "first": "w002"}
+    found = engine(written(world, tmp_path / "in"), 30, block_rows=350, quality_column="q", **settings)
+    assert_same(found, oracle_picks(world, 30, **settings))
+
+
+@pytest.mark.parametrize(("scale", "power", "told"), [(1.0, 1100.0, "2"), (1e200, 1.5, r"2e\+200")])
+def test_a_power_of_quality_beyond_all_numbers_is_refused_before_any_search(
+    world, run_here, tmp_path, monkeypatch, scale, power, told
+):
+    """With the column, its largest value and what to do."""
+    points, names, quality = world
+    path = written((points, names, quality * scale), tmp_path / "in")
+    monkeypatch.setattr("novelsum.pipeline.estimate_density", None)
+    options = {"budget": 5, "quality_column": "q", "quality_power": power}
+    with pytest.raises(InputError, match=f"qualities of column 'q', which are up to {told}, out of .*; use a smaller"):
+        run_here("curate", input=path, output=str(tmp_path / "out"), **options)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.more
 @pytest.mark.parametrize(
     "quota",
     [
         ("web=0:10",),
         ("\u00e4=3", "math=1=10:", "*=:20"),
-        ("code=50%", "chat=50%"),
+        ("code=50.9%", "chat=49.1%", "web=:0.1%"),
         ('a "b" 100%=20%:30%', "web=:0"),
         ("web=10", "chat=10", "code=10", 'a "b" 100%=10', "math=1=15", "\u00e4=5"),
     ],
@@ -125,7 +185,12 @@ def test_picks_under_quotas_are_the_oracles(world, engine, tmp_path, quota):
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 def test_quality_and_quotas_together_with_copies_are_the_oracles(world, engine, tmp_path, duplicates):
-    settings = {"quota": ("web=:12", "code=20:"), "quality_power": 2.0, "duplicates": duplicates, "first": "w002"}
+    settings = {
+        "quota": ("web=:19.1%", "code=34.9%:", "math=1=4"),
+        "quality_power": 2.0,
+        "duplicates": duplicates,
+        "first": "w002",
+    }
     path = written(world, tmp_path / "in")
     found = engine(path, BUDGET, block_rows=300, group_column="group", quality_column="q", **settings)
     assert_same(found, oracle_picks(world, BUDGET, **settings))
@@ -221,6 +286,44 @@ GROUPS = {"a": 10, "b": 5, "c": 100}
 def test_quotas_that_cannot_be_met_are_refused_with_the_reason(texts, message):
     with pytest.raises(InputError, match=message):
         Quotas.of(texts, GROUPS, 40)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=4),
+    st.integers(1, 8),
+    st.data(),
+)
+def test_a_group_is_open_where_some_way_to_the_end_goes_on_with_it(rows, budget, data):
+    """By all ways to share out the picks, one after the other, from the first pick to the last."""
+    names = [f"g{place}" for place in range(len(rows))]
+    texts = [f"{name}={least}:{most}" for name, (least, most, _) in zip(names, rows, strict=True)]
+    held = {name: candidates for name, (_, _, candidates) in zip(names, rows, strict=True)}
+    ways = [
+        way
+        for way in product(*(range(least, min(most, candidates) + 1) for least, most, candidates in rows))
+        if sum(way) == budget
+    ]
+    bounds = {name: plain_bounds(texts, name, budget) for name in names}
+    if not ways:
+        with pytest.raises(InputError):
+            Quotas.of(texts, held, budget)
+        return
+    quotas, picked = Quotas.of(texts, held, budget), np.zeros(len(rows), np.int64)
+    for left in range(budget, 0, -1):
+        expected = [any(way[i] > picked[i] and np.all(way >= picked) for way in ways) for i in range(len(rows))]
+        assert quotas.is_open(picked, left).tolist() == expected
+        counted = Counter(dict(zip(names, picked.tolist(), strict=True)))
+        assert [plain_may_have(name, counted, bounds, held, budget) for name in names] == expected
+        picked[data.draw(st.sampled_from(np.flatnonzero(expected).tolist()))] += 1
+
+
+@pytest.mark.parametrize(
+    ("text", "bounds"), [("a=12.5%", (7, 8)), ("a=:19.1%", (0, 12)), ("a=34.9%:", (20, 60)), ("a=10%", (6, 6))]
+)
+def test_shares_are_rounded_apart(text, bounds):
+    """Of 60: least ones down, greatest ones up, whole ones not at all."""
+    assert Quota.parse(text).of_budget(60) == bounds
 
 
 @pytest.mark.parametrize("text", ["a", "a=", "a=-1", "a=1:2:3", "a=x", "=", "a=1e3"])

@@ -1,0 +1,300 @@
+"""Forty kills, spread over the stages of all jobs as a first run measures them, each of which must have hit.
+
+The job, its Java and its workers die at once, or one of them alone. What the same command makes of it then is what a
+run makes that nothing disturbs.
+"""
+
+import json
+import os
+import queue
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT, SAMPLE
+
+pytestmark = pytest.mark.restart
+TRIES = 6
+"""A run may be faster than the one that was measured; the kill is then tried again, earlier."""
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Where a run is cut: after a share of the seconds of a stage, and which of its processes die."""
+
+    command: str
+    stage: str
+    share: float
+    victim: str = "all"
+
+    def __str__(self) -> str:
+        return f"{self.command}-{self.stage}-{self.share:.2f}-{self.victim}"
+
+
+STAGES = {
+    "curate": ("start", "ingest", "density", "begin", "selection", "write", "compare", "survey", "report"),
+    "select_subset": ("start", "ingest", "density", "begin", "selection", "write"),
+    "estimate_density": ("start", "ingest", "density", "write"),
+    "save_state": ("start", "ingest", "density"),
+    "update": ("start", "ingest", "density"),
+    "measure_diversity": ("start", "ingest", "diversity"),
+}
+
+
+def _spread() -> list[Kill]:
+    draw = random.Random(15)
+    kills = [Kill(command, stage, draw.uniform(0.05, 0.9)) for command, stages in STAGES.items() for stage in stages]
+    again = (("curate", "selection"), ("curate", "ingest"), ("save_state", "density"), ("update", "density"))
+    kills += [Kill(command, stage, draw.uniform(0.05, 0.9)) for command, stage in again]
+    for victim in ("driver", "java"):
+        kills += [Kill(command, "density", draw.uniform(0.1, 0.9), victim) for command in ("curate", "update")]
+    workers = (("curate", "ingest"), ("curate", "selection"), ("update", "density"), ("measure_diversity", "diversity"))
+    return kills + [Kill(command, stage, draw.uniform(0.1, 0.7), "worker") for command, stage in workers]
+
+
+KILLS = _spread()
+
+
+def test_forty_kills_reach_every_stage_of_every_job():
+    assert len(KILLS) == len(set(map(str, KILLS))) == 40
+    assert {(kill.command, kill.stage) for kill in KILLS} == {(c, stage) for c, of in STAGES.items() for stage in of}
+
+
+# --- the commands -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class World:
+    """Inputs that all runs share; ``seconds`` of each stage of each command as first measured."""
+
+    folder: Path
+    seconds: dict[str, dict[str, float]]
+    expected: dict[str, object]
+
+    def command(self, name: str, folder: Path) -> list[str]:
+        """The command line of a run in a folder of its own."""
+        job = "estimate_density" if name in ("save_state", "update") else name
+        given: list[object] = [sys.executable, ROOT / "jobs" / f"{job}.py", "--output", folder / "out"]
+        given += ["--input", self.folder / ("night" if name == "update" else "pool"), "--block-rows", 200]
+        selecting = ("--budget", 120, "--text-column", "text")
+        more: dict[str, tuple[object, ...]] = {
+            "curate": (*selecting, "--compare"),
+            "select_subset": (*selecting, "--no-report", "--density", self.folder / "density"),
+            "estimate_density": ("--density-method", "approximate", "--target-recall", 0.9),
+            "save_state": ("--save-state", folder / "state"),
+            "update": ("--update", folder / "state"),
+            "measure_diversity": ("--neighbors", 3, 5),
+        }
+        return [str(part) for part in (*given, *more[name])]
+
+    def prepare(self, name: str, folder: Path) -> None:
+        """What must lie there before the run."""
+        folder.mkdir()
+        if name == "update":
+            shutil.copytree(self.folder / "state", folder / "state")
+
+
+def result(name: str, folder: Path) -> object:
+    """What a finished run is known by: its picks, or its numbers."""
+    output = folder / "out"
+    assert (output / "_MANIFEST.json").exists()
+    assert not (output / "_work").exists()
+    if name in ("curate", "select_subset"):
+        table = pq.read_table(output / "selected")
+        assert name != "curate" or (output / "report.html").stat().st_size > 10_000
+        return table.drop(["novelty"]), [float(f"{value:.9g}") for value in table.column("novelty").to_pylist()]
+    if name == "measure_diversity":
+        return json.loads((output / "diversity.json").read_text())
+    table = pq.read_table(sorted(output.glob("part-*.parquet"))).sort_by("id")
+    if name in ("save_state", "update"):
+        content = json.loads((folder / "state" / "_STATE.json").read_text())
+        files = {str(file.relative_to(folder / "state")) for file in (folder / "state").rglob("*") if file.is_file()}
+        return table, content["rows"], content["generation"], content["sizes"], files
+    return table
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """900 rows of the sample, 150 more as a night, and each command once, undisturbed, with the time of its stages."""
+    folder = tmp_path_factory.mktemp("world")
+    rows = ds.dataset(SAMPLE).to_table()
+    for name, part in (("pool", rows.slice(0, 900)), ("night", rows.slice(900, 150))):
+        (folder / name).mkdir()
+        half = len(part) // 2
+        for number, piece in enumerate((part.slice(0, half), part.slice(half))):
+            pq.write_table(piece, folder / name / f"part-{number}.parquet")
+    world = World(folder, {}, {})
+    for name in sorted(STAGES, key=lambda name: name in ("select_subset", "update")):
+        place = folder / f"run-{name}"
+        world.prepare(name, place)
+        run = Run(world.command(name, place))
+        assert run.wait() == 0, run.errors()
+        world.seconds[name] = run.durations()
+        assert tuple(world.seconds[name]) == STAGES[name]
+        world.expected[name] = result(name, place)
+        if name == "estimate_density":
+            shutil.copytree(place / "out", folder / "density")
+        if name == "save_state":
+            shutil.copytree(place / "state", folder / "state")
+    return world
+
+
+# --- a run that is watched and killed ---------------------------------------------------------------------
+
+
+class Run:
+    """A job in a session of its own, whose log tells which stage it is in."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._started = time.monotonic()
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        self._lines: list[str] = []
+        self.ended: dict[str, float] = {}
+        self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self._lines.append(line)
+            if found := re.search(r" stage=(\w+) ", line):
+                self.ended[found.group(1)] = time.monotonic() - self._started
+                self._news.put(found.group(1))
+        self._news.put(None)
+
+    def wait(self) -> int:
+        """Until it ends; its exit code."""
+        code = self.process.wait(timeout=300)
+        self._reader.join(timeout=30)
+        return code
+
+    def errors(self) -> str:
+        """What it said."""
+        return "".join(self._lines)
+
+    def durations(self) -> dict[str, float]:
+        """Seconds of each stage, those of the process before it in the first."""
+        ends = [0.0, *self.ended.values()]
+        return {name: end - begin for name, begin, end in zip(self.ended, ends[:-1], ends[1:], strict=True)}
+
+    def reach(self, stage: str) -> bool:
+        """Until a stage has ended; whether it has."""
+        while stage not in self.ended:
+            if self._news.get(timeout=300) is None:
+                return stage in self.ended
+        return True
+
+    def descendants(self) -> dict[int, str]:
+        """Its processes but the first, with their command lines."""
+        parents: dict[int, tuple[int, str]] = {}
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit():
+                    parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                    parents[int(entry.name)] = parent, (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue
+        found, last = dict[int, str](), {self.process.pid}
+        while last:
+            last = {pid for pid, (parent, _) in parents.items() if parent in last}
+            found.update({pid: parents[pid][1] for pid in last})
+        return found
+
+    def kill_all(self) -> None:
+        """End what is left of it."""
+        for pid in VICTIMS["all"](self):
+            _signal(pid)
+        self.wait()
+
+
+def _signal(pid: int) -> bool:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _java(run: Run) -> list[int]:
+    return [pid for pid, command in run.descendants().items() if "org.apache.spark.deploy.SparkSubmit" in command]
+
+
+def _workers(run: Run) -> list[int]:
+    """Python workers, without the daemon that forks them: it alone has Java as its parent."""
+    return [pid for pid, command in run.descendants().items() if "pyspark.daemon" in command][1:]
+
+
+VICTIMS: dict[str, Callable[[Run], list[int]]] = {
+    "all": lambda run: [run.process.pid, *run.descendants()],
+    "driver": lambda run: [run.process.pid],
+    "java": _java,
+    "worker": _workers,
+}
+
+
+def cut(world: World, kill: Kill, folder: Path) -> Run:
+    """Start the run and kill it in the stage; tried again where the stage was over before."""
+    stages = STAGES[kill.command]
+    before = stages[stages.index(kill.stage) - 1] if kill.stage != stages[0] else None
+    share = kill.share
+    for _ in range(TRIES):
+        shutil.rmtree(folder, ignore_errors=True)
+        world.prepare(kill.command, folder)
+        run = Run(world.command(kill.command, folder))
+        if before is None or run.reach(before):
+            time.sleep(share * world.seconds[kill.command][kill.stage])
+            victims: list[int] = []
+            while not victims and run.process.poll() is None and kill.stage not in run.ended:
+                victims = VICTIMS[kill.victim](run)  # workers start some time after their stage does
+            if [pid for pid in victims if _signal(pid)] and kill.stage not in run.ended:
+                return run
+        run.kill_all()
+        share *= 0.6
+    pytest.fail(f"no kill has hit {kill}")
+
+
+@pytest.mark.parametrize("kill", KILLS, ids=str)
+def test_a_run_killed_anywhere_ends_with_the_same_result(world: World, tmp_path: Path, kill: Kill) -> None:
+    """The kill hits, nothing that looks finished is left, and the same command gives what an undisturbed run does."""
+    folder = tmp_path / "run"
+    run = cut(world, kill, folder)
+    code = run.wait()
+    assert code in {"all": [-signal.SIGKILL], "driver": [-signal.SIGKILL], "java": [1], "worker": [0, 1]}[kill.victim]
+    if kill.victim == "worker" and code == 0:  # Spark has tried the task again
+        assert_same(result(kill.command, folder), world.expected[kill.command])
+        return
+    if kill.victim in ("java", "worker"):
+        assert "error: " in run.errors()
+    assert not (folder / "out" / "_MANIFEST.json").exists()
+    run.kill_all()
+    again = Run(world.command(kill.command, folder))
+    assert again.wait() == 0, again.errors()
+    assert_same(result(kill.command, folder), world.expected[kill.command])
+    if kill.command != "measure_diversity" and STAGES[kill.command].index(kill.stage) > 1:
+        assert "ingest" not in again.ended, "what was done is not done again"
+
+
+def assert_same(found: object, expected: object) -> None:
+    if isinstance(found, tuple) and isinstance(expected, tuple):
+        assert len(found) == len(expected)
+        for one, other in zip(found, expected, strict=True):
+            assert_same(one, other)
+    elif isinstance(found, pa.Table):
+        assert found.equals(expected)
+    else:
+        assert found == expected
