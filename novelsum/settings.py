@@ -30,7 +30,7 @@ _MINIMUM = {
     "sample_rows": 100,
 }
 
-_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "work_dir")
+_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "remove", "work_dir")
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")

@@ -73,6 +73,8 @@ def snapshot_of(path: str, location: Location) -> Snapshot | None:
         return None
     root, kind = found
     snapshot = _delta(root) if kind == "Delta" else _iceberg(root, location if _is_metadata(location) else None)
+    if not snapshot.files:
+        raise InputError(f"the {kind} table {root} has no rows in its version {snapshot.version}; write some to it")
     if location == root or _is_metadata(location):
         return snapshot
     files = [file for file in snapshot.files if location.contains(file)]

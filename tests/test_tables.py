@@ -257,6 +257,21 @@ def test_delete_files_of_iceberg_are_refused(tmp_path):
         open_source(str(tmp_path / "t"), "id", "embedding")
 
 
+def test_a_delta_table_whose_rows_are_all_deleted_is_refused(tmp_path):
+    write_deltalake(str(tmp_path / "t"), rows(0, 9))
+    DeltaTable(str(tmp_path / "t")).delete()
+    with pytest.raises(InputError, match="has no rows in its version 1"):
+        open_source(str(tmp_path / "t"), "id", "embedding")
+
+
+def test_a_local_table_is_read_whatever_the_environment_says_of_object_storage(tmp_path, monkeypatch):
+    for name in ("AWS_ENDPOINT_URL", "AZURE_STORAGE_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    monkeypatch.setenv("AZURE_STORAGE_KEY", "key")
+    assert ids_of(write_delta(tmp_path / "delta")) == LEFT
+    assert ids_of(write_iceberg(tmp_path / "iceberg")) == LEFT
+
+
 def test_an_iceberg_table_without_rows_is_refused(tmp_path):
     iceberg_table(tmp_path / "t")
     with pytest.raises(InputError, match="has no snapshot, and so no rows"):
