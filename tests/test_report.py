@@ -180,6 +180,14 @@ def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, so
     assert f"probes | {manifest['density']['probes']}" in rows
 
 
+def test_what_a_page_complains_of_is_seen(page):
+    """By the events whose absence is asserted of a report."""
+    page.open("data:text/html,<script>console.log(1); nowhere()</script><img src='http://127.0.0.1:9/x'>")
+    assert page.named("Runtime.consoleAPICalled")
+    assert page.named("Runtime.exceptionThrown")
+    assert page.named("Log.entryAdded")
+
+
 def test_without_chromium_the_tests_of_the_page_fail(monkeypatch):
     """They say what is missing instead of being skipped."""
     monkeypatch.setenv("PATH", "/nowhere")
