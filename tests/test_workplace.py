@@ -2,21 +2,31 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Points
 from pyarrow import fs
 
-from novelsum import lock
-from novelsum.errors import UsageError
+from novelsum import lock, selection
+from novelsum.density import estimate_density, mark_itself
+from novelsum.errors import RunError, UsageError
+from novelsum.ingest import ingest
 from novelsum.lock import held
+from novelsum.scratch import compared_bytes, selections_bytes
+from novelsum.settings import Settings
+from novelsum.source import open_source
 from novelsum.storage import Location
+from novelsum.store import Block
+from novelsum.workplace import Workplace
 
 # --- claims -----------------------------------------------------------------------------------------------
 
@@ -277,3 +287,89 @@ def test_an_object_goes_up_only_when_it_is_whole(tmp_path):
     with target.writing() as stream:
         stream.write(b"second")
     assert fs.LocalFileSystem().get_file_info(target.path).size == 6
+
+
+# --- steps ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A run that has done all steps, a file of 100 bytes in each of their folders."""
+    place = Workplace.of(Location.of(str(tmp_path / "out")), str(tmp_path / "work"), {})
+    for step, files in STEPS.items():
+        for name in files:
+            write(place, name)
+        place.finish(step, {"of": step})
+    return place
+
+
+STEPS = {"ingest": ("store/a", "store/b", "reference/store/a", "itself/a"), "density": ("density/a",), "begin": ()}
+
+
+def write(place: Workplace, name: str) -> None:
+    folder, _, file = name.partition("/")
+    path = Path((place.folder(folder) / file).path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 100)
+
+
+@pytest.mark.parametrize("damage", ["is missing", "has 99 bytes, not 100"])
+@pytest.mark.parametrize(("file", "left"), [("store/b", []), ("reference/store/a", []), ("density/a", ["ingest"])])
+def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplog, file, left, damage):
+    path = Path((place.work / file).path)
+    if damage == "is missing":
+        path.unlink()
+    else:
+        os.truncate(path, 99)
+    place.check_steps()
+    assert [step for step in STEPS if place.done(step)] == left
+    assert f"{path} {damage}; {' and '.join(step for step in STEPS if step not in left)} is done again" in caplog.text
+
+
+def test_what_comes_after_a_step_does_not_count(place, caplog):
+    """Picks, more of them at any time, and what a killed task was just writing."""
+    for name in ("picks/000000000.parquet", "density/.a.0123", "store/c"):
+        write(place, name)
+    place.check_steps()
+    assert [place.done(step) for step in STEPS] == [{"of": step} for step in STEPS]
+    assert not caplog.text
+
+
+def test_samples_that_the_pick_log_began_with_are_logged_again_where_they_were_lost(place, caplog):
+    write(place, "picks/000000000.parquet")
+    place.finish("begin", {"of": "begin"})
+    write(place, "picks/000000064.parquet")
+    (place.work / "picks" / "000000000.parquet").delete()
+    place.check_steps()
+    assert [step for step in STEPS if place.done(step)] == ["ingest", "density"]
+    assert "000000000.parquet is missing; begin is done again" in caplog.text
+
+
+def test_a_file_that_says_what_the_reference_holds_is_never_missed_in_silence(spark, prompts, tmp_path):
+    points = Points(prompts.ids[:120], prompts.vectors[:120])
+    path, work = points.write(tmp_path / "in"), Location.of(str(tmp_path / "work"))
+    settings = Settings(input=path, reference=path, block_rows=60, neighbors=3)
+    pools = []
+    for folder in (work, work / "reference"):
+        (folder / "store").make_folder()
+        pools.append(ingest(spark, open_source(path, "id", "embedding"), settings, folder, folder))
+    pool = mark_itself(spark, *pools, settings)
+    (work / "itself").entries()[0].delete()
+    for method in ("exact", "approximate"):
+        with pytest.raises(Exception, match=r"itself/\S+\.parquet"):
+            estimate_density(spark, pool, replace(settings, density_method=method), pools[1])
+
+
+# --- scratch ----------------------------------------------------------------------------------------------
+
+
+def test_a_comparison_counts_in_what_a_selection_needs(engine, spark, prompts, tmp_path):
+    pool = engine(Points(prompts.ids[:60], prompts.vectors[:60]).write(tmp_path / "in"), 2, neighbors=4).pool
+    huge = replace(pool, blocks=tuple(Block(block.name, 10**12) for block in pool.blocks))
+    needed = []
+    for compare in (False, True):
+        with pytest.raises(RunError, match="run again to go on") as refusal:
+            selection.select(spark, huge, Settings(budget=2, compare=compare), 0)
+        needed.append(float(re.search(r"needs ([\d.]+) GiB", str(refusal.value)).group(1)))
+    more = compared_bytes(10**12 * len(pool.blocks), pool.dimension) + selections_bytes(2, pool.dimension)
+    assert needed[1] - needed[0] == pytest.approx(more / 2**30, rel=1e-3)
