@@ -266,19 +266,6 @@ class _Work:
         return manifest
 
 
-@contextmanager
-def _spared(what: str) -> Iterator[None]:
-    """Log a failure of what a selection can do without. A signal, whatever Spark makes of it, still ends the run."""
-    try:
-        yield
-    except Exception as error:
-        if interrupt.came():
-            raise
-        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
-        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
-        logger.debug("%s", what, exc_info=True)
-
-
 def _metrics(manifest: dict[str, Any]) -> dict[str, float]:
     """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in."""
     metrics: dict[str, float] = {}
@@ -300,6 +287,19 @@ def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source
     work = pool.work / "reference"
     (work / "store").make_folder()
     return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
+
+
+@contextmanager
+def _spared(what: str) -> Iterator[None]:
+    """Log a failure of what a selection can do without. A signal, whatever Spark makes of it, still ends the run."""
+    try:
+        yield
+    except Exception as error:
+        if interrupt.came():
+            raise
+        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
+        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
+        logger.debug("%s", what, exc_info=True)
 
 
 def _check_sizes(
