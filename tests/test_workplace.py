@@ -230,6 +230,13 @@ def test_any_folder_is_held_under_the_name_of_its_setting(output):
         pass
 
 
+def test_what_a_run_has_left_that_was_killed_in_writing_its_claim_goes(output):
+    claim_of_another(output, b"", age=1000).rename(Path(output.path) / "_lock" / ".0123.json.4567")
+    with held(output):
+        pass
+    assert not Path(output.path).exists()
+
+
 # --- files ------------------------------------------------------------------------------------------------
 
 
