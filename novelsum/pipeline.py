@@ -297,9 +297,8 @@ def _spared(what: str) -> Iterator[None]:
     except Exception as error:
         if interrupt.came():
             raise
-        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
-        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
-        logger.debug("%s", what, exc_info=True)
+        told = error_of_a_task(error)
+        logger.error("%s; the selection is not affected: %s", what, told or type(error).__name__, exc_info=not told)
 
 
 def _check_sizes(

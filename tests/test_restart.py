@@ -189,7 +189,7 @@ def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
 
 
 @pytest.mark.restart
-@pytest.mark.parametrize(("folder", "again"), [("store", "ingest and density"), ("density", "density")])
+@pytest.mark.parametrize(("folder", "again"), [("store", "ingest"), ("density", "density")])
 @pytest.mark.parametrize("damage", ["cut", "gone"])
 def test_a_step_that_has_lost_a_file_is_done_again(expected, tmp_path, folder, again, damage):
     output = tmp_path / "out"
@@ -201,7 +201,7 @@ def test_a_step_that_has_lost_a_file_is_done_again(expected, tmp_path, folder, a
         block.unlink()
     done = curate(output)
     assert_finished(done, output, expected)
-    assert re.search(rf"{block} (is missing|has \d+ bytes, not \d+); {again}.* is done again", done.stderr)
+    assert re.search(rf"{block} (is missing|has \d+ bytes, not \d+); {again} is done again", done.stderr)
 
 
 @pytest.mark.restart
@@ -382,7 +382,7 @@ def test_what_the_reference_holds_too_is_found_out_again_where_it_was_lost(tmp_p
     lost.unlink()
     done = curate(output, *more)
     assert_finished(done, output, selected(undisturbed))
-    assert re.search(rf"{lost} is missing; ingest.* is done again", done.stderr)
+    assert re.search(rf"{lost} is missing; ingest is done again", done.stderr)
 
 
 @pytest.mark.restart
