@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from novelsum import lock, selection
 from novelsum.density import estimate_density, mark_itself
 from novelsum.errors import RunError, UsageError
 from novelsum.ingest import ingest
+from novelsum.layout import CellRows, read_row_group, write_row_groups
 from novelsum.lock import held
 from novelsum.scratch import compared_bytes, selections_bytes
 from novelsum.settings import Settings
@@ -265,6 +267,24 @@ def test_a_second_attempt_that_dies_half_way_leaves_the_file_of_the_first_whole(
     is_over.set()
     reader.join()
     assert all(seen)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["group.parquet"]
+
+
+def test_cells_that_an_attempt_has_written_outlive_one_that_dies(tmp_path, monkeypatch):
+    target, places = Location.of(str(tmp_path / "group.parquet")), np.arange(6)
+    rows = CellRows(*(places,) * 5, places > 2, places > 3, np.ones((6, 4), np.float32))
+    write_row_groups(target, rows, places // 2, 3)
+    write, written = pq.ParquetWriter.write_table, []
+
+    def write_and_die(self, *args, **options) -> None:
+        written.append(write(self, *args, **options))
+        if len(written) == 2:
+            raise RuntimeError("half way")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_and_die)
+    with pytest.raises(RuntimeError, match="half way"):
+        write_row_groups(target, rows, places // 2, 3)
+    assert [read_row_group(target, number, "float32").row.tolist() for number in range(3)] == [[0, 1], [2, 3], [4, 5]]
     assert [entry.name for entry in tmp_path.iterdir()] == ["group.parquet"]
 
 
