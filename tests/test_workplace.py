@@ -23,7 +23,7 @@ from novelsum.errors import RunError, UsageError
 from novelsum.ingest import ingest
 from novelsum.layout import CellRows, read_row_group, write_row_groups
 from novelsum.lock import held
-from novelsum.scratch import compared_bytes, selections_bytes
+from novelsum.scratch import compared_bytes, folder_of, new_run, selections_bytes
 from novelsum.settings import Settings
 from novelsum.source import open_source
 from novelsum.storage import Location
@@ -316,6 +316,17 @@ def test_an_object_goes_up_only_when_it_is_whole(tmp_path):
     assert fs.LocalFileSystem().get_file_info(target.path).size == 6
 
 
+def test_what_a_killed_task_was_just_writing_is_no_result(output):
+    place = Workplace.of(output, None, {})
+    with place.held(overwrite=False, keep_work=False) as lock:
+        place.start_results()
+        for name in ("part-0.parquet", ".part-1.parquet.0123"):
+            (place.result / name).write_bytes(b"")
+        place.stage_manifest({})
+        place.publish(lock)
+    assert [entry.name for entry in output.entries()] == ["_MANIFEST.json", "part-0.parquet"]
+
+
 # --- steps ------------------------------------------------------------------------------------------------
 
 
@@ -399,6 +410,24 @@ def test_a_file_that_says_what_the_reference_holds_is_never_missed_in_silence(sp
 
 
 # --- scratch ----------------------------------------------------------------------------------------------
+
+
+def test_scratch_of_earlier_tries_is_removed_wherever_spark_has_left_it(tmp_path, monkeypatch):
+    """In all local directories of the machine; that of other runs, of this try and of Spark itself stays."""
+    work, ours = (
+        Location.of("/data/out/_work/work"),
+        ("blockmgr-1", "spark-1/executor-2/blockmgr-3", "other/blockmgr-4"),
+    )
+    run, other_run = new_run(work), new_run(Location.of("/data/other/_work/work"))
+    earlier = f"novelsum-{run.split('-')[0]}-0123-4567"
+    gone = [tmp_path / folder / earlier for folder in (*ours, "blockmgr-5", "spark-6/blockmgr-7", ".")]
+    kept = [tmp_path / ours[0] / f"novelsum-{name}" for name in (run, other_run)] + [tmp_path / "blockmgr-5" / "0a"]
+    for folder in (*gone, *kept):
+        (folder / "000000-0000.parquet").mkdir(parents=True)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", ",".join(str(tmp_path / folder) for folder in ours))
+    assert folder_of(run) == kept[0]
+    assert not [folder for folder in gone if folder.exists()]
+    assert all(folder.exists() for folder in kept)
 
 
 def test_a_comparison_counts_in_what_a_selection_needs(engine, spark, prompts, tmp_path):
