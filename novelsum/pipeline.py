@@ -302,6 +302,13 @@ def _table(source: Source | None) -> dict[str, Any]:
     return {"table": source.table} if source and source.table else {}
 
 
+def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
+    """The reference as a pool of its own, its bad rows left out as those of the input are."""
+    work = pool.work / "reference"
+    (work / "store").make_folder()
+    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
+
+
 @contextmanager
 def _spared(what: str) -> Iterator[None]:
     """Log a failure of what a selection can do without. A signal, whatever Spark makes of it, still ends the run."""
@@ -310,16 +317,8 @@ def _spared(what: str) -> Iterator[None]:
     except Exception as error:
         if interrupt.came():
             raise
-        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
-        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
-        logger.debug("%s", what, exc_info=True)
-
-
-def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
-    """The reference as a pool of its own, its bad rows left out as those of the input are."""
-    work = pool.work / "reference"
-    (work / "store").make_folder()
-    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
+        told = error_of_a_task(error)
+        logger.error("%s; the selection is not affected: %s", what, told or type(error).__name__, exc_info=not told)
 
 
 def _check_sizes(

@@ -277,17 +277,17 @@ class Workplace:
 
         What was written to the folders later, as picks are, does not count.
         """
-        steps = [step for step in _STEPS if self._done(step).exists()]
-        for place, step in enumerate(steps):
-            lost = self._lost(step)
-            if lost:
-                logger.warning("%s; %s is done again", lost, " and ".join(steps[place:]))
-                for later in reversed(steps[place:]):
-                    self._done(later).delete()
-                return
+        lost = ""
+        for step in _STEPS:
+            lost = lost or self._lost(step)
+            if lost and self._done(step).exists():
+                logger.warning("%s; %s is done again", lost, step)
+                self._done(step).delete()
 
     def _lost(self, step: str) -> str:
-        """A file that is not there as a step that is done has left it, in words; empty if there is none."""
+        """A file that is not there as the step has left it, in words; empty if there is none."""
+        if not self._done(step).exists():
+            return f"{self._done(step)} is missing"
         for name, files in json.loads(self._done(step).read_bytes())["files"].items():
             found = self.folder(name).sizes() if files else {}
             for file, size in files.items():

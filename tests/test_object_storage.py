@@ -8,11 +8,17 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import SAMPLE, error_line, run_job
 from moto.server import ThreadedMotoServer
 from pyarrow import fs
+
+from novelsum import lock
+from novelsum.errors import UsageError
+from novelsum.lock import held
+from novelsum.storage import Location
 
 pytestmark = pytest.mark.storage
 SECRET = "planted/secret+that/nobody+may/print+0123"
@@ -141,3 +147,39 @@ def test_credentials_in_a_path_are_refused_and_not_repeated(tmp_path):
     assert failed.returncode == 2
     assert "credentials" in error_line(failed)
     assert SECRET not in failed.stderr
+
+
+def test_an_attempt_that_dies_half_way_leaves_the_object_of_the_first_whole(bucket):
+    """Enough is written for parts of it to go up at once, if anything did."""
+    target, table = Location.of("s3://data/attempts/group"), pa.table({"n": range(1_000_000)})
+    target.write_parquet(table)
+    with pytest.raises(RuntimeError, match="half way"):
+        die_half_way(target, table)
+    assert target.read_parquet().equals(table)
+    assert [entry.name for entry in Location.of("s3://data/attempts").entries()] == ["group"]
+
+
+def die_half_way(target: Location, table: pa.Table) -> None:
+    with target.writing() as stream, pq.ParquetWriter(stream, table.schema, compression="none") as to:
+        to.write_table(table.slice(0, 900_000))
+        raise RuntimeError("half way")
+
+
+def test_an_output_on_object_storage_is_held_by_one_run(bucket, monkeypatch):
+    """Also while its claim is renewed; then a claim that was taken away is gone for good."""
+    output = Location.of("s3://data/held")
+    monkeypatch.setattr(lock, "RENEWED_EVERY", 0.1)
+    with held(output) as mine:
+        (first,) = (output / "_lock").entries()
+        while first.exists():
+            time.sleep(0.02)
+        with pytest.raises(UsageError, match="is being written by process"), held(output):
+            pass
+        mine.require()
+        monkeypatch.setattr(lock, "RENEWED_EVERY", 100.0)
+        time.sleep(0.5)
+        for claim in (output / "_lock").entries():
+            claim.delete()
+        with pytest.raises(UsageError, match="is gone"):
+            mine.require()
+    assert not (output / "_lock").entries()
