@@ -11,14 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, error_line, run_job, write_parquet
+from conftest import ROOT, SAMPLE, error_line, run_job
 
 from novelsum.errors import DamageError, InputError, RunError, error_of_a_task
-from novelsum.ingest import ingest
 from novelsum.output import write_selected
 from novelsum.selection import Candidate
-from novelsum.settings import Settings
-from novelsum.source import Chunk, look, open_density, open_selected, open_source, read_columns, read_rows
+from novelsum.source import look, open_density, open_selected, open_source, read_columns, read_rows
 from novelsum.storage import Location
 
 RNG = np.random.default_rng(0)
@@ -131,3 +129,153 @@ def test_a_run_whose_input_is_replaced_ends_without_a_result(tmp_path):
     rows = pq.read_table(output / "selected").to_pylist()
     assert len(rows) == 60
     assert all(row["text"] == texts[row["id"]] for row in rows)
+
+
+# --- what the system says ---------------------------------------------------------------------------------
+
+FAULTY_DISK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Reads of files whose path holds FAULTY fail while the file FAULTY_WHILE is there. */
+static int fails(int fd) {
+  char link[64], path[4096];
+  const char *mark = getenv("FAULTY"), *given = getenv("FAULTY_WHILE");
+  if (!mark || !given || access(given, F_OK)) return 0;
+  snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+  ssize_t size = readlink(link, path, sizeof path - 1);
+  if (size <= 0) return 0;
+  path[size] = 0;
+  return strstr(path, mark) != NULL;
+}
+#define FAULTY(name, declared, passed) \
+  ssize_t name declared { \
+    ssize_t (*real) declared = dlsym(RTLD_NEXT, #name); \
+    if (fails(fd)) { errno = EIO; return -1; } \
+    return real passed; \
+  }
+FAULTY(read, (int fd, void *to, size_t size), (fd, to, size))
+FAULTY(pread, (int fd, void *to, size_t size, off_t at), (fd, to, size, at))
+FAULTY(pread64, (int fd, void *to, size_t size, off64_t at), (fd, to, size, at))
+"""
+
+
+@pytest.fixture(scope="session")
+def faulty_disk(tmp_path_factory):
+    """The environment of a process whose system fails to read the files that ``FAULTY`` says, compiled here."""
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("this machine has no gcc")
+    folder = tmp_path_factory.mktemp("disk")
+    (folder / "disk.c").write_text(FAULTY_DISK)
+    subprocess.run([compiler, "-shared", "-fPIC", "-o", folder / "disk.so", folder / "disk.c", "-ldl"], check=True)
+    return {"LD_PRELOAD": str(folder / "disk.so")}
+
+
+READS = """
+import sys
+from pathlib import Path
+from novelsum import picklog
+from novelsum.errors import DamageError, InputError, RunError
+from novelsum.source import open_source, read_columns
+from novelsum.state import open_state
+from novelsum.settings import Settings
+from novelsum.storage import Location
+from novelsum.store import read_block, read_density
+
+path, work, fails = sys.argv[1], Location(sys.argv[2]), Path(sys.argv[3])
+source = open_source(path, "id", "embedding")
+reads = {
+    "footer": lambda: open_source(path, "id", "embedding"),
+    "pages": lambda: [list(read_columns(source, chunk, ["id"])) for chunk in source.chunks(100)],
+    "block": lambda: read_block(work, "b.parquet"),
+    "log": lambda: picklog.recover(work),
+    "state": lambda: open_state(Settings(update=str(work))),
+}
+fails.touch()
+for name, read in reads.items():
+    try:
+        read()
+    except Exception as error:
+        print(name, type(error).__name__, error)
+fails.unlink()
+print(len(reads["pages"]()), len(reads["log"]()[0]))
+"""
+
+
+def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, tmp_path):
+    """EIO: of the input, the store, the pick log and a state; afterwards all of them are as they were."""
+    work = tmp_path / "work"
+    for folder in ("store", "picks"):
+        (work / folder).mkdir(parents=True)
+    shutil.copy(pool_file, work / "store" / "b.parquet")
+    picked = {"rows": [4], "powered": [1.0], "quality": [1.0], "groups": [0], "novelty": [0.0], "vector": [[1.0, 2.0]]}
+    log = pa.table(picked).cast(pa.schema([*list(pa.table(picked).schema)[:-1], ("vector", pa.list_(pa.float32(), 2))]))
+    pq.write_table(log, work / "picks" / "000000000.parquet")
+    (work / "_STATE.json").write_text("{}")
+    environment = {**os.environ, **faulty_disk, "FAULTY": str(tmp_path), "FAULTY_WHILE": str(tmp_path / "fails")}
+    command = [sys.executable, "-c", READS, str(pool_file), str(work), str(tmp_path / "fails")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    footer, pages, block, log, state, after = done.stdout.splitlines()
+    for line, file in (
+        (footer, pool_file),
+        (pages, pool_file),
+        (block, work / "store" / "b.parquet"),
+        (log, work / "picks" / "000000000.parquet"),
+    ):
+        assert f" RunError {file} cannot be read: " in line
+        assert "Input/output error" in line
+    assert "OSError [Errno 5] Input/output error: " in state
+    assert "_STATE.json" in state
+    assert after == "1 1"
+
+
+def test_contents_that_came_whole_and_cannot_be_parsed_are_damaged(pool_file):
+    """pyarrow raises OSError here, too."""
+    source = open_source(str(pool_file), "id", "embedding")
+    (chunk,) = source.chunks(100)
+    before = pool_file.stat()
+    content = bytearray(pool_file.read_bytes())
+    start = pq.ParquetFile(pool_file).metadata.row_group(0).column(0).data_page_offset
+    content[start : start + 20] = b"\xff" * 20
+    pool_file.write_bytes(content)
+    os.utime(pool_file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(InputError, match=rf"{pool_file} is not a whole Parquet file"):
+        list(read_columns(source, chunk, ["id"]))
+    with pytest.raises(DamageError, match=rf"{pool_file} is damaged .* run again to start over"):
+        Location.of(str(pool_file)).read_parquet(["id"])
+
+
+def test_a_file_that_is_gone_is_not_told_as_damage(pool_file):
+    source = open_source(str(pool_file), "id", "embedding")
+    (chunk,) = source.chunks(100)
+    pool_file.unlink()
+    with pytest.raises(RunError, match=rf"{pool_file} is gone since the run first saw it; put it back"):
+        list(read_columns(source, chunk, ["id"]))
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("what", ["input", "store"])
+def test_a_run_goes_on_when_the_disk_reads_again(faulty_disk, tmp_path, what):
+    """EIO once the density is done: exit 1 with path and cause, and the same command ends with the same picks."""
+    source, output, fails = tmp_path / "in", tmp_path / "out", tmp_path / "fails"
+    shutil.copytree(SAMPLE, source)
+    given = ("--input", source, "--output", output, "--budget", 60, "--text-column", "text", "--no-report")
+    mark = {"input": source, "store": output / "_work/work/store"}[what]
+    environment = {**faulty_disk, "FAULTY": str(mark), "FAULTY_WHILE": str(fails)}
+    failed = run_until(output / "_work/work/done/density.json", fails.touch, "curate", *given, **environment)
+    assert failed.returncode == 1, failed.stderr
+    assert str(mark) in error_line(failed)
+    assert "Input/output error" in error_line(failed)
+    fails.unlink()
+    done = run_job("curate", *given)
+    assert done.returncode == 0, done.stderr
+    assert "going on after" in done.stderr
+    assert run_job("curate", *given[:2], "--output", tmp_path / "whole", *given[4:]).returncode == 0
+    assert pq.read_table(output / "selected").equals(pq.read_table(tmp_path / "whole" / "selected"))
