@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from novelsum.errors import UsageError
+from novelsum.errors import UsageError, unwritable
 from novelsum.storage import Location
 
 LOCK = "_lock"
@@ -75,7 +75,7 @@ def held(output: Location) -> Iterator[Held]:
         folder.make_folder()
         lock = Held(folder / f"{uuid.uuid4().hex}.json")
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{output} cannot be written: {str(error).splitlines()[0]}") from None
+        raise unwritable(f"{output} cannot be written", error) from None
     try:
         for other in folder.entries():
             if other != lock._claim and not other.name.startswith("."):

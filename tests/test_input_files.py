@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, error_line, run_job
 
-from novelsum.errors import DamageError, InputError, RunError, error_of_a_task
+from novelsum.errors import DamageError, InputError, RunError, UsageError, error_of_a_task
 from novelsum.output import write_selected
 from novelsum.selection import Candidate
 from novelsum.source import look, open_density, open_selected, open_source, read_columns, read_rows
 from novelsum.storage import Location
+from novelsum.workplace import Workplace, check_output
 
 RNG = np.random.default_rng(0)
 IDS = [f"n{i:02}" for i in range(40)]
@@ -279,3 +280,137 @@ def test_a_run_goes_on_when_the_disk_reads_again(faulty_disk, tmp_path, what):
     assert "going on after" in done.stderr
     assert run_job("curate", *given[:2], "--output", tmp_path / "whole", *given[4:]).returncode == 0
     assert pq.read_table(output / "selected").equals(pq.read_table(tmp_path / "whole" / "selected"))
+
+
+def test_what_the_system_says_to_a_task_or_the_driver_is_one_sentence(spark):
+    """Whoever in a task came upon it; anything else is no error of the system's."""
+
+    def fail(number: int) -> None:
+        raise (OSError(5, "Input/output error", "/data/x"), pa.ArrowInvalid("not a float\nat all"), KeyError("x"))[
+            number
+        ]
+
+    told = []
+    for number in range(3):
+        with pytest.raises(Exception, match="Traceback") as raised:
+            spark.sparkContext.parallelize([number], 1).foreach(fail)
+        told.append(error_of_a_task(raised.value))
+    assert str(told[0]) == "[Errno 5] Input/output error: '/data/x'; run again to go on once that is mended"
+    assert str(told[1]) == "not a float; run again to go on once that is mended"
+    assert told[2] is None
+    assert str(error_of_a_task(PermissionError(13, "Permission denied", "/y"))).startswith(
+        "[Errno 13] Permission denied"
+    )
+    assert error_of_a_task(KeyError("x")) is None
+
+
+def test_a_file_that_may_not_be_read_is_named_with_the_reason(tmp_path, pool_file):
+    """Exit 1: the same command goes on once the permission is there. The job runs without root's right to read all."""
+    bound = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    pool_file.chmod(0)
+    if not shutil.which("setpriv") or subprocess.run([*bound, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine has no setpriv, or does not allow it")
+    command = [sys.executable, str(ROOT / "jobs" / "curate.py"), "--input", str(pool_file)]
+    command = [*bound, *command, "--output", str(tmp_path / "out"), "--budget", "5"]
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1, failed.stderr
+    assert f"{pool_file} cannot be read: permission denied; run again to go on" in error_line(failed)
+
+
+# --- files that are something else ------------------------------------------------------------------------
+
+
+def test_a_file_that_is_no_parquet_is_told_apart_from_one_half_written(tmp_path):
+    """A note beside the data; a checksum is skipped, and a file may be called anything."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    put(folder / "part-0", np.arange(40))
+    for name in ("part-0.crc", ".part-0.crc", "_SUCCESS"):
+        (folder / name).write_bytes(b"crc\0")
+    assert open_source(str(folder), "id", "embedding").rows == 40
+    (folder / "README.txt").write_text("What this is\n")
+    words = rf"{folder}/README.txt is no Parquet file, it begins with b'What'; take it out of the input, or name"
+    with pytest.raises(InputError, match=words):
+        open_source(str(folder), "id", "embedding")
+    for content in ((folder / "part-0").read_bytes()[:-9], b""):
+        (folder / "README.txt").write_bytes(content)
+        with pytest.raises(InputError, match=r"README.txt is not a whole Parquet file .* half written"):
+            open_source(str(folder), "id", "embedding")
+
+
+OTHER_TYPES = {
+    "string_view": (pa.string_view(), pa.list_(pa.float32())),
+    "large_string": (pa.large_string(), pa.large_list(pa.float32())),
+    "dictionary": (pa.dictionary(pa.int32(), pa.string()), pa.list_(pa.float64())),
+    "list_view": (pa.string(), pa.list_view(pa.float32())),
+    "large_list_view": (pa.string(), pa.large_list_view(pa.float64())),
+}
+
+
+@pytest.mark.parametrize("kinds", OTHER_TYPES)
+def test_ids_texts_and_embeddings_may_have_any_type_of_their_kind(tmp_path, engine, spark, kinds):
+    """The same picks with the same columns."""
+    text, embedding = OTHER_TYPES[kinds]
+    found = []
+    for name, types in (("plain", (pa.string(), pa.list_(pa.float32()))), ("other", (text, embedding))):
+        path = str(tmp_path / f"{name}.parquet")
+        groups = [f"g{i % 3}" for i in range(40)]
+        columns = [pa.array(values, pa.string()) for values in (IDS, TEXTS, groups)]
+        columns = [c.dictionary_encode() if pa.types.is_dictionary(types[0]) else c.cast(types[0]) for c in columns]
+        vectors = pa.array(VECTORS.tolist(), types[1])
+        table = pa.table([*columns, vectors], names=["id", "text", "group", "embedding"])
+        pq.write_table(table, path, row_group_size=16)
+        outcome = engine(path, 6, neighbors=3, group_column="group", quota=("g1=2:3",))
+        source = open_source(path, "id", "embedding")
+        places = [IDS.index(id_) for id_ in outcome.picks]
+        picks = [Candidate(row, IDS[row], 0.0, 1.0, 0, row) for row in places]
+        write_selected(spark, source, picks, "id", Location.of(str(tmp_path / name)))
+        selected = pq.read_table(tmp_path / name / "selected").select(["id", "text", "group"])
+        found.append((outcome.picks, selected.to_pylist()))
+    assert found[0] == found[1]
+
+
+def test_integers_in_a_dictionary_are_integer_ids_and_bytes_are_none(tmp_path):
+    path = tmp_path / "in.parquet"
+    for ids, whole in ((pa.array(range(40)).dictionary_encode(), True), (pa.array(IDS, pa.string_view()), False)):
+        pq.write_table(pa.table({"id": ids, "embedding": VECTORS.tolist()}), path)
+        assert open_source(str(path), "id", "embedding").integer_ids is whole
+    pq.write_table(
+        pa.table({"id": pa.array([id_.encode() for id_ in IDS], pa.binary_view()), "embedding": TEXTS}), path
+    )
+    with pytest.raises(InputError, match=r"column 'id' of .* has type binary_view, expected an integer"):
+        open_source(str(path), "id", "embedding")
+
+
+# --- the work directory and the input ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("option", ["--input", "--reference", "--already-selected", "--update", "--density"])
+def test_a_work_directory_in_what_is_read_is_refused(tmp_path, option):
+    """Before anything is written: the run's own store would become part of its input."""
+    data = tmp_path / "data"
+    data.mkdir()
+    put(tmp_path / "in.parquet", np.arange(40))
+    put(data / "in.parquet", np.arange(40))
+    job, more = {
+        "--update": ("estimate_density", ()),
+        "--density": ("select_subset", ("--budget", 5)),
+    }.get(option, ("curate", ("--budget", 5)))
+    given = {"--input": tmp_path / "in.parquet", option: data}
+    arguments = [argument for pair in given.items() for argument in pair]
+    failed = run_job(job, *arguments, *more, "--output", tmp_path / "out", "--work-dir", data / "below")
+    assert failed.returncode == 2, failed.stderr
+    assert f"--work-dir {data / 'below'} and {data} lie in one another" in error_line(failed)
+    assert sorted(entry.name for entry in data.iterdir()) == ["in.parquet"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_work_directory_is_refused_in_both_directions_and_by_globs(tmp_path):
+    """Beside the input it is welcome, also in a folder that holds both."""
+    output, base = str(tmp_path / "out"), tmp_path / "base"
+    work = Workplace.of(Location.of(output), str(base / "data"), {}).work
+    for path in (base / "data", base / "dat*" / "*", base, work.uri, f"{work}/store"):
+        with pytest.raises(UsageError, match=r"--work-dir .* lie in one another"):
+            check_output(output, [str(path)], str(base / "data"))
+    for path in (base / "data" / "in", base / "data" / "*.parquet", base / "data2"):
+        assert check_output(output, [str(path)], str(base / "data")) == Location.of(output)
