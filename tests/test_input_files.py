@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, error_line, run_job
 
-from novelsum.errors import DamageError, InputError, RunError, UsageError, error_of_a_task
+from novelsum.errors import DamageError, InputError, RunError, UsageError, error_of_a_task, unwritable
 from novelsum.output import write_selected
 from novelsum.selection import Candidate
 from novelsum.source import look, open_density, open_selected, open_source, read_columns, read_rows
@@ -182,12 +182,12 @@ READS = """
 import sys
 from pathlib import Path
 from novelsum import picklog
-from novelsum.errors import DamageError, InputError, RunError
+from novelsum.settings import Settings
 from novelsum.source import open_source, read_columns
 from novelsum.state import open_state
-from novelsum.settings import Settings
 from novelsum.storage import Location
-from novelsum.store import read_block, read_density
+from novelsum.store import read_block
+from novelsum.workplace import Workplace
 
 path, work, fails = sys.argv[1], Location(sys.argv[2]), Path(sys.argv[3])
 source = open_source(path, "id", "embedding")
@@ -197,6 +197,7 @@ reads = {
     "block": lambda: read_block(work, "b.parquet"),
     "log": lambda: picklog.recover(work),
     "state": lambda: open_state(Settings(update=str(work))),
+    "run": lambda: Workplace.of(work, None, {}).held(overwrite=True, keep_work=False).__enter__(),
 }
 fails.touch()
 for name, read in reads.items():
@@ -210,10 +211,12 @@ print(len(reads["pages"]()), len(reads["log"]()[0]))
 
 
 def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, tmp_path):
-    """EIO: of the input, the store, the pick log and a state; afterwards all of them are as they were."""
+    """EIO: of the input, the store, the pick log, a state and unfinished work; afterwards all are as they were."""
     work = tmp_path / "work"
-    for folder in ("store", "picks"):
+    for folder in ("store", "picks", "_work/work/done"):
         (work / folder).mkdir(parents=True)
+    (work / "_work" / "run.json").write_text("{}")
+    (work / "_work" / "work" / "done" / "ingest.json").write_text("{}")
     shutil.copy(pool_file, work / "store" / "b.parquet")
     picked = {"rows": [4], "powered": [1.0], "quality": [1.0], "groups": [0], "novelty": [0.0], "vector": [[1.0, 2.0]]}
     log = pa.table(picked).cast(pa.schema([*list(pa.table(picked).schema)[:-1], ("vector", pa.list_(pa.float32(), 2))]))
@@ -223,7 +226,7 @@ def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, t
     command = [sys.executable, "-c", READS, str(pool_file), str(work), str(tmp_path / "fails")]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stderr
-    footer, pages, block, log, state, after = done.stdout.splitlines()
+    footer, pages, block, log, state, run, after = done.stdout.splitlines()
     for line, file in (
         (footer, pool_file),
         (pages, pool_file),
@@ -232,8 +235,9 @@ def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, t
     ):
         assert f" RunError {file} cannot be read: " in line
         assert "Input/output error" in line
-    assert "OSError [Errno 5] Input/output error: " in state
-    assert "_STATE.json" in state
+    assert f"state OSError [Errno 5] Input/output error: '{work}/_STATE.json'" in state
+    assert f"run OSError [Errno 5] Input/output error: '{work}/_work/run.json'" in run
+    assert (work / "_work" / "work" / "done" / "ingest.json").exists()
     assert after == "1 1"
 
 
@@ -251,6 +255,27 @@ def test_contents_that_came_whole_and_cannot_be_parsed_are_damaged(pool_file):
         list(read_columns(source, chunk, ["id"]))
     with pytest.raises(DamageError, match=rf"{pool_file} is damaged .* run again to start over"):
         Location.of(str(pool_file)).read_parquet(["id"])
+
+
+def test_pages_are_held_against_their_checksums(tmp_path):
+    """One bit of a number, which parses as well as before."""
+    path = tmp_path / "in.parquet"
+    table = pa.table({"id": range(1000), "embedding": RNG.random((1000, 2)).tolist()})
+    pq.write_table(table, path, compression="none", use_dictionary=False, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[content.index((500).to_bytes(8, "little"))] ^= 1
+    path.write_bytes(content)
+    source = open_source(str(path), "id", "embedding")
+    with pytest.raises(InputError, match=rf"{path} is not a whole Parquet file .*CRC"):
+        list(read_columns(source, source.chunks(1000)[0], ["id"]))
+
+
+def test_an_output_that_is_named_wrongly_is_told_apart_from_storage_that_fails():
+    """Exit 2 is for the user, exit 1 for the next try."""
+    for error in (PermissionError(13, "Permission denied"), NotADirectoryError(20, "Not a directory"), OSError(30, "")):
+        assert isinstance(unwritable("--output x cannot be written", error), UsageError)
+    for error in (OSError(5, "Input/output error"), OSError("AWS Error SLOW_DOWN"), OSError(116, "Stale file handle")):
+        assert isinstance(unwritable("--output x cannot be written", error), RunError)
 
 
 def test_a_file_that_is_gone_is_not_told_as_damage(pool_file):
