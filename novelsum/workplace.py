@@ -60,7 +60,7 @@ def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None
         if used.contains(location) or location.contains(used.listing_root):
             raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
         work = _work(location, work_dir)
-        if used.contains(work) or work.contains(used.listing_root):
+        if work_dir is not None and (used.contains(work) or work.contains(used.listing_root)):
             raise UsageError(f"--work-dir {work_dir} and {path} lie in one another; work in a folder of its own")
     try:
         location.entries()

@@ -440,3 +440,4 @@ def test_a_work_directory_is_refused_in_both_directions_and_by_globs(tmp_path):
             check_output(output, [str(path)], str(base / "data"))
     for path in (base / "data" / "in", base / "data" / "*.parquet", base / "data2"):
         assert check_output(output, [str(path)], str(base / "data")) == Location.of(output)
+    assert check_output(output, [str(tmp_path / "*" / "*")]) == Location.of(output)  # its own files are left out
