@@ -48,7 +48,7 @@ def first_line(error: BaseException) -> str:
 
 def unwritable(what: str, error: Exception) -> UsageError | RunError:
     """The error of a folder that cannot be written: it cannot be one, is not this user's, or storage fails just now."""
-    is_named_wrongly = isinstance(error, NotADirectoryError | FileExistsError | PermissionError)
+    is_named_wrongly = isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError | PermissionError)
     if is_named_wrongly or getattr(error, "errno", None) == errno.EROFS:
         return UsageError(f"{what}: {first_line(error)}")
     return RunError(f"{what}: {first_line(error)}; run again to go on once that is mended")
