@@ -25,7 +25,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from novelsum.errors import UsageError
+from novelsum.errors import UsageError, unwritable
 from novelsum.storage import Location
 
 LOCK = "_lock"
@@ -151,7 +151,7 @@ def held(folder: Location, option: str = "--output") -> Iterator[Held]:
         (folder / LOCK).make_folder()
         lock = Held(folder, option)
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
+        raise unwritable(f"{folder} cannot be written", error) from None
     try:
         lock.refuse_others()
         renewing = threading.Thread(target=lock.renew, daemon=True)

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 import novelsum
-from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task
+from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task, unwritable
 from novelsum.lock import LOCK, Held, held
 from novelsum.source import Look
 from novelsum.storage import MANIFEST, NO_DATA, REJECTED, Location
@@ -58,12 +58,12 @@ def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None
         if used.contains(location) or location.contains(used.listing_root):
             raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
         work = _work(location, work_dir)
-        if used.contains(work) or work.contains(used.listing_root):
+        if work_dir is not None and (used.contains(work) or work.contains(used.listing_root)):
             raise UsageError(f"--work-dir {work_dir} and {path} lie in one another; work in a folder of its own")
     try:
         location.entries()
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"--output {output} cannot be a folder: {str(error).splitlines()[0]}") from None
+        raise unwritable(f"--output {output} cannot be a folder", error) from None
     return location
 
 
@@ -223,7 +223,7 @@ class Workplace:
                 folder.delete()
                 folder.make_folder(private=True)
             except (OSError, pa.ArrowException) as error:
-                raise UsageError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
+                raise unwritable(f"{folder} cannot be written", error) from None
         run = {"version": novelsum.__version__, "identity": self.identity}
         (self.stage / _RUN).write_bytes(json.dumps(run).encode())
 
@@ -232,7 +232,7 @@ class Workplace:
         try:
             run: dict[str, Any] = json.loads((self.stage / _RUN).read_bytes())
             return run
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
     def _has_ingested(self) -> bool:

@@ -234,7 +234,7 @@ def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path):
     content[len(content) // 2] ^= 0xFF
     block.write_bytes(content)
     failed = curate(output)
-    assert failed.returncode == 3
+    assert failed.returncode == 1
     assert block.name in error_line(failed)
     assert "run again to start over" in error_line(failed)
     assert not (output / "_MANIFEST.json").exists()
