@@ -17,6 +17,7 @@ SUBMIT = {
     "properties_file": "/opt/novelsum/conf/yarn.conf",
     "py_files": "/opt/novelsum/dist/novelsum-0.1.0.zip",
     "archives": "/opt/novelsum/dist/environment.tar.gz#environment",
+    "files": "/opt/novelsum/conf/log4j2.properties",
 }
 
 

@@ -26,20 +26,52 @@ def start(output: Path, *arguments: object) -> subprocess.Popen:
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
 
 
-def executors() -> list[int]:
-    """Processes of executors, each of which has a Java of its own."""
-    found = []
+def executors(of: int) -> list[int]:
+    """Processes of executors, each of which has a Java of its own, among those that process ``of`` has started."""
+    parents, found = {}, []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and b"CoarseGrainedExecutorBackend" in (entry / "cmdline").read_bytes():
-                found.append(int(entry.name))
+            if entry.name.isdigit():
+                parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+                if b"CoarseGrainedExecutorBackend" in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
         except OSError:
             continue
-    return found
+
+    def is_below(process: int) -> bool:
+        parent = parents.get(process, 0)
+        return parent == of or (parent > 0 and is_below(parent))
+
+    return sorted(process for process in found if is_below(process))
 
 
 def picks(output: Path) -> list:
     return pq.read_table(output / "selected").column("id").to_pylist()
+
+
+def test_no_process_of_anybody_else_is_taken_for_an_executor():
+    """One that is started by a process between counts, one beside it does not, whatever it is called."""
+    wait = "import time; time.sleep(60)"
+    looks_so = [sys.executable, "-c", wait, "CoarseGrainedExecutorBackend"]
+    starts_one = f"import subprocess; subprocess.run({looks_so!r})"
+    own = subprocess.Popen([sys.executable, "-c", wait])
+    foreign = subprocess.Popen(looks_so)
+    between = subprocess.Popen([sys.executable, "-c", starts_one])
+    started = [own, foreign, between]
+    inner: list[int] = []
+    try:
+        deadline = time.monotonic() + 20
+        while not inner and time.monotonic() < deadline:
+            time.sleep(0.05)
+            inner = [process for process in executors(os.getpid()) if process not in (foreign.pid, between.pid)]
+        assert executors(own.pid) == []
+        assert executors(between.pid) == inner
+        assert foreign.pid in executors(os.getpid())
+    finally:
+        for process in [*inner, *(one.pid for one in started)]:
+            os.kill(process, signal.SIGKILL)
+        for one in started:
+            one.wait()
 
 
 def test_an_executor_killed_in_the_selection_changes_no_pick(expected, tmp_path):
@@ -51,7 +83,7 @@ def test_an_executor_killed_in_the_selection_changes_no_pick(expected, tmp_path)
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    before = executors()
+    before = executors(process.pid)
     assert len(before) == 2
     os.kill(before[0], signal.SIGKILL)
     _, errors = process.communicate(timeout=240)

@@ -191,7 +191,11 @@ def test_the_job_measures_several_data_sets_and_writes_parquet_and_json(tmp_path
     assert content["job"] == "measure_diversity"
     assert content["settings"]["density_power"] == [0.5, 1.0]
     assert [one["candidates"] for one in content["inputs"]] == [2, 40]
-    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "diversity.json", "diversity.parquet"]
+    names = ["_MANIFEST.json", "diversity.json", "diversity.parquet", "metrics.json"]
+    assert sorted(entry.name for entry in output.iterdir()) == names
+    numbers = json.loads((output / "metrics.json").read_text())
+    assert numbers["inputs.2.candidates"] == 40
+    assert numbers["diversity.1.novelsum_mean"] == rows[0]["novelsum_mean"]
 
 
 def test_one_row_has_no_diversity_but_needs_a_reference(measured, tmp_path):
