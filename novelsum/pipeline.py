@@ -53,7 +53,7 @@ def run(job: Job, settings: Settings) -> None:
     started = time.monotonic()
     if job in SELECTING:
         check_report(settings)
-    named = ("input", "density", "reference", "already_selected")
+    named = ("input", "density", "reference", "already_selected", "remove")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     states = [path for path in (settings.update, settings.save_state) if path]
     output = check_output(settings.output, [*inputs.values(), *states])
@@ -71,7 +71,8 @@ def run(job: Job, settings: Settings) -> None:
         if state:
             state.commit(place.next_state() or {})
             place.settle()
-        pool = Pool.from_json(place.work, (place.done("ingest") or {})["pool"])
+        ingested = place.done("ingest")
+        pool = Pool.from_json(place.work, ingested["pool"]) if ingested and settings.input else None
     print_result(job, settings, pool, output)
     if "comparison" in manifest:
         print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
@@ -103,44 +104,43 @@ class _Work:
         """Open all inputs and refuse, before Spark starts, what their footers already rule out."""
         self.state = state
         self.job, self.settings, self.place, self.stages = job, settings, place, Stages()
-        self.source = open_source(settings.input, settings.id_column, settings.embedding_column)
+        self._source = (
+            open_source(settings.input, settings.id_column, settings.embedding_column) if settings.input else None
+        )
         self.reference = (
             open_source(settings.reference, settings.id_column, settings.embedding_column)
             if settings.reference
             else None
         )
-        if self.state:
-            self.source = self.state.check_source(self.source)
+        if self.state and self._source:
+            self._source = self.state.check_source(self._source)
         if self.reference:
             wide = self.source.wide or self.reference.wide
-            self.source, self.reference = (
+            self._source, self.reference = (
                 dataclasses.replace(source, wide=wide) for source in (self.source, self.reference)
             )
+        self.removed = self.state.ids_to_remove(settings) if self.state else frozenset()
         self.given = open_density(settings.density, settings.id_column) if job == "select_subset" else None
-        _check_sizes(job, settings, self.source, self.given, self.reference, self.state)
+        if self._source:
+            _check_sizes(job, settings, self._source, self.given, self.reference, self.state)
+
+    @property
+    def source(self) -> Source:
+        """The input of a run that has one."""
+        assert self._source is not None
+        return self._source
 
     def run(self, started: float) -> dict[str, Any]:
         """Do all steps; return the manifest, which lies in the stage with the results."""
-        source, place = self.source, self.place
-        logger.info(
-            "%s: %d rows in %d file(s) of %s; result to %s",
-            self.job,
-            source.rows,
-            len(source.files),
-            source.path,
-            place.output,
-        )
+        source, place = self._source, self.place
+        read = f"{source.rows} rows in {len(source.files)} file(s) of {source.path}" if source else "no input"
+        taken = f", {len(self.removed)} ids of {self.settings.remove} to take out" if self.removed else ""
+        logger.info("%s: %s%s; result to %s", self.job, read, taken, place.output)
         place.start_results()
         with self.stages.time("start"):
             spark = session.start(self.job, self.settings.master)
         try:
-            pool, corpus = self._ingest(spark)
-            _check_candidates(self.job, self.settings, source, pool, corpus, self.state)
-            if self.job == "estimate_density":
-                manifest = self._manifest(pool, corpus, self._estimate(spark, pool, corpus))
-                found = None
-            else:
-                manifest, found = self._select(spark, pool, corpus)
+            manifest, found = self._run(spark)
         finally:
             spark.stop()
         self._write_report(manifest, found)
@@ -150,6 +150,16 @@ class _Work:
         (place.result / name).write_bytes((metrics + "\n").encode())
         place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
+
+    def _run(self, spark: SparkSession) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The manifest of results that lie in the stage, and what a report is to show."""
+        if self.state and not self._source:
+            return self._manifest(None, None, self._change_state(spark, self.state, None)), None
+        pool, corpus = self._ingest(spark)
+        _check_candidates(self.job, self.settings, self.source, pool, corpus, self.state)
+        if self.job == "estimate_density":
+            return self._manifest(pool, corpus, self._estimate(spark, pool, corpus)), None
+        return self._select(spark, pool, corpus)
 
     def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
         place, settings = self.place, self.settings
@@ -173,12 +183,17 @@ class _Work:
     def _estimate(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
         """Density factors of all candidates, as a result."""
         if self.state:
-            with self.stages.time("density"):
-                return self.state.add(spark, pool, self.settings, self.place.result)
+            return self._change_state(spark, self.state, pool)
         density = self._density(spark, pool, corpus)
         with self.stages.time("write"):
             write_density_result(spark, pool, self.settings.id_column, self.place.result)
         return density
+
+    def _change_state(self, spark: SparkSession, state: State, pool: Pool | None) -> dict[str, Any]:
+        """Density factors of all rows of a state, as a result."""
+        with self.stages.time("density"):
+            self.place.restart("store", "equal")
+            return state.add(spark, pool, self.removed, self.settings, self.place)
 
     def _density(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
         """Density factors of all candidates, beside the store; what the manifest says of them."""
@@ -261,21 +276,22 @@ class _Work:
         except Exception:
             logger.exception("the report cannot be drawn; the selection is not affected")
 
-    def _manifest(self, pool: Pool, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
+    def _manifest(self, pool: Pool | None, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
         manifest: dict[str, Any] = {
             "job": self.job,
             "finished": now(),
             "settings": self.settings.for_manifest(self.job),
-            "input": {
-                "path": str(Location.of(self.source.path)),
-                "files": len(self.source.files),
-                "fingerprint": pool.fingerprint,
-                **pool.counts(),
-            },
             "density": density,
             "versions": versions(),
             "seconds": self.stages.seconds,
         }
+        if pool:
+            manifest["input"] = {
+                "path": str(Location.of(self.source.path)),
+                "files": len(self.source.files),
+                "fingerprint": pool.fingerprint,
+                **pool.counts(),
+            }
         if corpus:
             manifest["reference"] = {
                 "path": str(Location.of(self.settings.reference or "")),
@@ -398,5 +414,11 @@ def _check_candidates(
             f"{pool.duplicates_dropped} duplicates; ask for fewer"
         )
     estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
-    if estimated and estimated["input"]["fingerprint"] != pool.fingerprint:
+    if estimated and _covered(estimated) not in (None, pool.fingerprint):
         logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
+
+
+def _covered(estimated: dict[str, Any]) -> str | None:
+    """The fingerprint of all rows whose density a manifest is of, None where it is not known."""
+    fingerprint: str | None = estimated["density"].get("fingerprint", estimated.get("input", {}).get("fingerprint"))
+    return fingerprint

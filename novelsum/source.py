@@ -93,6 +93,11 @@ def open_density(path: str, id_column: str) -> Source:
     return _open(path, _id_column(id_column), density, input_files(path))
 
 
+def open_ids(path: str, id_column: str) -> Source:
+    """Open ids alone by their footers."""
+    return _open(path, _id_column(id_column), None, input_files(path))
+
+
 def open_selected(path: str, id_column: str, embedding_column: str, output: Location) -> Source:
     """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)

@@ -173,6 +173,22 @@ def _read(file: Location, columns: list[str] | None = None) -> pa.Table:
         raise InputError(f"{file} of the work directory is damaged ({reason}); run again to start over") from error
 
 
+def write_equal(work: Location, part: int, ids: pa.Array, digests: list[bytes]) -> None:
+    """Write ids that were dropped as duplicates, with the digests of their embeddings: which row stands for them."""
+    table = pa.table({"id": ids, "digest": pa.array(digests, pa.binary())})
+    (work / "equal" / f"part-{part:05d}.parquet").write_parquet(table)
+
+
+def read_equal(work: Location) -> dict[bytes, list[Any]]:
+    """The ids that were dropped as duplicates, by the digest of their embedding."""
+    equal: dict[bytes, list[Any]] = {}
+    for file in (work / "equal").entries():
+        table = _read(file)
+        for id_, digest in zip(*(table.column(name).to_pylist() for name in ("id", "digest")), strict=True):
+            equal.setdefault(digest, []).append(id_)
+    return equal
+
+
 @dataclass(frozen=True)
 class BlockDensity:
     """Density factors of a block's candidates in the order of the block.
