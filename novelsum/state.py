@@ -3,10 +3,10 @@
 ::
 
     _STATE.json           what it was made with, its nights, and which files belong to it: written last, by a rename
-    centroids.parquet     the cells
     rows-00000/group-*    rows by cells, with their vectors, as a run wrote them: never changed
-    generation-00000/     group-*: of all rows number, digest, squared distances to the nearest; measured.parquet
+    generation-00000/     group-*: of all rows number, digest, squared distances to the nearest
                           ids-*: all ids of the rows, those of equal embeddings too, and the night that brought each
+                          centroids.parquet: the cells; measured.parquet: rows that recall is measured on
 
 A row keeps the number it got when it came. Adding searches the new rows in the cells they probe, among old and new,
 and takes them into account for the old rows of those cells. Taking ids out leaves their rows to the ids of equal
@@ -48,7 +48,7 @@ logger = logging.getLogger("novelsum")
 VERSION = 2
 STATE = "_STATE.json"
 _FIXED = ("formula", "metric", "neighbors", "duplicates")
-_PARTS = ("rows-", "generation-", "centroids", ".", LOCK)
+_PARTS = ("rows-", "generation-", ".", LOCK)
 """How files begin that a run may have left in a folder that is no state yet."""
 
 
@@ -125,7 +125,7 @@ class State:
             night = {"night": number, "output": str(place.output), "input": settings.input, "run": place.key}
             nights.append({**night, "fingerprint": pool.fingerprint})
         parts = [self.folder / name for name in (*self._next["parts"], f"generation-{number:05d}")]
-        files = [self.folder / "centroids.parquet", *(file for part in parts for file in part.entries())]
+        files = [file for part in parts for file in part.entries()]
         root = len(str(self.folder)) + 1
         self._next["files"] = {str(file)[root:]: _rows_in(file) for file in files}
         self._next["generation"] = number
@@ -297,8 +297,8 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
     context = spark.sparkContext
     keep = partial(_keep_group, pool, state.folder, settings.formula == "released")
     sizes = context.parallelize(range(groups), groups).map(keep).collect()
-    for name, target in (("centroids.parquet", ""), ("measured.parquet", "generation-00000/")):
-        (state.folder / f"{target}{name}").write_bytes((pool.work / name).read_bytes())
+    for name in ("centroids.parquet", "measured.parquet"):
+        (state.folder / "generation-00000" / name).write_bytes((pool.work / name).read_bytes())
     state._next = {
         "version": VERSION,
         "settings": {name: getattr(settings, name) for name in (*_FIXED, "target_recall")},

@@ -19,9 +19,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyspark import RDD
 from pyspark.sql import SparkSession
 
-from novelsum.cells import sampled
+from novelsum.cells import Cells, sampled
 from novelsum.errors import InputError
 from novelsum.formula import Array
 from novelsum.layout import (
@@ -37,6 +38,7 @@ from novelsum.layout import (
     read_group,
     read_points,
     renumber,
+    write_cells,
     write_points,
 )
 from novelsum.neighbors import Index, NearestDistances, Sought
@@ -45,6 +47,10 @@ from novelsum.progress import collect
 from novelsum.shared import Shared
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_equal
+
+
+_NO_DISTANCE = 1e-10
+"""A centroid whose squared distance to a point is this part of the point's squared length tells what the point is."""
 
 
 def _sought(content: dict[str, Any]) -> Sought:
@@ -249,7 +255,7 @@ def change(spark: SparkSession, what: Change, id_column: str, result: Location) 
     Files of the next generation are written into its folder. Raises InputError where that cannot be.
     """
     context, content, work, pool = spark.sparkContext, what.content, what.work, what.pool
-    sought, cells = _sought(content), read_cells(what.folder)
+    sought, cells = _sought(content), read_cells(what.last)
     groups = int(cells.group[-1]) + 1
     numbers = context.parallelize(range(groups), groups)
     known, touched, leaving = _take_out(spark, what, groups)
@@ -260,7 +266,7 @@ def change(spark: SparkSession, what: Change, id_column: str, result: Location) 
         )
     admitted = _admit(spark, what, groups, leaving)
     admitted.write(work, content["integer_ids"])
-    (work / "centroids.parquet").write_bytes((what.folder / "centroids.parquet").read_bytes())
+    write_cells(work, cells)
     layout = Layout(work / "night", content["kind"], groups)
     if pool:
         layout = lay_out(spark, pool, work, "night", sought, cells)
@@ -283,7 +289,9 @@ def change(spark: SparkSession, what: Change, id_column: str, result: Location) 
         result=result,
         id_column=id_column,
     )
-    job = _place(job, what, numbers, admitted)
+    job, exposed = _place(job, numbers, admitted)
+    write_cells(work, _moved(job, numbers, cells, exposed))
+    write_cells(job.next, read_cells(work))
     affected = numbers.map(partial(_seek, job, bool(admitted.gone))).collect()
     measured = _measure(job, groups, np.any([part[1] for part in affected], axis=0))
     parts = collect(numbers.mapPartitions(partial(_update_group, job)), "new rows against old and new")
@@ -494,16 +502,18 @@ def _met(
 # --- rows -------------------------------------------------------------------------------------------------
 
 
-def _place(job: Task, what: Change, numbers: Any, admitted: Admitted) -> Task:
+def _place(job: Task, numbers: "RDD[int]", admitted: Admitted) -> tuple[Task, list[int]]:
     """Write the new rows into the state, and again those that lie in one folder with what is gone or inherits.
 
-    Returns the task with the folders of rows and the sizes of cells as they are then.
+    Returns the task with the folders of rows and the sizes of cells as they are then, and the cells whose centroid is
+    the point of a row that is gone.
     """
-    sizes, rewritten = job.sizes, set()
+    sizes, rewritten, exposed = job.sizes, set(), []
     if admitted.gone:
         placed = numbers.map(partial(_part_from, job)).collect()
-        sizes = sizes + np.sum([change for change, _ in placed], axis=0)
-        rewritten = {name for _, names in placed for name in names}
+        sizes = sizes + np.sum([size for size, _, _ in placed], axis=0)
+        rewritten = {name for _, names, _ in placed for name in names}
+        exposed = [cell for _, _, cells in placed for cell in cells]
     name = f"rows-{job.number:05d}"
     counted = numbers.map(partial(_write_part, job, name, [part for part in job.parts if part in rewritten])).collect()
     sizes = sizes + np.sum(counted, axis=0)
@@ -515,27 +525,63 @@ def _place(job: Task, what: Change, numbers: Any, admitted: Admitted) -> Task:
         )
     probes = len(sizes) if job.probes >= len(sizes) else job.probes
     kept = [part for part in job.parts if part not in rewritten]
-    return replace(job, parts=(*kept, name), sizes=sizes, probes=probes)
+    return replace(job, parts=(*kept, name), sizes=sizes, probes=probes), exposed
 
 
-def _part_from(job: Task, group: int) -> tuple[Index, list[str]]:
-    """Write the points of a group that leave; how its cells change in size, and which folders must be written again."""
+def _part_from(job: Task, group: int) -> tuple[Index, list[str], list[int]]:
+    """Write the points of a group that leave.
+
+    Returns how its cells change in size, which folders must be written again, and which cells have one of the points
+    for their centroid.
+    """
     gone = (job.work / "gone.parquet").read_parquet()
     numbers, leaves = (gone.column(name).to_numpy() for name in ("row", "leaves"))
     heirs = _column(job.work / "heirs.parquet", "row")
     cells, released = len(job.sizes), job.sought.released
-    size, rewritten, left = np.zeros(cells, dtype=np.int64), [], []
+    size, rewritten, left, exposed = np.zeros(cells, dtype=np.int64), [], [], []
+    centroids = read_cells(job.work).centroids
     for name in job.parts:
         rows = job.part(name, group)
         goes, inherits = np.isin(rows.row, numbers), np.isin(rows.row, heirs)
         if goes.any() or inherits.any():
             rewritten.append(name)
-        size -= counts_of(rows.take(np.flatnonzero(goes)), released, cells)
+        going = rows.take(np.flatnonzero(goes))
+        size -= counts_of(going, released, cells)
+        points = job.space(going)
+        away = np.square(points - centroids[going.cell]).sum(axis=1)
+        exposed += going.cell[away <= _NO_DISTANCE * np.square(points).sum(axis=1)].tolist()
         if released:
             size += np.bincount(rows.cell[inherits], minlength=cells)
         left.append(rows.take(np.flatnonzero(np.isin(rows.row, numbers[leaves]))))
     write_rows(job.work / "leaving" / group_name(group), joined(left))
-    return size, rewritten
+    return size, rewritten, exposed
+
+
+def _moved(job: Task, numbers: "RDD[int]", cells: Cells, exposed: list[int]) -> Cells:
+    """The cells, with other centroids where one is the point of a row that is gone, as it is that of a lone row.
+
+    It becomes the mean of what the cell holds, or of other centroids.
+    """
+    if not exposed:
+        return cells
+    centroids, shown = cells.centroids.copy(), np.unique(cells.centroids[exposed], axis=0)
+    of_cell = (cells.centroids[:, None] == shown[None]).all(axis=2)
+    parts = numbers.map(partial(_sums_of_group, job, of_cell)).collect()
+    sums, counts = (np.sum([part[i] for part in parts], axis=0) for i in (0, 1))
+    others = centroids[~of_cell.any(axis=1)]
+    elsewhere = others.mean(axis=0) if len(others) else np.zeros(centroids.shape[1])
+    for number in range(len(shown)):
+        mean = sums[number] / counts[number] if counts[number] else elsewhere
+        length = float(np.linalg.norm(mean)) if job.sought.space == "cosine" else 1.0
+        centroids[of_cell[:, number]] = mean / (length or 1.0)
+    return replace(cells, centroids=centroids)
+
+
+def _sums_of_group(job: Task, of_cell: NDArray[np.bool_], group: int) -> tuple[Array, Index]:
+    """Sums (s, D) and counts (s,) of the rows of a group that lie in s sets of cells (C, s)."""
+    rows = job.rows(group)
+    points, within = job.space(rows), of_cell[rows.cell]
+    return within.T.astype(np.float64) @ points, within.sum(axis=0)
 
 
 def _write_part(job: Task, name: str, rewritten: list[str], group: int) -> Index:

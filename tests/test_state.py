@@ -91,7 +91,7 @@ SETTINGS = {
 @pytest.mark.more
 @pytest.mark.parametrize("case", SETTINGS)
 def test_what_is_left_after_rows_are_taken_out_has_the_density_of_a_full_run(crowd, night, tmp_path, case):
-    """Bit for bit, whichever go: single rows, copies, the ids that stand for copies, and with new rows in the same run."""
+    """Bit for bit, whichever go: single rows, copies, ids that stand for copies; and with new rows in the same run."""
     settings, rng = SETTINGS[case], np.random.default_rng(7)
     order, kept = rng.permutation(600), set(crowd.ids)
     first, second, third = order[:380], order[380:520], order[520:]
@@ -117,33 +117,41 @@ def part(points: Points, places: Any) -> Points:
 
 
 def everything_in(state: Path) -> bytes:
-    return b"".join(file.read_bytes() for file in sorted(state.rglob("*")) if file.is_file())
+    """The bytes of all its files, and of all columns of the Parquet files among them."""
+    content = [file.read_bytes() for file in sorted(state.rglob("*")) if file.is_file()]
+    for file in sorted(state.rglob("*.parquet")):
+        columns = pq.read_table(file).combine_chunks().columns
+        content += [bytes(buffer) for column in columns for buffer in column.chunk(0).buffers() if buffer]
+    return b"".join(content)
+
+
+def nearest_centroid(generation: Path, point: np.ndarray) -> float:
+    return float(np.square(read_cells(Location.of(str(generation))).centroids - point).sum(axis=1).min())
 
 
 def test_an_id_that_stands_for_copies_hands_over_and_one_that_is_taken_out_is_in_no_file(crowd, night, tmp_path):
     """Of ids, vectors and digests; a copy that goes changes no list."""
     few = Points([f"secret-{i:03d}" for i in range(90)], crowd.vectors[:90] + 0)
     few.vectors[50] = few.vectors[60] = few.vectors[3]
+    few.vectors[12] *= -1  # far from all others
     before, _ = night(few.write(tmp_path / "1"), neighbors=3)
     assert {"secret-050", "secret-060"}.isdisjoint(before)
     found, report = night(remove=["secret-003", "secret-060"], neighbors=3)
     assert found == {("secret-050" if id_ == "secret-003" else id_): value for id_, value in before.items()}
     assert (report["removed"], report["searched_again"]) == (0, 0)
-    gone = few.vectors[10]
-    held = everything_in(tmp_path / "state")
-    assert gone.tobytes() in held
-    found, report = night(remove=["secret-010"], neighbors=3)
-    assert found == expected(few, set(few.ids) - {"secret-003", "secret-060", "secret-010"}, neighbors=3)
-    held = everything_in(tmp_path / "state")
-    assert few.vectors[11].tobytes() in held
-    assert b"secret-050" in held
-    for id_ in (b"secret-003", b"secret-060", b"secret-010"):
-        assert id_ not in held
+    gone = few.vectors[12]
     point = formula.normalize(gone[None].astype(np.float64))
+    assert gone.tobytes() in everything_in(tmp_path / "state")
+    assert nearest_centroid(tmp_path / "state" / "generation-00001", point) < 1e-12
+    found, report = night(remove=["secret-012"], neighbors=3)
+    assert found == expected(few, set(few.ids) - {"secret-003", "secret-060", "secret-012"}, neighbors=3)
+    content = everything_in(tmp_path / "state")
+    assert few.vectors[11].tobytes() in content
+    assert b"secret-050" in content
     digest = hashlib.blake2b(gone.tobytes(), digest_size=16).digest()
-    assert all(secret not in held for secret in (gone.tobytes(), point.tobytes(), digest))
-    cells = read_cells(Location.of(str(tmp_path / "state")))
-    assert np.square(cells.centroids - point).sum(axis=1).min() > 1e-9
+    for secret in (b"secret-003", b"secret-060", b"secret-012", gone.tobytes(), point.tobytes(), digest):
+        assert secret not in content
+    assert nearest_centroid(tmp_path / "state" / "generation-00002", point) > 1e-6
 
 
 def test_what_cannot_be_taken_out_is_refused(crowd, night, tmp_path):
@@ -151,8 +159,8 @@ def test_what_cannot_be_taken_out_is_refused(crowd, night, tmp_path):
     before = everything_in(tmp_path / "state")
     with pytest.raises(InputError, match=r"none of the 2 ids of --remove is in the state .* \(first id: 'nobody'\)"):
         night(remove=["nobody", "nowhere"])
-    with pytest.raises(InputError, match="10 rows of the state .* would be left, but 10 neighbours take 11"):
-        distinct = part(crowd, range(60)).distinct().ids
+    distinct = part(crowd, range(60)).distinct().ids
+    with pytest.raises(InputError, match=r"10 rows of the state .* would be left, but 10 neighbours take 11"):
         night(remove=set(crowd.ids[:60]) - set(distinct[:10]))
     assert everything_in(tmp_path / "state") == before
 
@@ -160,6 +168,7 @@ def test_what_cannot_be_taken_out_is_refused(crowd, night, tmp_path):
 # --- nights that are run again ----------------------------------------------------------------------------
 
 
+@pytest.mark.more
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 def test_a_night_run_again_gives_back_what_it_brought_first(crowd, night, tmp_path, duplicates):
     """With the same rows nothing changes and nothing is searched; with others the result is that of a full run."""
@@ -174,8 +183,8 @@ def test_a_night_run_again_gives_back_what_it_brought_first(crowd, night, tmp_pa
     assert report["fingerprint"] == known
     changed = part(crowd, [*range(1, 150, 3), *range(310, 320)])
     found, report = night(changed.write(tmp_path / "changed"), output="1", **settings)
-    held = {id_ for i in (0, 2) for id_ in crowd.ids[i:300:3]} | set(changed.ids)
-    assert found == expected(crowd, held, **settings)
+    there = {id_ for i in (0, 2) for id_ in crowd.ids[i:300:3]} | set(changed.ids)
+    assert found == expected(crowd, there, **settings)
     assert report["fingerprint"] not in (None, known)
     with pytest.raises(InputError, match=r"1 row\(s\) have an id that the state .* holds already"):
         night(part(crowd, [1]).write(tmp_path / "one"), output="other", **settings)
