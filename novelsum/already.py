@@ -28,6 +28,7 @@ from novelsum.shared import Shared
 from novelsum.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_density
+from novelsum.workplace import selected_before
 
 logger = logging.getLogger("novelsum")
 
@@ -59,14 +60,16 @@ def log_already_selected(
     given: Source | None,
     settings: Settings,
     output: Location,
-) -> int:
-    """Begin the pick log with the samples of ``already_selected``; return how many there are.
+) -> dict[str, Any]:
+    """Begin the pick log with the samples of ``already_selected``; return how many there are, and of which selections.
 
     ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated.
-    Samples in the ``output``, which a glob may name, are not among them.
+    Samples in the ``output``, which a glob may name, are not among them, nor those of selections that came after it.
     Raises InputError where a sample is not found or does not fit the pool.
     """
-    samples = open_selected(settings.already_selected or "", settings.id_column, settings.embedding_column, output)
+    path = settings.already_selected or ""
+    before = selected_before(path, output)
+    samples = open_selected(path, before.files, settings.id_column, settings.embedding_column)
     if samples.integer_ids != source.integer_ids:
         raise InputError(
             f"column {settings.id_column!r} holds integers in one of {samples.path} and {source.path} and strings in "
@@ -81,7 +84,9 @@ def log_already_selected(
     logger.info(
         "already selected: %d samples, of which %d are candidates", len(logged), (logged.rows < pool.candidates).sum()
     )
-    return len(logged)
+    if before.later:
+        logger.info("not counted, as they began with the picks of this output: %s", ", ".join(before.later))
+    return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
 
 
 def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Logged:

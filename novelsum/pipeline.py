@@ -219,15 +219,17 @@ class _Work:
         density = self._density(spark, pool, corpus)
         require_finite_powers(pool, settings)
         begun = self._begin(spark, pool, corpus)
+        samples = int(begun.pop("samples"))
         with stages.time("selection") as facts:
-            picks, effort = select(spark, pool, settings, first, begun)
+            picks, effort = select(spark, pool, settings, first, samples)
             facts.update(picks=len(picks), rounds=effort.rounds)
         with stages.time("write"):
             write_selected(spark, self.source, picks, settings.id_column, place.result)
         manifest = self._manifest(pool, corpus, density)
         manifest["selected"] = {
             "picks": len(picks),
-            "already_selected": begun,
+            "already_selected": samples,
+            **begun,
             "first": picks[0].id,
             "seed": settings.seed,
             **effort.for_manifest(),
@@ -238,8 +240,8 @@ class _Work:
                 manifest["comparison"] = for_manifest(compare(spark, pool, settings, rows, stages.seconds["selection"]))
         return manifest, self._survey(spark, pool, picks)
 
-    def _begin(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> int:
-        """How many samples selected before the pick log begins with."""
+    def _begin(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
+        """How many samples selected before the pick log begins with, and of which selections they are."""
         done = self.place.done("begin")
         if done is None:
             with self.stages.time("begin") as facts:
@@ -248,12 +250,12 @@ class _Work:
                 (pool.work / "picks").make_folder()
                 done = {"samples": 0}
                 if self.settings.already_selected:
-                    done["samples"] = log_already_selected(
+                    done = log_already_selected(
                         spark, self.source, pool, corpus, self.given, self.settings, self.place.output
                     )
-                facts.update(done)
+                facts.update(samples=done["samples"])
             self.place.finish("begin", done)
-        return int(done["samples"])
+        return done
 
     def _survey(self, spark: SparkSession, pool: Pool, picks: list[Candidate]) -> dict[str, Any] | None:
         """What the report is to show, or None where there is to be none. A failure never costs the selection."""
@@ -281,9 +283,6 @@ class _Work:
             "job": self.job,
             "finished": now(),
             "settings": self.settings.for_manifest(self.job),
-            "density": density,
-            "versions": versions(),
-            "seconds": self.stages.seconds,
         }
         if pool:
             manifest["input"] = {
@@ -292,6 +291,7 @@ class _Work:
                 "fingerprint": pool.fingerprint,
                 **pool.counts(),
             }
+        manifest |= {"density": density, "versions": versions(), "seconds": self.stages.seconds}
         if corpus:
             manifest["reference"] = {
                 "path": str(Location.of(self.settings.reference or "")),

@@ -98,10 +98,9 @@ def open_ids(path: str, id_column: str) -> Source:
     return _open(path, _id_column(id_column), None, input_files(path))
 
 
-def open_selected(path: str, id_column: str, embedding_column: str, output: Location) -> Source:
-    """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
+def open_selected(path: str, files: list[Location], id_column: str, embedding_column: str) -> Source:
+    """Open samples, some files of a path, by their ids and, where the files have such a column, embeddings."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    files = input_files(path, output)
     has_embeddings = embedding_column in _footer(files[0])[0].names
     return _open(path, id_, embedding if has_embeddings else None, files)
 

@@ -48,6 +48,11 @@ class Location:
         return self.uri.rsplit("/", 1)[-1]
 
     @property
+    def parent(self) -> "Location":
+        """The folder it lies in."""
+        return Location(self.uri.rsplit("/", 1)[0])
+
+    @property
     def filesystem(self) -> fs.FileSystem:
         """The filesystem it is on."""
         scheme, separator, rest = self.uri.partition("://")

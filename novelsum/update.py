@@ -48,7 +48,6 @@ from novelsum.shared import Shared
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_equal
 
-
 _NO_DISTANCE = 1e-10
 """A centroid whose squared distance to a point is this part of the point's squared length tells what the point is."""
 

@@ -75,15 +75,59 @@ def read_manifest(folder: Location) -> dict[str, Any] | None:
 def identity(job: str, settings: dict[str, Any], inputs: dict[str, str], output: Location) -> dict[str, Any]:
     """What a run is of: its job, its settings, and the files of ``inputs``, paths by the name of their setting.
 
-    Files in the output do not count: a glob over all nights' selections may come to name the run's own.
+    Files in the output do not count: a glob over all nights' selections may come to name the run's own. Nor do
+    selections that came after it, see :func:`selected_before`.
     """
     plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
-    return {"job": job, "settings": plain, "files": {name: _files(path, output) for name, path in inputs.items()}}
+    files = {
+        name: selected_before(path, output).files if name == "already_selected" else input_files(path, output)
+        for name, path in inputs.items()
+    }
+    return {"job": job, "settings": plain, "files": {name: _summed_up(found) for name, found in files.items()}}
 
 
-def _files(path: str, output: Location) -> dict[str, Any]:
-    """Number and bytes of the files of a path, and a digest of their names, sizes and times."""
-    found = [(str(file), *file.size_and_time()) for file in input_files(path, output)]
+@dataclass(frozen=True)
+class SelectedBefore:
+    """Files of samples selected before a run.
+
+    ``outputs``: of the selections they are results of, as far as they are; ``later``: of those that were named too but
+    began with the run's own picks.
+    """
+
+    files: list[Location]
+    outputs: list[str]
+    later: list[str]
+
+
+def selected_before(path: str, output: Location) -> SelectedBefore:
+    """The files that ``already_selected`` means for a run with that output, which may be run again.
+
+    A selection whose manifest says that it began with picks of that output came after it, and so did one that began
+    with picks of such a one. Raises InputError where nothing is left.
+    """
+    files = input_files(path, output)
+    of_file = {file: file.parent.parent for file in files if file.parent.name == "selected"}
+    manifests = {place: read_manifest(place) for place in sorted(set(of_file.values()), key=str)}
+    began_with = {
+        str(place): (read or {}).get("selected", {}).get("began_with", ()) for place, read in manifests.items()
+    }
+    later, found = set[str](), {str(output)}
+    while found:
+        found = {place for place, begun in began_with.items() if found.intersection(begun)} - later
+        later |= found
+    left = [file for file in files if str(of_file.get(file)) not in later]
+    if not left:
+        raise InputError(
+            f"--already-selected {path} names only selections that began with the picks of {output}; leave it out to "
+            "begin with nothing"
+        )
+    outputs = [str(place) for place, manifest in manifests.items() if manifest and str(place) not in later]
+    return SelectedBefore(left, outputs, sorted(later))
+
+
+def _summed_up(files: list[Location]) -> dict[str, Any]:
+    """Number and bytes of some files, and a digest of their names, sizes and times."""
+    found = [(str(file), *file.size_and_time()) for file in files]
     digest = hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
     return {"files": len(found), "bytes": sum(size for _, size, _ in found), "digest": digest}
 

@@ -132,7 +132,7 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         first, begun = None, 0
         if chosen.already_selected:
             source = open_source(path, chosen.id_column, chosen.embedding_column)
-            begun = log_already_selected(spark, source, pool, None, None, chosen, work)
+            begun = log_already_selected(spark, source, pool, None, None, chosen, work)["samples"]
         else:
             first = first_row(spark, pool, chosen)
         picks, effort = select(spark, pool, chosen, first, begun)

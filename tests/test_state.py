@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, Points, error_line, run_job, write_parquet
@@ -198,3 +200,358 @@ def test_an_id_that_was_dropped_as_a_copy_is_known(crowd, night, tmp_path):
     night(few.write(tmp_path / "1"))
     with pytest.raises(InputError, match="'x00020'"):
         night(part(few, [20]).write(tmp_path / "2"), output="2")
+
+
+@pytest.fixture(scope="module")
+def few(sample: Points) -> Points:
+    """600 prompts, 100 of them copies of others."""
+    rng = np.random.default_rng(8)
+    vectors = np.concatenate([sample.vectors[:500], sample.vectors[rng.integers(0, 40, 100)]])
+    return Points([f"x{i:05d}" for i in range(600)], vectors[rng.permutation(600)])
+
+
+# --- nights that come ---------------------------------------------------------------------------------------
+
+
+def job(*arguments: object):
+    return run_job("estimate_density", *arguments)
+
+
+def result(output: Path) -> dict[Any, tuple[float, float]]:
+    table = pq.read_table(sorted(output.glob("part-*.parquet")))
+    columns = (table.column(name).to_pylist() for name in ("id", "density", "kth_distance"))
+    return {id_: values for id_, *values in zip(*columns, strict=True)}
+
+
+def report(output: Path) -> dict[str, Any]:
+    return json.loads((output / "_MANIFEST.json").read_text())["density"]
+
+
+@pytest.fixture(scope="module")
+def nights(few, tmp_path_factory) -> tuple[Path, Path, Path]:
+    """600 prompts, a fifth of them twice, as two nights in no order of ids, and together."""
+    folder = tmp_path_factory.mktemp("nights")
+    order = np.random.default_rng(1).permutation(600)
+    for name, part in (("old", order[:450]), ("new", order[450:]), ("both", order)):
+        few.write(folder / name, part)
+    return folder / "old", folder / "new", folder / "both"
+
+
+@pytest.mark.more
+@pytest.mark.parametrize(("method", "duplicates"), [("paper", "drop"), ("released", "keep")])
+def test_an_update_with_all_cells_probed_equals_a_full_run(nights, few, tmp_path, method, duplicates):
+    """Bit for bit, also of embeddings that are equal across nights: the smallest id stays."""
+    old, new, _ = nights
+    common = ("--formula", method, "--duplicates", duplicates, "--density-method", "exact")
+    state = tmp_path / "state"
+    first = job("--input", old, "--output", tmp_path / "a", "--save-state", state, *common)
+    assert first.returncode == 0, first.stderr
+    second = job("--input", new, "--output", tmp_path / "b", "--update", state, *common)
+    assert second.returncode == 0, second.stderr
+    true = expected(few, formula=method, duplicates=duplicates)
+    assert {id_: values[0] for id_, values in result(tmp_path / "b").items()} == true
+    assert report(tmp_path / "b")["recall"] == 1
+    assert json.loads((state / "_STATE.json").read_text())["rows"] == len(true)
+    assert sorted(entry.name for entry in state.iterdir()) == [
+        "_STATE.json",
+        "generation-00001",
+        "rows-00000",
+        "rows-00001",
+    ]
+
+
+@pytest.fixture(scope="module")
+def state(nights, tmp_path_factory) -> Path:
+    """A state of the first night, of the cells that it takes."""
+    folder = tmp_path_factory.mktemp("state")
+    arguments = ("--density-method", "approximate", "--target-recall", 0.9)
+    done = job("--input", nights[0], "--output", folder / "out", "--save-state", folder / "state", *arguments)
+    assert done.returncode == 0, done.stderr
+    return folder / "state"
+
+
+@pytest.mark.more
+def test_two_nights_more_are_found_with_the_recall_reported(state, nights, few, tmp_path):
+    """Each a part of the new rows, the second of one row only; the result has all rows."""
+    shutil.copytree(state, tmp_path / "state")
+    new = pq.read_table(nights[1])
+    for night, rows in enumerate((new.slice(0, 149), new.slice(149))):
+        pq.write_table(rows, tmp_path / f"{night}.parquet")
+        done = job(
+            "--input", tmp_path / f"{night}.parquet", "--output", tmp_path / f"o{night}", "--update", tmp_path / "state"
+        )
+        assert done.returncode == 0, done.stderr
+    found, true = result(tmp_path / "o1"), expected(few)
+    assert set(found) == set(true)
+    assert all(found[id_][0] <= value for id_, value in true.items())
+    assert report(tmp_path / "o1")["recall"] > 0.85
+    assert report(tmp_path / "o1")["rows"] == len(true)
+
+
+def _cut(state: Path) -> None:
+    file = next(state.glob("rows-00000/*"))
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _as_version_9(state: Path) -> None:
+    content = json.loads((state / "_STATE.json").read_text())
+    (state / "_STATE.json").write_text(json.dumps({**content, "version": 9}))
+
+
+REFUSED: dict[str, tuple[tuple[str, ...], Any, Any, int, str]] = {
+    "other settings": (("--neighbors", "5"), None, None, 3, "was made with neighbors = 10, not 5"),
+    "another dimension": ((), None, (["z"], RNG.normal(size=(1, 7))), 3, "have 7 dimensions, but those of the state"),
+    "another type of id": ((), None, ([1], np.ones((1, 384), np.float32)), 3, "holds integers, but the ids of the"),
+    "doubles": ((), None, (["z"], np.ones((1, 384))), 3, "are doubles, but those of the state"),
+    "an id again": ((), None, (["x00001", "z"], RNG.normal(size=(2, 384))), 3, "1 row(s) have an id that the state"),
+    "a file cut off": ((), _cut, None, 3, "is missing or not as the state wrote it"),
+    "no state": ((), lambda state: (state / "_STATE.json").unlink(), None, 3, "is not a state"),
+    "not JSON": ((), lambda state: (state / "_STATE.json").write_text("{"), None, 3, "is not a state"),
+    "another version": ((), _as_version_9, None, 3, "has version 9, not 2"),
+    "both": (("--save-state", "there"), None, None, 2, "--update changes the state it names"),
+    "a reference": (("--reference", "there"), None, None, 2, "leave --reference out"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_state_that_does_not_fit_is_refused_and_left_as_it_was(state, nights, tmp_path, case):
+    arguments, spoil, rows, code, words = REFUSED[case]
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    if spoil:
+        spoil(copy)
+    path = nights[1]
+    if rows:
+        ids, vectors = rows
+        path = write_parquet(tmp_path / "in.parquet", ids, vectors.astype(np.float32) if case != "doubles" else vectors)
+    before = {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()}
+    done = job("--input", path, "--output", tmp_path / "out", "--update", copy, *arguments)
+    assert done.returncode == code, done.stderr
+    assert words in error_line(done)
+    assert {file: file.read_bytes() for file in copy.rglob("*") if file.is_file()} == before
+    assert not (tmp_path / "out").exists()
+
+
+# --- runs on one state ------------------------------------------------------------------------------------
+
+NIGHT = [sys.executable, str(ROOT / "jobs" / "estimate_density.py")]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    """The job in a process group of its own, Java and workers in it."""
+    command = [*NIGHT, *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def wait_for(process: subprocess.Popen[str], folder: Path, pattern: str) -> None:
+    while not any(folder.glob(pattern)):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("option", ["--update", "--save-state"])
+def test_a_state_that_another_run_holds_is_refused(state, nights, tmp_path, option):
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    with held(Location.of(str(copy)), option):
+        done = job("--input", nights[1], "--output", tmp_path / "out", option, copy)
+    assert done.returncode == 2
+    assert f"{option} {copy} is being written by process {os.getpid()} on " in error_line(done)
+    assert not (tmp_path / "out").exists()
+    assert sorted(entry.name for entry in copy.iterdir()) == sorted(entry.name for entry in state.iterdir())
+
+
+@pytest.mark.more
+def test_of_two_runs_on_one_state_the_second_is_refused_and_no_row_is_lost(state, nights, few, tmp_path):
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    rows = pq.read_table(nights[1])
+    for number in range(2):
+        pq.write_table(rows.slice(75 * number, 75), tmp_path / f"{number}.parquet")
+    given = [("--input", tmp_path / f"{i}.parquet", "--output", tmp_path / f"o{i}", "--update", copy) for i in range(2)]
+    first = start(*given[0])
+    wait_for(first, copy, "_lock/*.json")
+    second = job(*given[1])
+    assert second.returncode == 2
+    assert f"--update {copy} is being written by process {first.pid} on " in error_line(second)
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+    assert job(*given[1]).returncode == 0
+    assert set(result(tmp_path / "o1")) == set(expected(few))
+    assert len(json.loads((copy / "_STATE.json").read_text())["nights"]) == 3
+
+
+@pytest.mark.restart
+def test_a_run_that_fails_after_publishing_finishes_when_it_is_run_again(state, nights, tmp_path):
+    """The state cannot be written for a while. Where another run changes it then, the result is not taken for done."""
+    copy, output = tmp_path / "state", tmp_path / "out"
+    shutil.copytree(state, copy)
+    content = (copy / "_STATE.json").read_bytes()
+    given = ("--input", nights[1], "--output", output, "--update", copy)
+    process = start(*given)
+    wait_for(process, output, "_work/result")
+    (copy / "_STATE.json").unlink()
+    (copy / "_STATE.json" / "in the way").mkdir(parents=True)
+    _, errors = process.communicate()
+    assert process.returncode == 1, errors
+    assert (output / "_MANIFEST.json").exists()
+    shutil.rmtree(copy / "_STATE.json")
+    (copy / "_STATE.json").write_bytes(content)
+    for folder in (copy, output):
+        shutil.copytree(folder, folder.with_name(f"{folder.name}-then"))
+
+    again = job(*given)
+    assert again.returncode == 0, again.stderr
+    assert "stage=density" not in again.stderr
+    after = json.loads((copy / "_STATE.json").read_text())
+    assert [night["output"] for night in after["nights"]][1:] == [str(output)]
+    assert sorted(e.name for e in copy.iterdir()) == ["_STATE.json", "generation-00001", "rows-00000", "rows-00001"]
+    assert "nothing to do" in job(*given).stderr
+
+    for folder in (copy, output):
+        shutil.rmtree(folder)
+        folder.with_name(f"{folder.name}-then").rename(folder)
+    other = write_parquet(tmp_path / "other.parquet", ["z"], np.ones((1, 384), np.float32))
+    assert job("--input", other, "--output", tmp_path / "o", "--update", copy).returncode == 0
+    refused = job(*given)
+    assert refused.returncode == 2
+    assert "holds a result whose rows are not in the state" in error_line(refused)
+    assert "--overwrite" in error_line(refused)
+    done = job(*given, "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert len(result(output)) == after["rows"] + 1
+
+
+@pytest.mark.restart
+@pytest.mark.parametrize("kind", ["--update", "--save-state"])
+def test_a_run_killed_at_every_stage_leaves_the_state_whole_and_ends_with_the_same(state, nights, tmp_path, kind):
+    copy, output, other = tmp_path / "state", tmp_path / "out", tmp_path / "undisturbed"
+    if kind == "--update":
+        for folder in (copy, other / "state"):
+            shutil.copytree(state, folder)
+    moments = [
+        (output, "_work/work/done/ingest.json"),
+        (copy, f"generation-{int(kind == '--update'):05d}/group-*"),
+        (output, "_work/state.json"),
+        (output, "_work/cleared"),
+        (output, "_MANIFEST.json"),
+    ]
+    given = ("--input", nights[1], "--output", output, kind, copy)
+    hits = 0
+    for folder, pattern in moments:
+        process = start(*given)
+        while process.poll() is None and not any(folder.glob(pattern)):
+            time.sleep(0.001)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            hits += 1
+        process.communicate()
+    assert hits >= 3
+    done = job(*given)
+    assert done.returncode == 0, done.stderr
+    done = job("--input", nights[1], "--output", other / "out", kind, other / "state")
+    assert done.returncode == 0, done.stderr
+    assert result(output) == result(other / "out")
+    names = [sorted(str(f.relative_to(s)) for f in s.rglob("*")) for s in (copy, other / "state")]
+    assert names[0] == names[1]
+
+
+@pytest.mark.parametrize("with_input", [False, True])
+def test_ids_are_taken_out_by_the_command_line(state, nights, few, tmp_path, with_input):
+    """Without an input or before one; the manifest and the log count ids that are not there."""
+    copy = tmp_path / "state"
+    shutil.copytree(state, copy)
+    ids = pq.read_table(nights[0]).column("id").to_pylist()[:20]
+    pq.write_table(pa.table({"id": [*ids, "nobody"]}), tmp_path / "gone.parquet")
+    given = ["--update", copy, "--remove", tmp_path / "gone.parquet", "--output", tmp_path / "out"]
+    done = job(*given, *(["--input", nights[1]] if with_input else []))
+    assert done.returncode == 0, done.stderr
+    assert "1 of the 21 ids of --remove are not in the state" in done.stderr
+    there = set(few.ids) - set(ids)
+    if not with_input:
+        there -= set(pq.read_table(nights[1]).column("id").to_pylist())
+    assert set(result(tmp_path / "out")) == set(expected(few, there))
+    said = report(tmp_path / "out")
+    assert (said["removed_ids"], said["unknown_ids"]) == (20, 1)
+    assert said["recall"] > 0.85
+    assert "nothing to do" in job(*given, *(["--input", nights[1]] if with_input else [])).stderr
+
+
+@pytest.mark.parametrize(
+    ("ids", "options", "code", "words"),
+    [
+        (["x00001"], [], 2, "--remove takes ids out of a state; name it with --update"),
+        ([7], ["--update"], 3, "holds integers, but the ids of the state"),
+        (["x00001", None], ["--update"], 3, "has a null id in column 'id'"),
+    ],
+    ids=["no state", "another type", "null"],
+)
+def test_ids_to_take_out_that_cannot_be_meant_are_refused(state, tmp_path, ids, options, code, words):
+    pq.write_table(pa.table({"id": ids}), tmp_path / "gone.parquet")
+    given = ["--remove", tmp_path / "gone.parquet", "--output", tmp_path / "out", *options, *([state] * len(options))]
+    done = job(*given)
+    assert done.returncode == code, done.stderr
+    assert words in error_line(done)
+
+
+def picks_of_the_oracle(rows: pa.Table, before: list[Any]) -> list[Any]:
+    """Twenty picks of these rows after some before, by the formula."""
+    rows = rows.sort_by("id").combine_chunks()
+    vectors = np.array(rows.column("embedding").chunk(0).flatten()).reshape(len(rows), -1)
+    pool = Points(rows.column("id").to_pylist(), vectors)
+    distinct = pool.distinct()
+    place = {vector.tobytes(): i for i, vector in enumerate(distinct.vectors + 0)}
+    of_id = dict(zip(pool.ids, pool.vectors + 0, strict=True))
+    begun = sorted({place[of_id[id_].tobytes()] for id_ in before})
+    picks = formula.novelselect(distinct.vectors, formula.density(distinct.vectors, 10), 20, None, begun=begun).picks
+    return [distinct.ids[i] for i in picks]
+
+
+@pytest.mark.more
+def test_the_backfill_of_the_docs_gives_what_the_oracle_does(tmp_path):
+    """Night 2 of conf/three_nights.sh has other files; then the commands of docs/operations.md, as they stand there."""
+    folder = tmp_path / "nights"
+    environment = {**os.environ, "PYTHON": sys.executable}
+
+    def shell(*command: str) -> str:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def picks(night: int) -> list[Any]:
+        return pq.read_table(folder / f"selected-{night}" / "selected").column("id").to_pylist()
+
+    log = shell("conf/three_nights.sh", str(folder), "20")
+    assert "another input" not in log
+    first, second = picks(1), picks(2)
+    file = folder / "embeddings" / "night=2" / "part-0.parquet"
+    rows = pq.read_table(file)
+    assert set(second) & set(rows.column("id").to_pylist()[:300])
+    extra = rows.slice(0, 5)
+    extra = extra.set_column(extra.schema.get_field_index("id"), "id", pa.array([f"late:{i}" for i in range(5)]))
+    pq.write_table(pa.concat_tables([rows.slice(300), extra]), file)
+
+    document = (ROOT / "docs" / "operations.md").read_text()
+    recipe = document[document.index("- **Backfill**") :].split("\n\n")[1]
+    assert recipe.count("jobs/") == 2
+    for old, new in (("out/nights", str(folder)), (".venv/bin/python", sys.executable), ("--budget 50", "--budget 20")):
+        assert old in recipe
+        recipe = recipe.replace(old, new)
+    log = shell("bash", "-euc", recipe)
+    assert "another input" not in log
+    assert f"began with the picks of this output: {folder}/selected-3" in log
+    held = ds.dataset(folder / "embeddings").to_table(["id", "embedding"])
+    assert picks(1) == first
+    assert picks(2) == picks_of_the_oracle(held, first)
+    assert picks(3) == picks_of_the_oracle(held, first + picks(2))
+    manifest = json.loads((folder / "selected-2" / "_MANIFEST.json").read_text())
+    assert manifest["selected"]["began_with"] == [str(folder / "selected-1")]
+    assert manifest["selected"]["left_out"] == [str(folder / "selected-3")]
+    assert shell("conf/three_nights.sh", str(folder), "20").count("nothing to do") == 6
+
+    some = pq.read_table(folder / "embeddings" / "night=1")
+    pq.write_table(some.slice(1), tmp_path / "some.parquet")
+    arguments = ("--density", folder / "density-3", "--budget", 2, "--no-report")
+    done = run_job("select_subset", "--input", tmp_path / "some.parquet", "--output", tmp_path / "other", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "was estimated over another input" in done.stderr
