@@ -7,7 +7,7 @@ picks at the end.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -38,6 +38,11 @@ class Look:
     stamps: tuple[Stamp, ...]
     table: Snapshot | None = None
     """The table that the files are of, if they are of one."""
+
+    def only(self, files: list[Location]) -> "Look":
+        """At some of the files."""
+        kept = [(file, stamp) for file, stamp in zip(self.files, self.stamps, strict=True) if file in set(files)]
+        return replace(self, files=tuple(file for file, _ in kept), stamps=tuple(stamp for _, stamp in kept))
 
 
 @dataclass(frozen=True)
@@ -118,14 +123,16 @@ def open_density(path: str, id_column: str, seen: Look | None = None) -> Source:
     return _open(seen or look(path), _id_column(id_column), density)
 
 
-def open_selected(
-    path: str, id_column: str, embedding_column: str, output: Location, seen: Look | None = None
-) -> Source:
-    """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
+def open_ids(seen: Look, id_column: str) -> Source:
+    """Open ids alone by their footers."""
+    return _open(seen, _id_column(id_column), None)
+
+
+def open_selected(seen: Look, id_column: str, embedding_column: str) -> Source:
+    """Open samples by their ids and, where the files have such a column, embeddings."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    found = seen or look(path, output)
-    has_embeddings = embedding_column in _footer(found.files[0], found.stamps[0])[0].names
-    return _open(found, id_, embedding if has_embeddings else None)
+    has_embeddings = embedding_column in _footer(seen.files[0], seen.stamps[0])[0].names
+    return _open(seen, id_, embedding if has_embeddings else None)
 
 
 @dataclass(frozen=True)

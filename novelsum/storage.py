@@ -99,6 +99,11 @@ class Location:
         return self.uri.rsplit("/", 1)[-1]
 
     @property
+    def parent(self) -> "Location":
+        """The folder it lies in."""
+        return Location(self.uri.rsplit("/", 1)[0])
+
+    @property
     def filesystem(self) -> fs.FileSystem:
         """The filesystem it is on."""
         return _filesystem(self._parts[0])

@@ -39,7 +39,7 @@ _NEXT_STATE = "state.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _STEPS = {
-    "ingest": ("store", "reference", "itself", "rejected"),
+    "ingest": ("store", "equal", "reference", "itself", "rejected"),
     "density": ("density",),
     "begin": ("picks", "already"),
 }
@@ -83,6 +83,44 @@ def identity(job: str, settings: dict[str, Any], inputs: dict[str, Look]) -> dic
     """What a run is of: its job, its settings, and the files of its ``inputs`` by the name of their setting."""
     plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
     return {"job": job, "settings": plain, "files": {name: _files(seen) for name, seen in inputs.items()}}
+
+
+@dataclass(frozen=True)
+class SelectedBefore:
+    """Samples selected before a run, as their files were ``seen``.
+
+    ``outputs``: of the selections they are results of, as far as they are; ``later``: of those that were named too but
+    began with the run's own picks.
+    """
+
+    seen: Look
+    outputs: list[str]
+    later: list[str]
+
+
+def selected_before(seen: Look, output: Location) -> SelectedBefore:
+    """The files that ``already_selected`` means for a run with that output, which may be run again.
+
+    A selection whose manifest says that it began with picks of that output came after it, and so did one that began
+    with picks of such a one. Raises InputError where nothing is left.
+    """
+    of_file = {file: file.parent.parent for file in seen.files if file.parent.name == "selected"}
+    manifests = {place: read_manifest(place) for place in sorted(set(of_file.values()), key=str)}
+    began_with = {
+        str(place): (read or {}).get("selected", {}).get("began_with", ()) for place, read in manifests.items()
+    }
+    later, found = set[str](), {str(output)}
+    while found:
+        found = {place for place, begun in began_with.items() if found.intersection(begun)} - later
+        later |= found
+    left = [file for file in seen.files if str(of_file.get(file)) not in later]
+    if not left:
+        raise InputError(
+            f"--already-selected {seen.path} names only selections that began with the picks of {output}; leave it out "
+            "to begin with nothing"
+        )
+    outputs = [str(place) for place, manifest in manifests.items() if manifest and str(place) not in later]
+    return SelectedBefore(seen.only(left), outputs, sorted(later))
 
 
 def _files(seen: Look) -> dict[str, Any]:
