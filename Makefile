@@ -33,7 +33,8 @@ test-exact: setup ## the picks of the formula with every combination of settings
 test-restart: setup ## runs killed at every stage and at random moments, full disks
 	$(BIN)/python -m pytest -n 2 -m restart
 
-test-storage: setup ## a run on object storage: moto's server on loopback, with failed and slow requests
+test-storage: setup ## runs on object storage: moto's server, with failed and slow requests; Azurite where there is npm
+	[ -d build/azurite/node_modules ] || ! command -v npm >/dev/null || npm install --silent --prefix build/azurite azurite@3.33.0
 	$(BIN)/python -m pytest -m storage
 
 test-cluster: setup package ## executors of their own: one killed; a standalone cluster with encryption, a worker killed

@@ -1,9 +1,10 @@
 """A night in Airflow (provider apache-spark): the density state takes in the new files, then the selection grows.
 
 A task that failed is tried again as it is. That is safe: the same command goes on from what the failed one has done,
-and does nothing if it was done. Outputs are named by the date, so that a day can be run again by itself (a backfill).
-The very first night has no state and no selection yet: run it by hand, with --save-state and without
---already-selected (conf/three_nights.sh shows how).
+or does it again with the same result. Outputs are named by the date. For a backfill clear a day and all days after it,
+which then run in their order: with --overwrite each replaces its result, the state replaces the rows that the day had
+brought, and picks of days after it are not counted. The very first night has no state and no selection yet: run it by
+hand, with --save-state and without --already-selected (conf/three_nights.sh shows how).
 """
 
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ def novelsum_nightly() -> None:
             *("--update", f"{BUCKET}/density-state"),
             *("--input", f"{BUCKET}/embeddings/date={{{{ ds }}}}"),
             *("--output", f"{BUCKET}/density/{{{{ ds }}}}"),
+            "--overwrite",
         ],
         **SUBMIT,
     )
@@ -53,6 +55,7 @@ def novelsum_nightly() -> None:
             *("--already-selected", f"{BUCKET}/selected/*/selected"),
             *("--budget", "10000"),
             *("--output", f"{BUCKET}/selected/{{{{ ds }}}}"),
+            "--overwrite",
         ],
         **SUBMIT,
     )

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Three nights on the shipped sample: new files arrive, the density state takes them in, the selection grows.
-#   conf/three_nights.sh [folder, default out/nights] [picks a night, default 50]
+#   conf/three_nights.sh [folder, default out/nights] [picks a night, default 50] [--overwrite]
+# Done nights are not done again, but with --overwrite all are: a backfill from the first one on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-nights=${1:-out/nights} budget=${2:-50} python=${PYTHON:-.venv/bin/python}
+nights=${1:-out/nights} budget=${2:-50} python=${PYTHON:-.venv/bin/python} more=("${@:3}")
 
 mkdir -p "$nights/embeddings"
 for night in 1 2 3; do
@@ -25,10 +26,10 @@ PYTHON
 
   # The state takes them in, at a cost in proportion to the new rows; the result holds the density of all.
   if [ "$night" = 1 ]; then state=(--save-state "$nights/state"); else state=(--update "$nights/state"); fi
-  $python jobs/estimate_density.py --input "$nights/embeddings/night=$night" "${state[@]}" --output "$nights/density-$night"
+  $python jobs/estimate_density.py --input "$nights/embeddings/night=$night" "${state[@]}" --output "$nights/density-$night" "${more[@]}"
 
   # The selection grows by the night's budget, away from all that was selected before.
   if [ "$night" = 1 ]; then before=(); else before=(--already-selected "$nights/selected-*/selected"); fi
   $python jobs/select_subset.py --input "$nights/embeddings" --density "$nights/density-$night" "${before[@]}" \
-    --budget "$budget" --output "$nights/selected-$night" --text-column text
+    --budget "$budget" --output "$nights/selected-$night" --text-column text "${more[@]}"
 done

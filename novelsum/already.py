@@ -25,9 +25,10 @@ from novelsum.layout import digests
 from novelsum.picklog import Logged
 from novelsum.settings import Settings
 from novelsum.shared import Shared
-from novelsum.source import Chunk, Look, Source, open_selected, read_columns, read_ids_and_vectors
+from novelsum.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors
 from novelsum.storage import Location
 from novelsum.store import Block, Pool, read_block, read_density
+from novelsum.workplace import SelectedBefore
 
 logger = logging.getLogger("novelsum")
 
@@ -58,18 +59,15 @@ def log_already_selected(
     corpus: Pool | None,
     given: Source | None,
     settings: Settings,
-    output: Location,
-    seen: Look | None = None,
-) -> int:
-    """Begin the pick log with the samples of ``already_selected``; return how many there are.
+    before: SelectedBefore,
+) -> dict[str, Any]:
+    """Begin the pick log with the samples of ``already_selected``; return how many there are, and of which selections.
 
-    ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated.
-    Samples in the ``output``, which a glob may name, are not among them. ``seen``: the first look at their files, where
-    there was one before.
+    ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated;
+    ``before``: what ``already_selected`` means.
     Raises InputError where a sample is not found or does not fit the pool.
     """
-    columns = settings.id_column, settings.embedding_column
-    samples = open_selected(settings.already_selected or "", *columns, output, seen)
+    samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
     if samples.integer_ids != source.integer_ids:
         raise InputError(
             f"column {settings.id_column!r} holds integers in one of {samples.path} and {source.path} and strings in "
@@ -84,7 +82,9 @@ def log_already_selected(
     logger.info(
         "already selected: %d samples, of which %d are candidates", len(logged), (logged.rows < pool.candidates).sum()
     )
-    return len(logged)
+    if before.later:
+        logger.info("not counted, as they began with the picks of this output: %s", ", ".join(before.later))
+    return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
 
 
 def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Logged:

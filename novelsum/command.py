@@ -4,6 +4,7 @@
 """
 
 import io
+import logging
 import sys
 import traceback
 
@@ -15,6 +16,8 @@ from novelsum.progress import log_to_stderr
 from novelsum.settings import Job, parse, parse_measure
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
+
+logger = logging.getLogger("novelsum")
 
 _INTERRUPTED = "interrupted; the output holds no finished result of this run, and the same command goes on with it"
 
@@ -42,6 +45,7 @@ def main(job: Job, description: str) -> int:
             return fail(_INTERRUPTED, FAILED)
         told = error if isinstance(error, RunError) else error_of_a_task(error)
         if told:
+            logger.debug("what follows came from", exc_info=True)
             return fail(told, INPUT if isinstance(told, InputError) else FAILED)
         traceback.print_exc()
         return fail(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}", FAILED)

@@ -46,6 +46,14 @@ def first_line(error: BaseException) -> str:
     return str(error).split("\n")[0].rstrip(". ")
 
 
+def unwritable(what: str, error: Exception) -> UsageError | RunError:
+    """The error of a folder that cannot be written: it cannot be one, is not this user's, or storage fails just now."""
+    is_named_wrongly = isinstance(error, FileNotFoundError | NotADirectoryError | FileExistsError | PermissionError)
+    if is_named_wrongly or getattr(error, "errno", None) == errno.EROFS:
+        return UsageError(f"{what}: {first_line(error)}")
+    return RunError(f"{what}: {first_line(error)}; run again to go on once that is mended")
+
+
 def error_of_a_task(error: BaseException) -> InputError | RunError | None:
     """The error of ours that a task raised, as Spark passes it on within its own error; None if it is another.
 

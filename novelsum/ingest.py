@@ -27,7 +27,7 @@ from novelsum.groups import Group, group_of
 from novelsum.settings import Settings
 from novelsum.source import Chunk, Source, read_ids_and_vectors, read_rows
 from novelsum.storage import REJECTED, Location
-from novelsum.store import Block, Pool, StoredBlock, write_block
+from novelsum.store import Block, Pool, StoredBlock, write_block, write_equal
 
 logger = logging.getLogger("novelsum")
 
@@ -90,6 +90,8 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
 
     good = checked.where("reason IS NULL")
     candidates = good.where("distinct") if settings.duplicates == "drop" else good
+    if settings.duplicates == "drop" and (settings.update or settings.save_state):
+        _write_equal(good, source, work)
     placed = (
         candidates.orderBy("id")
         .select("chunk", "position", "distinct")
@@ -362,6 +364,21 @@ def _write_rejected_part(
     )
     (stage / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
     yield len(bad)
+
+
+def _write_equal(good: DataFrame, source: Source, work: Location) -> None:
+    """Write the ids of duplicates, which a state remembers."""
+    (work / "equal").make_folder()
+    dropped = good.where("NOT distinct").select("id", "digest")
+    dropped.rdd.mapPartitionsWithIndex(partial(_write_equal_part, source, work)).count()
+
+
+def _write_equal_part(source: Source, work: Location, part: int, rows: Iterable[Row]) -> Iterator[int]:
+    dropped = list(rows)
+    if dropped:
+        ids = pa.array([row["id"] for row in dropped], pa.int64() if source.integer_ids else pa.string())
+        write_equal(work, part, ids, [bytes(row["digest"]) for row in dropped])
+        yield len(dropped)
 
 
 def _block_rows(source: Source, settings: Settings, parallelism: int, dimension: int) -> int:

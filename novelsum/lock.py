@@ -12,21 +12,20 @@ given by the storage.
 """
 
 import json
-import math
 import os
 import socket
 import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from novelsum.errors import UsageError
+from novelsum.errors import UsageError, unwritable
 from novelsum.storage import Location
 
 LOCK = "_lock"
@@ -88,8 +87,10 @@ class Held:
         self._released.set()
         with self._busy:
             for claim in self._lock.entries():
-                if claim.name.startswith(self._id) or (claim.name.startswith(".") and self._age(claim) > STALE_AFTER):
-                    claim.delete()
+                with suppress(FileNotFoundError):
+                    is_left = claim.name.startswith(".") and self._age(claim) > STALE_AFTER  # of one killed in writing
+                    if is_left or claim.name.startswith(self._id):
+                        claim.delete()
         self._lock.delete_if_empty()
         self._folder.delete_if_empty()  # it is there for the lock alone if the run has left nothing in it
 
@@ -118,20 +119,16 @@ class Held:
         return [claim for claim in self._lock.entries() if not claim.name.startswith((self._id, "."))]
 
     def _age(self, claim: Location) -> float:
-        """Seconds that a claim is older than this run's last one; inf if it is not there any more."""
-        try:
-            return self._date - claim.modified()
-        except FileNotFoundError:
-            return math.inf
+        """Seconds that a claim is older than this run's last one; raise FileNotFoundError if it is gone."""
+        return self._date - claim.modified()
 
     def _reason_to_wait(self, claim: Location) -> str:
         """Who holds the folder by a claim, in words; empty if it is nobody, and then the claim is there no more."""
-        age = self._age(claim)
         try:
-            content = claim.read_bytes()
-        except FileNotFoundError:
-            age = math.inf
-        if math.isinf(age):
+            age, content = self._age(claim), claim.read_bytes()
+        except OSError:  # of an object that is deleted when it is read, a store may say anything
+            if claim.exists():
+                raise
             return ""  # let go at this moment
         owner = _Owner.of(content)
         is_alive = owner.is_alive() if owner else None
@@ -154,7 +151,7 @@ def held(folder: Location, option: str = "--output") -> Iterator[Held]:
         (folder / LOCK).make_folder()
         lock = Held(folder, option)
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
+        raise unwritable(f"{folder} cannot be written", error) from None
     try:
         lock.refuse_others()
         renewing = threading.Thread(target=lock.renew, daemon=True)

@@ -228,6 +228,7 @@ def _manifest(
         {
             "path": str(Location.of(source.path)),
             "files": len(source.files),
+            **({"table": source.table} if source.table else {}),
             "fingerprint": pool.fingerprint,
             **pool.counts(),
         }

@@ -42,7 +42,7 @@ from novelsum.store import Pool
 from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.summary import print_result
 from novelsum.survey import survey
-from novelsum.workplace import Workplace, check_output, identity, read_manifest
+from novelsum.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
 
 logger = logging.getLogger("novelsum")
 
@@ -56,11 +56,14 @@ def run(job: Job, settings: Settings) -> None:
     session.require_classic(settings.master)
     if job in SELECTING:
         check_report(settings)
-    named = ("input", "density", "reference", "already_selected")
+    named = ("input", "density", "reference", "already_selected", "remove")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     states = [path for path in (settings.update, settings.save_state) if path]
     output = check_output(settings.output, [*inputs.values(), *states], settings.work_dir)
     seen = {name: look(path, output) for name, path in inputs.items()}
+    before = selected_before(seen["already_selected"], output) if settings.already_selected else None
+    if before:
+        seen["already_selected"] = before.seen
     place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), seen))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
@@ -69,13 +72,14 @@ def run(job: Job, settings: Settings) -> None:
     with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
         manifest = _staged(settings, place, state)
         if manifest is None:
-            manifest = _Work(job, settings, place, seen, state).run(started)
+            manifest = _Work(job, settings, place, seen, before, state).run(started)
         if place.staged():
             place.publish(lock)
         if state:
             state.commit(place.next_state() or {})
             place.settle()
-        pool = Pool.from_json(place.work, (place.done("ingest") or {})["pool"])
+        ingested = place.done("ingest")
+        pool = Pool.from_json(place.work, ingested["pool"]) if ingested and settings.input else None
     print_result(job, settings, pool, output)
     if "comparison" in manifest:
         print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
@@ -104,50 +108,53 @@ class _Work:
     """The steps of a job, from its inputs to results in the stage; each is skipped where an earlier try has done it."""
 
     def __init__(
-        self, job: Job, settings: Settings, place: Workplace, seen: dict[str, Look], state: State | None
+        self,
+        job: Job,
+        settings: Settings,
+        place: Workplace,
+        seen: dict[str, Look],
+        before: SelectedBefore | None,
+        state: State | None,
     ) -> None:
         """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
-        self.job, self.settings, self.place, self.seen, self.stages = job, settings, place, seen, Stages()
+        self.job, self.settings, self.place, self.before, self.stages = job, settings, place, before, Stages()
         columns = settings.id_column, settings.embedding_column
-        self.source = open_source(settings.input, *columns, seen["input"])
+        self._source = open_source(settings.input, *columns, seen["input"]) if settings.input else None
         self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
         self.state = state
-        if self.state:
-            self.source = self.state.check_source(self.source)
+        if self.state and self._source:
+            self._source = self.state.check_source(self._source)
         if self.reference:
             wide = self.source.wide or self.reference.wide
-            self.source, self.reference = (
+            self._source, self.reference = (
                 dataclasses.replace(source, wide=wide) for source in (self.source, self.reference)
             )
+        self.removed = self.state.ids_to_remove(settings, seen.get("remove")) if self.state else frozenset()
         self.given = (
             open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
         )
-        _check_sizes(job, settings, self.source, self.given, self.reference, self.state)
+        if self._source:
+            _check_sizes(job, settings, self._source, self.given, self.reference, self.state)
+
+    @property
+    def source(self) -> Source:
+        """The input of a run that has one."""
+        assert self._source is not None
+        return self._source
 
     def run(self, started: float) -> dict[str, Any]:
         """Do all steps; return the manifest, which lies in the stage with the results."""
-        source, place = self.source, self.place
-        logger.info(
-            "%s: %d rows in %d file(s) of %s; result to %s",
-            self.job,
-            source.rows,
-            len(source.files),
-            source.path,
-            place.output,
-        )
+        source, place = self._source, self.place
+        read = f"{source.rows} rows in {len(source.files)} file(s) of {source.path}" if source else "no input"
+        taken = f", {len(self.removed)} ids of {self.settings.remove} to take out" if self.removed else ""
+        logger.info("%s: %s%s; result to %s", self.job, read, taken, place.output)
         place.check_steps()
         place.start_results()
         with self.stages.time("start"):
             spark = session.start(self.job, self.settings.master)
         try:
             remove_dead(spark.sparkContext, place.work)
-            pool, corpus = self._ingest(spark)
-            _check_candidates(self.job, self.settings, source, pool, corpus, self.state)
-            if self.job == "estimate_density":
-                manifest = self._manifest(pool, corpus, self._estimate(spark, pool, corpus))
-                found = None
-            else:
-                manifest, found = self._select(spark, pool, corpus)
+            manifest, found = self._run(spark)
         finally:
             spark.stop()
         self._write_report(manifest, found)
@@ -156,6 +163,16 @@ class _Work:
         (place.result / name).write_bytes(metrics(manifest))
         place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
+
+    def _run(self, spark: SparkSession) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The manifest of results that lie in the stage, and what a report is to show."""
+        if self.state and not self._source:
+            return self._manifest(None, None, self._change_state(spark, self.state, None)), None
+        pool, corpus = self._ingest(spark)
+        _check_candidates(self.job, self.settings, self.source, pool, corpus, self.state)
+        if self.job == "estimate_density":
+            return self._manifest(pool, corpus, self._estimate(spark, pool, corpus)), None
+        return self._select(spark, pool, corpus)
 
     def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
         place, settings = self.place, self.settings
@@ -182,12 +199,17 @@ class _Work:
     def _estimate(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
         """Density factors of all candidates, as a result."""
         if self.state:
-            with self.stages.time("density"):
-                return self.state.add(spark, pool, self.settings, self.place.result)
+            return self._change_state(spark, self.state, pool)
         density = self._density(spark, pool, corpus)
         with self.stages.time("write"):
             write_density_result(spark, pool, self.settings.id_column, self.place.result)
         return density
+
+    def _change_state(self, spark: SparkSession, state: State, pool: Pool | None) -> dict[str, Any]:
+        """Density factors of all rows of a state, as a result."""
+        with self.stages.time("density"):
+            self.place.restart("store", "equal")
+            return state.add(spark, pool, self.removed, self.settings, self.place)
 
     def _density(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
         """Density factors of all candidates, beside the store; what the manifest says of them."""
@@ -213,15 +235,17 @@ class _Work:
         density = self._density(spark, pool, corpus)
         require_finite_powers(pool, settings)
         begun = self._begin(spark, pool, corpus)
+        samples = int(begun.pop("samples"))
         with stages.time("selection") as facts:
-            picks, effort = select(spark, pool, settings, first, begun)
+            picks, effort = select(spark, pool, settings, first, samples)
             facts.update(picks=len(picks), rounds=effort.rounds)
         with stages.time("write"):
             write_selected(spark, self.source, picks, settings.id_column, place.result)
         manifest = self._manifest(pool, corpus, density)
         manifest["selected"] = {
             "picks": len(picks),
-            "already_selected": begun,
+            "already_selected": samples,
+            **begun,
             "first": picks[0].id,
             "seed": settings.seed,
             **effort.for_manifest(),
@@ -232,8 +256,8 @@ class _Work:
                 manifest["comparison"] = for_manifest(compare(spark, pool, settings, rows, stages.seconds["selection"]))
         return manifest, self._survey(spark, pool, picks)
 
-    def _begin(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> int:
-        """How many samples selected before the pick log begins with."""
+    def _begin(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
+        """How many samples selected before the pick log begins with, and of which selections they are."""
         done = self.place.done("begin")
         if done is None:
             with self.stages.time("begin") as facts:
@@ -241,20 +265,13 @@ class _Work:
                     (pool.work / folder).delete()
                 (pool.work / "picks").make_folder()
                 done = {"samples": 0}
-                if self.settings.already_selected:
-                    done["samples"] = log_already_selected(
-                        spark,
-                        self.source,
-                        pool,
-                        corpus,
-                        self.given,
-                        self.settings,
-                        self.place.output,
-                        self.seen["already_selected"],
+                if self.before:
+                    done = log_already_selected(
+                        spark, self.source, pool, corpus, self.given, self.settings, self.before
                     )
-                facts.update(done)
+                facts.update(samples=done["samples"])
             self.place.finish("begin", done)
-        return int(done["samples"])
+        return done
 
     def _survey(self, spark: SparkSession, pool: Pool, picks: list[Candidate]) -> dict[str, Any] | None:
         """What the report is to show, or None where there is to be none."""
@@ -271,28 +288,41 @@ class _Work:
         with _spared("the report cannot be drawn"), self.stages.time("report"):
             write_report(self.place.result, manifest, found)
 
-    def _manifest(self, pool: Pool, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
+    def _manifest(self, pool: Pool | None, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
         manifest: dict[str, Any] = {
             "job": self.job,
             "finished": now(),
             "settings": self.settings.for_manifest(self.job),
-            "input": {
+        }
+        if pool:
+            manifest["input"] = {
                 "path": str(Location.of(self.source.path)),
                 "files": len(self.source.files),
+                **_table(self.source),
                 "fingerprint": pool.fingerprint,
                 **pool.counts(),
-            },
-            "density": density,
-            "versions": versions(),
-            "seconds": self.stages.seconds,
-        }
+            }
+        manifest |= {"density": density, "versions": versions(), "seconds": self.stages.seconds}
         if corpus:
             manifest["reference"] = {
                 "path": str(Location.of(self.settings.reference or "")),
+                **_table(self.reference),
                 "fingerprint": corpus.fingerprint,
                 **corpus.counts(),
             }
         return manifest
+
+
+def _table(source: Source | None) -> dict[str, Any]:
+    """What a manifest says of the table that an input is, if it is one."""
+    return {"table": source.table} if source and source.table else {}
+
+
+def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
+    """The reference as a pool of its own, its bad rows left out as those of the input are."""
+    work = pool.work / "reference"
+    (work / "store").make_folder()
+    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
 
 
 @contextmanager
@@ -303,16 +333,8 @@ def _spared(what: str) -> Iterator[None]:
     except Exception as error:
         if interrupt.came():
             raise
-        told = error_of_a_task(error) or f"{type(error).__name__}: {str(error).strip()}"
-        logger.error("%s; the selection is not affected: %s", what, str(told).splitlines()[0])
-        logger.debug("%s", what, exc_info=True)
-
-
-def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
-    """The reference as a pool of its own, its bad rows left out as those of the input are."""
-    work = pool.work / "reference"
-    (work / "store").make_folder()
-    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
+        told = error_of_a_task(error)
+        logger.error("%s; the selection is not affected: %s", what, told or type(error).__name__, exc_info=not told)
 
 
 def _check_sizes(
@@ -403,5 +425,11 @@ def _check_candidates(
             f"{pool.duplicates_dropped} duplicates; ask for fewer"
         )
     estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
-    if estimated and estimated["input"]["fingerprint"] != pool.fingerprint:
+    if estimated and _covered(estimated) not in (None, pool.fingerprint):
         logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
+
+
+def _covered(estimated: dict[str, Any]) -> str | None:
+    """The fingerprint of all rows whose density a manifest is of, None where it is not known."""
+    fingerprint: str | None = estimated["density"].get("fingerprint", estimated.get("input", {}).get("fingerprint"))
+    return fingerprint

@@ -30,7 +30,7 @@ _MINIMUM = {
     "sample_rows": 100,
 }
 
-_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "work_dir")
+_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "remove", "work_dir")
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
@@ -38,9 +38,19 @@ ESTIMATING: tuple[Job, ...] = ("estimate_density", "curate")
 SELECTING: tuple[Job, ...] = ("select_subset", "curate")
 
 
-def setting(description: str, default: Any = None, *, jobs: tuple[Job, ...] = ALL, required: bool = False) -> Any:
-    """A field of :class:`Settings`: its help text, default, and the jobs that use it."""
-    metadata = {"help": description, "jobs": jobs, "required": required}
+def setting(
+    description: str,
+    default: Any = None,
+    *,
+    jobs: tuple[Job, ...] = ALL,
+    required: bool = False,
+    unless: str | None = None,
+) -> Any:
+    """A field of :class:`Settings`: its help text, default, and the jobs that use it.
+
+    A ``required`` one may be left out where the setting ``unless`` is given.
+    """
+    metadata = {"help": description, "jobs": jobs, "required": required, "unless": unless}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -48,7 +58,7 @@ def setting(description: str, default: Any = None, *, jobs: tuple[Job, ...] = AL
 class Settings:
     """All settings of a run. Values are checked by :meth:`check`, which names the one that is wrong."""
 
-    input: str = setting("Parquet file, folder or glob with one embedding a row", "", required=True)
+    input: str = setting("Parquet file, folder or glob with one embedding a row", "", required=True, unless="remove")
     output: str = setting("folder to write the result to", "", required=True)
     density: str = setting(
         "what estimate_density wrote: Parquet with the id and density",
@@ -102,6 +112,10 @@ class Settings:
     update: str | None = setting(
         "state to add the input to: the result holds all its rows, old and new", jobs=("estimate_density",)
     )
+    remove: str | None = setting(
+        "ids to take out of the state that --update names, before the input is added, if there is one: Parquet",
+        jobs=("estimate_density",),
+    )
     on_bad_rows: Literal["fail", "drop"] = setting(
         "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
     )
@@ -128,6 +142,8 @@ class Settings:
         """Raise UsageError naming the first setting of the job that has a bad value."""
         for field in fields_of(job):
             value = getattr(self, field.name)
+            if value == field.default and field.metadata["unless"] and getattr(self, field.metadata["unless"]):
+                continue
             for one in value if isinstance(value, tuple) else (value,):
                 _check_value(field, one)
         for text in self.quota:
@@ -136,6 +152,8 @@ class Settings:
             raise UsageError("--quota is about groups; name their column with --group-column")
         if self.update and self.save_state:
             raise UsageError("--update changes the state it names; leave --save-state out")
+        if self.remove and not self.update:
+            raise UsageError("--remove takes ids out of a state; name it with --update")
         if self.reference and (self.update or self.save_state):
             raise UsageError("a state holds the density of rows over themselves; leave --reference out")
         if self.already_selected and self.first is not None:
@@ -273,7 +291,7 @@ def _parsed(job: Job, description: str, arguments: Sequence[str] | None) -> dict
     values = read_config(path, job) if path else {}
     values.update({name: value for name, value in given.items() if value is not None})
     for field in fields_of(job):
-        if field.metadata["required"] and field.name not in values:
+        if field.metadata["required"] and field.name not in values and not values.get(field.metadata["unless"]):
             raise UsageError(f"{flag(field)} is missing: {field.metadata['help']}")
     return values
 

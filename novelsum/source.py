@@ -7,7 +7,7 @@ picks at the end.
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from novelsum.embeddings import EXPECTED, Vectors, has_doubles, is_embedding
 from novelsum.errors import DamageError, InputError, RunError, first_line
 from novelsum.storage import Location, Stamp
+from novelsum.tables import Snapshot, refuse_tables_among, snapshot_of
 
 T = TypeVar("T")
 
@@ -35,6 +36,13 @@ class Look:
     path: str
     files: tuple[Location, ...]
     stamps: tuple[Stamp, ...]
+    table: Snapshot | None = None
+    """The table that the files are of, if they are of one."""
+
+    def only(self, files: list[Location]) -> "Look":
+        """At some of the files."""
+        kept = [(file, stamp) for file, stamp in zip(self.files, self.stamps, strict=True) if file in set(files)]
+        return replace(self, files=tuple(file for file, _ in kept), stamps=tuple(stamp for _, stamp in kept))
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,8 @@ class Source:
     id_column: str
     value_column: str
     wide: bool
+    table: dict[str, Any] | None = None
+    """Format and version of the table that the files are of, for the manifest."""
 
     @property
     def rows(self) -> int:
@@ -113,14 +123,16 @@ def open_density(path: str, id_column: str, seen: Look | None = None) -> Source:
     return _open(seen or look(path), _id_column(id_column), density)
 
 
-def open_selected(
-    path: str, id_column: str, embedding_column: str, output: Location, seen: Look | None = None
-) -> Source:
-    """Open samples by their ids and, where the files have such a column, embeddings; none of the ``output`` itself."""
+def open_ids(seen: Look, id_column: str) -> Source:
+    """Open ids alone by their footers."""
+    return _open(seen, _id_column(id_column), None)
+
+
+def open_selected(seen: Look, id_column: str, embedding_column: str) -> Source:
+    """Open samples by their ids and, where the files have such a column, embeddings."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    found = seen or look(path, output)
-    has_embeddings = embedding_column in _footer(found.files[0], found.stamps[0])[0].names
-    return _open(found, id_, embedding if has_embeddings else None)
+    has_embeddings = embedding_column in _footer(seen.files[0], seen.stamps[0])[0].names
+    return _open(seen, id_, embedding if has_embeddings else None)
 
 
 @dataclass(frozen=True)
@@ -142,34 +154,36 @@ def _embedding_column(name: str) -> _Column:
 
 
 def look(path: str, output: Location | None = None) -> Look:
-    """The first look at the files of a path; none of the ``output``."""
-    files = input_files(path, output)
-    with ThreadPoolExecutor(16) as threads:
-        return Look(path, tuple(files), tuple(threads.map(_stamp, files)))
+    """The first look at the files a user means, without those in the ``output``.
 
-
-def input_files(path: str, output: Location | None = None) -> list[Location]:
-    """The files a user means, without those in the ``output``; raise InputError where there is none."""
+    Raises InputError where there is none.
+    """
     location = Location.of(path)
     try:
-        files = [
-            file for file in location.parquet_files(location.all_files()) if output is None or not output.contains(file)
-        ]
+        table = snapshot_of(path, location)
+        listed = table.files if table else location.all_files()
+        meant = listed if table else location.parquet_files(listed)
+        files = [file for file in meant if output is None or not output.contains(file)]
         there = "holds no Parquet file" if files or location.exists() else "does not exist"
     except (OSError, pa.ArrowException) as error:
         raise location.failure(error) from None
+    if table is None:
+        refuse_tables_among(path, files, listed)
     if not files:
         raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
-    return files
+    with ThreadPoolExecutor(16) as threads:
+        return Look(path, tuple(files), tuple(threads.map(_stamp, files)), table)
 
 
 def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
-    path, files = seen.path, seen.files
+    path, files, table = seen.path, seen.files, seen.table
     value_name = value.name if value else ""
     with ThreadPoolExecutor(16) as threads:
         footers = list(threads.map(_footer, files, seen.stamps))
     schemas = [schema for schema, _ in footers]
     for file, schema in zip(files, schemas, strict=True):
+        if table:
+            table.check_columns(file, schema)
         twice = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if twice:
             raise InputError(f"{file} has more than one column {twice[0]!r}; rename or leave out all but one")
@@ -180,7 +194,8 @@ def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
                 f"column {id_.name!r} holds integers in one of {files[0]} and {file} and strings in the other; "
                 "write all files with the same type of id"
             )
-    partition_values = _partition_values(Location.of(path).listing_root, files)
+    root = table.root if table else Location.of(path).listing_root
+    partition_values = _partition_values(root, files) if not (table and table.columns) else ({},) * len(files)
     groups: list[RowGroup] = []
     for number, (_, group_rows) in enumerate(footers):
         first = 0
@@ -199,6 +214,7 @@ def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
         id_column=id_.name,
         value_column=value_name,
         wide=any(has_doubles(schema.field(value_name).type) for schema in schemas if value),
+        table=table.for_manifest() if table else None,
     )
 
 

@@ -2,19 +2,24 @@
 
 ::
 
-    _STATE.json           what it was made with and which files belong to it: written last, by a rename
-    centroids.parquet     the cells
-    night-00000/group-*   the rows of one run by cells, with their vectors: never changed
-    generation-00000/     of all rows: number, id, digest, squared distances to the nearest; measured candidates
+    _STATE.json           what it was made with, its nights, and which files belong to it: written last, by a rename
+    rows-00000/group-*    rows by cells, with their vectors, as a run wrote them: never changed
+    generation-00000/     group-*: of all rows number, digest, squared distances to the nearest
+                          ids-*: all ids of the rows, those of equal embeddings too, and the night that brought each
+                          centroids.parquet: the cells; measured.parquet: rows that recall is measured on
 
 A row keeps the number it got when it came. Adding searches the new rows in the cells they probe, among old and new,
-and takes them into account for the old rows of those cells. The files of the next generation are written beside
+and takes them into account for the old rows of those cells. Taking ids out leaves their rows to the ids of equal
+embeddings; a row without any is gone, from all files, and those that had it among their nearest are searched again. A
+night that is run again, known by its output, first gives back what it brought. The files of the next generation are
+written beside
 those of the last, which go once the new _STATE.json is there: a run that fails leaves the state as it was. A run holds
 the state as it holds its output, and changes it last: what it is to become waits in the stage until the result is
 published. Files of a run that was cut before are removed by the next.
 """
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,23 +27,27 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from novelsum.density import estimate_density, write_density_result
 from novelsum.errors import DamageError, InputError, RunError, UsageError
 from novelsum.layout import Layout, group_name, kind_of, matrix, read_cells, read_group
 from novelsum.lock import LOCK, Held, held
+from novelsum.neighbors import Index
 from novelsum.settings import Settings
-from novelsum.source import Source
+from novelsum.source import Look, Source, open_ids, read_columns
 from novelsum.storage import Location
-from novelsum.store import Pool
-from novelsum.update import counts_of, lists_of, update
+from novelsum.store import Pool, read_equal
+from novelsum.update import Change, change, counts_of, ids_name, ids_of, lists_of, write_rows
 from novelsum.workplace import Workplace
 
-VERSION = 1
+logger = logging.getLogger("novelsum")
+
+VERSION = 2
 STATE = "_STATE.json"
 _FIXED = ("formula", "metric", "neighbors", "duplicates")
-_PARTS = ("night-", "generation-", "centroids", ".", LOCK)
+_PARTS = ("rows-", "generation-", ".", LOCK)
 """How files begin that a run may have left in a folder that is no state yet."""
 
 
@@ -60,44 +69,94 @@ class State:
         """The source as the state takes it; raise InputError where its ids or vectors are of another type."""
         if not self.content:
             return source
-        if source.integer_ids != self.content["integer_ids"]:
-            kinds = ("integers", "strings") if source.integer_ids else ("strings", "integers")
-            raise InputError(
-                f"column {source.id_column!r} of {source.path} holds {kinds[0]}, but the ids of the state "
-                f"{self.folder} are {kinds[1]}; add rows with the same type of id"
-            )
+        self._check_ids(source)
         if source.wide and self.content["kind"] == "float32":
             raise InputError(
                 f"embeddings of {source.path} are doubles, but those of the state {self.folder} floats; convert them"
             )
         return replace(source, wide=self.content["kind"] == "float64")
 
-    def add(self, spark: SparkSession, pool: Pool, settings: Settings, result: Location) -> dict[str, Any]:
-        """Add the pool, write the density factors of all rows to ``result``, return what the manifest says.
+    def _check_ids(self, source: Source) -> None:
+        if source.integer_ids != self.content["integer_ids"]:
+            kinds = ("integers", "strings") if source.integer_ids else ("strings", "integers")
+            raise InputError(
+                f"column {source.id_column!r} of {source.path} holds {kinds[0]}, but the ids of the state "
+                f"{self.folder} are {kinds[1]}; give rows with the same type of id"
+            )
+
+    def ids_to_remove(self, settings: Settings, seen: Look | None) -> frozenset[Any]:
+        """The ids that ``remove`` names; raise InputError where they are of another type than those of the state."""
+        if not seen:
+            return frozenset()
+        source = open_ids(seen, settings.id_column)
+        self._check_ids(source)
+        kind = pa.int64() if source.integer_ids else pa.string()
+        batches = read_columns(source, source.row_groups, [source.id_column])
+        ids = frozenset(id_ for batch in batches for id_ in batch.column(0).cast(kind).to_pylist())
+        if None in ids:
+            raise InputError(f"--remove {source.path} has a null id in column {source.id_column!r}; remove it")
+        return ids
+
+    def add(
+        self, spark: SparkSession, pool: Pool | None, ids: frozenset[Any], settings: Settings, place: Workplace
+    ) -> dict[str, Any]:
+        """Take ids out and add the pool; write the density factors of all rows; return what the manifest says.
 
         The state changes only with :meth:`commit`.
         """
         self._clear()
-        night = 1 + self.content["generation"] if self.content else 0
-        folders = [self.folder / f"night-{night:05d}", self.folder / f"generation-{night:05d}"]
+        number = 1 + self.content["generation"] if self.content else 0
+        folders = [self.folder / f"rows-{number:05d}", self.folder / f"generation-{number:05d}"]
         for folder in folders:
-            folder.delete()
             folder.make_folder()
         try:
             if self.content:
-                report, self._next = update(spark, pool, self.folder, self.content, night, settings.id_column, result)
+                report = self._change(spark, pool, ids, number, settings, place)
             else:
-                report = _create(self, spark, pool, settings, result)
+                assert pool is not None
+                report = _create(self, spark, pool, settings, place.result)
         except BaseException:
             for folder in folders:
                 folder.delete()
             raise
-        nights = [self.folder / f"night-{number:05d}" for number in range(night)]
-        files = [self.folder / "centroids.parquet", *(file for part in (*nights, *folders) for file in part.entries())]
+        nights = self._next["nights"]
+        if pool:
+            night = {"night": number, "output": str(place.output), "input": settings.input, "run": place.key}
+            nights.append({**night, "fingerprint": pool.fingerprint})
+        parts = [self.folder / name for name in (*self._next["parts"], f"generation-{number:05d}")]
+        files = [file for part in parts for file in part.entries()]
         root = len(str(self.folder)) + 1
         self._next["files"] = {str(file)[root:]: _rows_in(file) for file in files}
-        self._next["generation"] = night
-        return report
+        self._next["generation"] = number
+        return {**report, "fingerprint": _sum([night["fingerprint"] for night in nights])}
+
+    def _change(
+        self,
+        spark: SparkSession,
+        pool: Pool | None,
+        ids: frozenset[Any],
+        number: int,
+        settings: Settings,
+        place: Workplace,
+    ) -> dict[str, Any]:
+        nights = self.content["nights"]
+        again = {night["night"] for night in nights if pool and night["output"] == str(place.output)}
+        if again:
+            logger.info("%s has the rows of %s already: they are replaced", self.folder, place.output)
+        what = Change(self.folder, self.content, number, place.work, pool, ids, frozenset(again))
+        outcome = change(spark, what, settings.id_column, place.result)
+        self._next = outcome.content
+        self._next["nights"] = [
+            {**night, "fingerprint": None if night["night"] in outcome.touched else night["fingerprint"]}
+            for night in nights
+            if night["night"] not in again
+        ]
+        if not ids:
+            return outcome.said
+        unknown = len(ids) - outcome.known
+        if unknown:
+            logger.warning("%d of the %d ids of --remove are not in the state %s", unknown, len(ids), self.folder)
+        return {**outcome.said, "removed_ids": outcome.known, "unknown_ids": unknown}
 
     def following(self, run: str) -> dict[str, Any]:
         """What the state is to be, with what ``run`` added, and what it was before."""
@@ -123,7 +182,11 @@ class State:
         self._clear()
 
     def _has_become(self, following: dict[str, Any]) -> bool:
-        return _version(self.content) == _version(following["content"])
+        """Whether it is in the state, by the last run or by one before."""
+        content = following["content"]
+        brought = [night for night in content["nights"] if night["night"] == content["generation"]]
+        has_night = bool(brought) and brought[0] in self.content.get("nights", ())
+        return has_night or _version(self.content) == _version(content)
 
     def _clear(self) -> None:
         """Remove files that belong to no state: of the last generation, or of a run that was cut."""
@@ -131,6 +194,12 @@ class State:
         for entry in self.folder.entries():
             if entry.name not in kept:
                 entry.delete()
+
+
+def _sum(fingerprints: list[str | None]) -> str | None:
+    """The fingerprint of some inputs together: of each it is a sum over its rows. None where one is not known."""
+    known = [int(fingerprint, 16) for fingerprint in fingerprints if fingerprint is not None]
+    return f"{sum(known) % (1 << 96):024x}" if len(known) == len(fingerprints) else None
 
 
 def _version(content: dict[str, Any]) -> list[Any]:
@@ -156,7 +225,8 @@ def state_of(settings: Settings, place: Workplace) -> Iterator[State | None]:
 def _open(settings: Settings, place: Workplace, lock: Held) -> State:
     folder = Location.of(settings.update or settings.save_state or "")
     content = _content(folder)
-    if settings.save_state and not (content and content.get("run") == place.key and place.next_state()):
+    has_night = any(night["output"] == str(place.output) for night in content.get("nights", ()))
+    if settings.save_state and not (has_night and (settings.overwrite or place.next_state())):
         kept = [entry.name for entry in folder.entries() if not entry.name.startswith(_PARTS)]
         if kept:
             raise UsageError(f"--save-state {folder} is not empty; name another folder, or add to it with --update")
@@ -225,8 +295,8 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
     context = spark.sparkContext
     keep = partial(_keep_group, pool, state.folder, settings.formula == "released")
     sizes = context.parallelize(range(groups), groups).map(keep).collect()
-    for name, target in (("centroids.parquet", ""), ("measured.parquet", "generation-00000/")):
-        (state.folder / f"{target}{name}").write_bytes((pool.work / name).read_bytes())
+    for name in ("centroids.parquet", "measured.parquet"):
+        (state.folder / "generation-00000" / name).write_bytes((pool.work / name).read_bytes())
     state._next = {
         "version": VERSION,
         "settings": {name: getattr(settings, name) for name in (*_FIXED, "target_recall")},
@@ -235,19 +305,29 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
         "integer_ids": pool.integer_ids,
         "rows": pool.candidates,
         "numbers": pool.candidates,
-        "sizes": np.sum([np.array(of_group) for of_group in sizes], axis=0).tolist(),
+        "sizes": np.sum(sizes, axis=0).tolist(),
         "probes": report["probes"],
         "fraction": report["measured_fraction"],
+        "parts": ["rows-00000"],
+        "nights": [],
     }
     return report
 
 
-def _keep_group(pool: Pool, folder: Location, released: bool, group: int) -> list[int]:
-    """Copy a group into the state; return how many possible neighbours it has in each cell."""
-    source = pool.work / "cells" / group_name(group)
-    (folder / "night-00000" / group_name(group)).write_bytes(source.read_bytes())
+def _keep_group(pool: Pool, folder: Location, released: bool, group: int) -> Index:
+    """Write a group into the state; return how many possible neighbours it has in each cell."""
     rows = read_group(Layout(pool.work / "cells", kind_of(pool), 0), group)
+    write_rows(folder / "rows-00000" / group_name(group), rows)
     found = (pool.work / "found" / group_name(group)).read_parquet(["squared"])
-    squared = matrix(found.column("squared"), "float64")
-    lists_of(rows, squared).write(folder / "generation-00000" / group_name(group))
+    lists = lists_of(rows, matrix(found.column("squared"), "float64"))
+    lists.write(folder / "generation-00000" / group_name(group))
+    equal, id_of = read_equal(pool.work), dict(zip(rows.row.tolist(), rows.id.tolist(), strict=True))
+    of_rows = [
+        (row, id_)
+        for row, digest in zip(lists.row.tolist(), lists.digest.tolist(), strict=True)
+        for id_ in (id_of[row], *equal.get(digest, ()))
+    ]
+    row, ids = zip(*of_rows, strict=True) if of_rows else ((), ())
+    table = ids_of(row, ids, [0] * len(row), pool.integer_ids)
+    (folder / "generation-00000" / ids_name(group)).write_parquet(table)
     return counts_of(rows, released, len(read_cells(pool.work).group))

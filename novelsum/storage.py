@@ -99,6 +99,11 @@ class Location:
         return self.uri.rsplit("/", 1)[-1]
 
     @property
+    def parent(self) -> "Location":
+        """The folder it lies in."""
+        return Location(self.uri.rsplit("/", 1)[0])
+
+    @property
     def filesystem(self) -> fs.FileSystem:
         """The filesystem it is on."""
         return _filesystem(self._parts[0])
@@ -219,7 +224,9 @@ class Location:
         if self.is_object:
             with self.filesystem.open_input_file(self.path) as file:
                 said = {name.lower(): str(value) for name, value in file.metadata().items()}
-                return Stamp(file.size(), " ".join(said[name] for name in _VERSION if name in said))
+                version = " ".join(said[name] for name in _VERSION if name in said)
+                if version:
+                    return Stamp(int(file.size()), version)
         info = self.filesystem.get_file_info(self.path)
         if info.type == fs.FileType.NotFound:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.uri)

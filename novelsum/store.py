@@ -168,6 +168,22 @@ def read_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     return block_location(work, name).read_parquet(columns)
 
 
+def write_equal(work: Location, part: int, ids: pa.Array, digests: list[bytes]) -> None:
+    """Write ids that were dropped as duplicates, with the digests of their embeddings: which row stands for them."""
+    table = pa.table({"id": ids, "digest": pa.array(digests, pa.binary())})
+    (work / "equal" / f"part-{part:05d}.parquet").write_parquet(table)
+
+
+def read_equal(work: Location) -> dict[bytes, list[Any]]:
+    """The ids that were dropped as duplicates, by the digest of their embedding."""
+    equal: dict[bytes, list[Any]] = {}
+    for file in (work / "equal").entries():
+        table = file.read_parquet()
+        for id_, digest in zip(*(table.column(name).to_pylist() for name in ("id", "digest")), strict=True):
+            equal.setdefault(digest, []).append(id_)
+    return equal
+
+
 @dataclass(frozen=True)
 class BlockDensity:
     """Density factors of a block's candidates in the order of the block.

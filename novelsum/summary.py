@@ -17,10 +17,10 @@ _ID_WIDTH = 32
 _GROUPS_SHOWN = 20
 
 
-def print_result(job: Job, settings: Settings, pool: Pool, output: Location, to: TextIO | None = None) -> None:
+def print_result(job: Job, settings: Settings, pool: Pool | None, output: Location, to: TextIO | None = None) -> None:
     """Print what a finished run did, to standard output or ``to``."""
-    lines = [_pool_line(pool)]
-    if job == "estimate_density":
+    lines = [_pool_line(pool)] if pool else []
+    if job == "estimate_density" or pool is None:
         lines += ["", f"density    {output}"]
     else:
         table = (output / "selected" / "part-00000.parquet").read_parquet()
@@ -38,7 +38,7 @@ def print_result(job: Job, settings: Settings, pool: Pool, output: Location, to:
         lines += ["", f"selected   {output / 'selected'}"]
         if (output / PAGE).exists():
             lines.append(f"report     {output / PAGE}")
-    if pool.bad_rows:
+    if pool and pool.bad_rows:
         lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")
     print("\n".join(lines), file=to or sys.stdout)

@@ -24,7 +24,7 @@ from typing import Any
 import pyarrow as pa
 
 import novelsum
-from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task
+from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task, unwritable
 from novelsum.lock import LOCK, Held, held
 from novelsum.source import Look
 from novelsum.storage import MANIFEST, NO_DATA, REJECTED, Location
@@ -39,7 +39,7 @@ _NEXT_STATE = "state.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _STEPS = {
-    "ingest": ("store", "reference", "itself", "rejected"),
+    "ingest": ("store", "equal", "reference", "itself", "rejected"),
     "density": ("density",),
     "begin": ("picks", "already"),
 }
@@ -58,12 +58,12 @@ def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None
         if used.contains(location) or location.contains(used.listing_root):
             raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
         work = _work(location, work_dir)
-        if used.contains(work) or work.contains(used.listing_root):
+        if work_dir is not None and (used.contains(work) or work.contains(used.listing_root)):
             raise UsageError(f"--work-dir {work_dir} and {path} lie in one another; work in a folder of its own")
     try:
         location.entries()
     except (OSError, pa.ArrowException) as error:
-        raise UsageError(f"--output {output} cannot be a folder: {str(error).splitlines()[0]}") from None
+        raise unwritable(f"--output {output} cannot be a folder", error) from None
     return location
 
 
@@ -83,6 +83,44 @@ def identity(job: str, settings: dict[str, Any], inputs: dict[str, Look]) -> dic
     """What a run is of: its job, its settings, and the files of its ``inputs`` by the name of their setting."""
     plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
     return {"job": job, "settings": plain, "files": {name: _files(seen) for name, seen in inputs.items()}}
+
+
+@dataclass(frozen=True)
+class SelectedBefore:
+    """Samples selected before a run, as their files were ``seen``.
+
+    ``outputs``: of the selections they are results of, as far as they are; ``later``: of those that were named too but
+    began with the run's own picks.
+    """
+
+    seen: Look
+    outputs: list[str]
+    later: list[str]
+
+
+def selected_before(seen: Look, output: Location) -> SelectedBefore:
+    """The files that ``already_selected`` means for a run with that output, which may be run again.
+
+    A selection whose manifest says that it began with picks of that output came after it, and so did one that began
+    with picks of such a one. Raises InputError where nothing is left.
+    """
+    of_file = {file: file.parent.parent for file in seen.files if file.parent.name == "selected"}
+    manifests = {place: read_manifest(place) for place in sorted(set(of_file.values()), key=str)}
+    began_with = {
+        str(place): (read or {}).get("selected", {}).get("began_with", ()) for place, read in manifests.items()
+    }
+    later, found = set[str](), {str(output)}
+    while found:
+        found = {place for place, begun in began_with.items() if found.intersection(begun)} - later
+        later |= found
+    left = [file for file in seen.files if str(of_file.get(file)) not in later]
+    if not left:
+        raise InputError(
+            f"--already-selected {seen.path} names only selections that began with the picks of {output}; leave it out "
+            "to begin with nothing"
+        )
+    outputs = [str(place) for place, manifest in manifests.items() if manifest and str(place) not in later]
+    return SelectedBefore(seen.only(left), outputs, sorted(later))
 
 
 def _files(seen: Look) -> dict[str, Any]:
@@ -223,7 +261,7 @@ class Workplace:
                 folder.delete()
                 folder.make_folder(private=True)
             except (OSError, pa.ArrowException) as error:
-                raise UsageError(f"{folder} cannot be written: {str(error).splitlines()[0]}") from None
+                raise unwritable(f"{folder} cannot be written", error) from None
         run = {"version": novelsum.__version__, "identity": self.identity}
         (self.stage / _RUN).write_bytes(json.dumps(run).encode())
 
@@ -232,7 +270,7 @@ class Workplace:
         try:
             run: dict[str, Any] = json.loads((self.stage / _RUN).read_bytes())
             return run
-        except (OSError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
 
     def _has_ingested(self) -> bool:
@@ -277,17 +315,17 @@ class Workplace:
 
         What was written to the folders later, as picks are, does not count.
         """
-        steps = [step for step in _STEPS if self._done(step).exists()]
-        for place, step in enumerate(steps):
-            lost = self._lost(step)
-            if lost:
-                logger.warning("%s; %s is done again", lost, " and ".join(steps[place:]))
-                for later in reversed(steps[place:]):
-                    self._done(later).delete()
-                return
+        lost = ""
+        for step in _STEPS:
+            lost = lost or self._lost(step)
+            if lost and self._done(step).exists():
+                logger.warning("%s; %s is done again", lost, step)
+                self._done(step).delete()
 
     def _lost(self, step: str) -> str:
-        """A file that is not there as a step that is done has left it, in words; empty if there is none."""
+        """A file that is not there as the step has left it, in words; empty if there is none."""
+        if not self._done(step).exists():
+            return f"{self._done(step)} is missing"
         for name, files in json.loads(self._done(step).read_bytes())["files"].items():
             found = self.folder(name).sizes() if files else {}
             for file, size in files.items():

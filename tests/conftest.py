@@ -25,9 +25,10 @@ from novelsum.density import estimate_density, require_finite_powers
 from novelsum.ingest import ingest
 from novelsum.selection import first_row, select
 from novelsum.settings import Settings
-from novelsum.source import open_source
+from novelsum.source import look, open_source
 from novelsum.storage import Location
 from novelsum.store import read_block, read_density
+from novelsum.workplace import selected_before
 
 # Short runs spend their time starting Java: one fast compiler, one simple collector and no web page.
 os.environ.setdefault(
@@ -133,7 +134,8 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         first, begun = None, 0
         if chosen.already_selected:
             source = open_source(path, chosen.id_column, chosen.embedding_column)
-            begun = log_already_selected(spark, source, pool, None, None, chosen, work)
+            before = selected_before(look(chosen.already_selected), work)
+            begun = log_already_selected(spark, source, pool, None, None, chosen, before)["samples"]
         else:
             first = first_row(spark, pool, chosen)
         picks, effort = select(spark, pool, chosen, first, begun)

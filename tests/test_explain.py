@@ -59,6 +59,8 @@ def test_the_text_shows_denominators_terms_and_picks():
 def test_the_page_about_the_example_shows_what_the_command_prints():
     """docs/worked-example.md cannot drift from the program."""
     done = run_job("explain_novelty", "--distances", TABLE, "--neighbors", 2, *SETTINGS, "--budget", 3)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Density factors σ, K = 2: ")
     assert done.stdout.strip() in (ROOT / "docs" / "worked-example.md").read_text()
 
 

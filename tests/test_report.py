@@ -16,20 +16,15 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import SAMPLE, Outcome, Points, error_line, run_job, write_parquet
+from conftest import SAMPLE, Points, error_line, run_job, write_parquet
 
 from novelsum import formula, pipeline, report
 from novelsum.command import main
 from novelsum.errors import UsageError
 from novelsum.page import returns_in_words
 from novelsum.plain import escaped, number, shown
-from novelsum.selection import Candidate
 from novelsum.settings import Settings
-from novelsum.source import open_source
-from novelsum.storage import Location
-from novelsum.store import Pool, read_block, read_density
-from novelsum.survey import _returns, principal_axes, survey
-from novelsum.workplace import Workplace
+from novelsum.survey import _returns, principal_axes
 
 HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
 HOSTILE_SHOWN = HOSTILE.replace("\u202e", "[U+202E]").replace("\u2066", "[U+2066]").strip()
@@ -156,32 +151,41 @@ def test_hostile_text_is_shown_as_text(page, output):
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
 
 
-def test_a_comparison_and_the_recall_are_shown_where_the_manifest_has_them(page, output, data, tmp_path):
-    """In the order of NovelSum, with a hostile name as text; a number that was not measured is a dash."""
-    manifest = json.loads((output / "_MANIFEST.json").read_text())
-    measured = {"novelsum_sum": 90.0, "novelsum_mean": 1.5, "mean_nearest_distance": 0.5, "seconds": 2.0}
-    manifest["comparison"] = {
-        "<s>x</s>": {**measured, "novelsum_mean": 1.25, "mean_nearest_distance": None},
-        "novelselect": measured,
-    }
-    manifest["density"] = {"method": "cells", "probes": 12, "recall": 0.9871, "sigma_error": {"median": 0.0012}}
-    found = {name: data[name] for name in ("novelty", "density", "groups", "map", "first_picks")}
-    report.write_report(Location.of(str(tmp_path)), manifest, found)
+def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, source, run_here, tmp_path):
+    """The strategies in the order of NovelSum."""
+    path, output = tmp_path / "in.parquet", tmp_path / "out"
+    pq.write_table(source.slice(0, 500), path)
+    options = {"density_method": "approximate", "compare": True, "budget": BUDGET, "group_column": COLUMN}
+    run_here("curate", input=str(path), output=str(output), **options)
+    manifest, data = (json.loads((output / name).read_text()) for name in ("_MANIFEST.json", "report.json"))
     for width in (1280, 360):
-        assert_whole_and_alone(page, tmp_path / "report.html", PICTURES_OF_COMPARISON, width)
+        assert_whole_and_alone(page, output / "report.html", PICTURES_OF_COMPARISON, width)
         assert_no_overflow(page)
-    seen = page.evaluate("document.body.innerText")
-    assert "Of 2 strategies at this budget, NovelSelect has the highest NovelSum." in seen
     rows = page.evaluate('[...document.querySelectorAll("tr")].map(row => row.innerText.split(/\\t|\\n/).join(" | "))')
-    assert "NovelSelect | 1.500 | 90.00 | 0.5000 | 2.0" in rows
-    assert "<s>x</s> | 1.250 | 90.00 | – | 2.0" in rows
-    assert "recall | 0.9871" in rows
-    assert re.search(r"recall of neighbours\s+98\.7%", seen)
-    assert "sigma error median | 0.0012" in rows
-    assert [row["strategy"] for row in json.loads((tmp_path / "report.json").read_text())["comparison"]] == [
-        "novelselect",
-        "<s>x</s>",
-    ]
+    names = {"NovelSelect": "novelselect", "random": "random", "farthest first": "farthest_first", "k-means": "kmeans"}
+    shown = [row.split(" | ") for row in rows if row.split(" | ")[0] in names]
+    found = {names[name]: cells for name, *cells in shown}
+    assert sorted(found) == sorted(manifest["comparison"])
+    for name, measured in manifest["comparison"].items():
+        values = [measured[key] for key in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")]
+        assert found[name] == [*(number(value, 4) for value in values), f"{measured['seconds']:,.1f}"]
+    in_order = sorted(manifest["comparison"], key=lambda name: -manifest["comparison"][name]["novelsum_mean"])
+    assert list(found) == [row["strategy"] for row in data["comparison"]] == in_order
+    seen = page.evaluate("document.body.innerText")
+    assert f"Of 4 strategies at this budget, {shown[0][0]} has the highest NovelSum." in seen
+    recall = manifest["density"]["recall"]
+    assert 0.95 <= recall <= 1
+    assert re.search(rf"recall of neighbours\s+{100 * recall:.1f}%", seen)
+    assert f"measured | {manifest['density']['measured']}" in rows
+    assert f"probes | {manifest['density']['probes']}" in rows
+
+
+def test_what_a_page_complains_of_is_seen(page):
+    """By the events whose absence is asserted of a report."""
+    page.open("data:text/html,<script>console.log(1); nowhere()</script><img src='http://127.0.0.1:9/x'>")
+    assert page.named("Runtime.consoleAPICalled")
+    assert page.named("Runtime.exceptionThrown")
+    assert page.named("Log.entryAdded")
 
 
 def test_without_chromium_the_tests_of_the_page_fail(monkeypatch):
@@ -286,47 +290,29 @@ def test_a_small_budget_tells_nothing_of_returns():
     ("dimension", "budget", "formula_", "layouts"),
     [(6, 40, "paper", (15, 40)), (1, 1, "paper", (15,)), (3, 7, "released", (40,))],
 )
-def test_any_pool_in_any_layout_gives_one_report(spark, engine, oracle, tmp_path, dimension, budget, formula_, layouts):
-    """Blocks of 15 and of 40 rows give the same page; one dimension, one pick, all picked, with groups or none."""
+def test_any_pool_in_any_layout_gives_one_report(run_here, tmp_path, dimension, budget, formula_, layouts):
+    """Blocks of 15 and of 40 rows give the same figures; one dimension, one pick, all picked, with groups or none."""
     points = Points((np.arange(40) * 10**16).tolist(), np.random.default_rng(5).normal(size=(40, dimension)))
     path = write_parquet(tmp_path / "in.parquet", points.ids, points.vectors, kind=[str(i % 25) for i in range(40)])
-    options = {"metric": "euclidean", "neighbors": 3, "formula": formula_}
-    group_column = "kind" if budget == 40 else None
-    chosen = Settings(path, str(tmp_path), budget=budget, group_column=group_column, **options)
-    pages = []
+    options = {"metric": "euclidean", "neighbors": 3, "formula": formula_, "budget": budget}
+    options["group_column"] = "kind" if budget == 40 else None
+    found = []
     for rows in layouts:
-        pool = engine(path, 1, block_rows=rows, group_column=group_column, **options).pool
-        picks = candidates(pool, oracle(points, budget, **options))
-        found = survey(
-            spark, pool, chosen, open_source(path, "id", "embedding"), picks, Location.of(path)
-        )  # all are picked
-        manifest = {
-            "job": "curate",
-            "finished": "2026-01-01T00:00:00Z",
-            "settings": chosen.for_manifest("curate"),
-            "input": {**pool.counts(), "blocks": 1},
-            "selected": {"picks": budget, "first": picks[0].id, "seed": 42},
-            "seconds": {"selection": 1.0},
-            "versions": {},
-        }
-        report.write_report(Location.of(str(tmp_path)), manifest, found)
-        pages.append((tmp_path / "report.html").read_text())
-    assert pages == pages[:1] * len(layouts)
-    assert pages[0].count("<svg") == (4 if group_column else 3)
-    assert ("It reaches 25 of 25 groups, each by its share of the pool." in pages[0]) == (group_column is not None)
-    assert ">nan" not in pages[0]
-
-
-def candidates(pool: Pool, selection: Outcome) -> list[Candidate]:
-    """The picks of a selection with their places in the pool."""
-    places = {}
-    for block in pool.blocks:
-        stored, density = read_block(pool.work, block.name), read_density(pool.work, block.name).density
-        found = (stored.rows, density, stored.file, stored.file_rows)
-        for id_, row, *rest in zip(stored.ids.to_pylist(), *(column.tolist() for column in found), strict=True):
-            places[id_] = (row, *rest)
-    picked = zip(selection.picks, selection.novelty, strict=True)
-    return [Candidate(places[id_][0], id_, novelty, *places[id_][1:]) for id_, novelty in picked]
+        output = tmp_path / f"out-{rows}"
+        run_here("curate", input=path, output=str(output), block_rows=rows, **options)
+        content = (output / "report.html").read_text()
+        assert content.count("<svg") == (4 if budget == 40 else 3)
+        assert ("It reaches 25 of 25 groups, each by its share of the pool." in content) == (budget == 40)
+        assert ">nan" not in content
+        data = json.loads((output / "report.json").read_text())
+        assert data["input"].pop("blocks") == -(-40 // rows)
+        for of_the_run in ("finished", "seconds"):
+            del data[of_the_run]
+        for of_the_run in ("output", "block_rows"):
+            del data["settings"][of_the_run]
+        found.append(data)
+        assert data["selected"]["picks"] == len(data["novelty"]["pick"]) == budget
+    assert found == found[:1] * len(layouts)
 
 
 # --- what a report may not cost ---------------------------------------------------------------------------
@@ -350,21 +336,20 @@ def test_a_missing_matplotlib_is_a_usage_error_before_anything_runs(monkeypatch,
 
 
 @pytest.mark.parametrize("broken", ["survey", "write_report"])
-def test_a_report_that_fails_costs_nothing_but_itself(monkeypatch, caplog, broken):
-    """The log says why there is none; the selection, which the stages after it publish, goes on."""
-    monkeypatch.setattr(pipeline, "survey", lambda *_: {})
-    monkeypatch.setattr(pipeline, "write_report", lambda *_: None)
+def test_a_report_that_fails_costs_nothing_but_itself(run_here, tmp_path, monkeypatch, caplog, broken):
+    """The log says why there is none; the selection is published."""
 
     def fail(*_):
         raise ImportError("broken on purpose")
 
     monkeypatch.setattr(pipeline, broken, fail)
-    work = object.__new__(pipeline._Work)
-    work.settings, work.stages, work.source = Settings(report=True), pipeline.Stages(), None
-    work.place = Workplace.of(Location.of("/nowhere"), None, {})
-    work._write_report({}, work._survey(None, None, [Candidate(0, "a", 0.0, 1.0, 0, 0)]))
+    path = write_parquet(tmp_path / "in.parquet", range(30), np.random.default_rng(7).normal(size=(30, 3)))
+    run_here("curate", input=path, output=str(tmp_path / "out"), budget=4, neighbors=3)
     assert "the selection is not affected" in caplog.text
     assert "broken on purpose" in caplog.text
+    assert len(pq.read_table(tmp_path / "out" / "selected")) == 4
+    names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
+    assert names == ["_MANIFEST.json", "metrics.json", "selected"]
 
 
 def test_nothing_but_the_page_imports_matplotlib():

@@ -209,22 +209,32 @@ def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
 
 
 @pytest.mark.restart
-@pytest.mark.parametrize("damage", ["cut", "changed", "gone"])
-def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path, damage):
+@pytest.mark.parametrize(("folder", "again"), [("store", "ingest"), ("density", "density")])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_step_that_has_lost_a_file_is_done_again(expected, tmp_path, folder, again, damage):
+    output = tmp_path / "out"
+    kill_when(output, "_work/work/done/density.json")
+    block = sorted((output / "_work/work" / folder).iterdir())[1]
+    if damage == "cut":
+        os.truncate(block, block.stat().st_size - 300)
+    else:
+        block.unlink()
+    done = curate(output)
+    assert_finished(done, output, expected)
+    assert re.search(rf"{block} (is missing|has \d+ bytes, not \d+); {again} is done again", done.stderr)
+
+
+@pytest.mark.restart
+def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path):
     """Nothing is selected from it, and the next run starts over."""
     output = tmp_path / "out"
     kill_when(output, "_work/work/done/density.json")
     block = sorted((output / "_work/work/store").iterdir())[1]
-    if damage == "cut":
-        os.truncate(block, block.stat().st_size - 3000)
-    elif damage == "changed":
-        content = bytearray(block.read_bytes())
-        content[len(content) // 2] ^= 0xFF
-        block.write_bytes(content)
-    else:
-        block.unlink()
+    content = bytearray(block.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    block.write_bytes(content)
     failed = curate(output)
-    assert failed.returncode == 3
+    assert failed.returncode == 1
     assert block.name in error_line(failed)
     assert "run again to start over" in error_line(failed)
     assert not (output / "_MANIFEST.json").exists()
@@ -232,18 +242,24 @@ def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path, damage):
 
 
 @pytest.mark.restart
-def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(tmp_path):
-    """A real file system of 12 MB, in a mount namespace of its own."""
+def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(expected, tmp_path):
+    """A real file system of 12 MB, in a mount namespace of its own; with more room the same command goes on."""
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    command = [*small_disk(scratch, "12m"), *COMMAND, *arguments(tmp_path / "out")]
+    output = tmp_path / "out"
+    command = [*small_disk(scratch, "12m"), *COMMAND, *arguments(output)]
     environment = {**os.environ, "SPARK_LOCAL_DIRS": str(scratch)}
     failed = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert failed.returncode == 3, failed.stderr
+    assert failed.returncode == 1, failed.stderr
     assert re.search(
-        r"needs \d+ MiB of scratch in .*scratch.* which has \d+ MiB free; set spark.local.dir", error_line(failed)
+        r"needs \d+ MiB of scratch in .*scratch.* which has \d+ MiB free; free some of it, or set spark.local.dir .*"
+        "run again to go on",
+        error_line(failed),
     )
-    assert not (tmp_path / "out" / "_MANIFEST.json").exists()
+    assert not (output / "_MANIFEST.json").exists()
+    done = curate(output)
+    assert "going on after begin, density, ingest" in done.stderr
+    assert_finished(done, output, expected)
 
 
 @pytest.mark.restart
@@ -369,3 +385,88 @@ def test_unfinished_work_of_another_run_is_refused_with_what_changed(tmp_path):
     measuring = run_job("measure_diversity", "--input", SAMPLE, "--output", output)
     assert "holds an unfinished run that is another one: the job was curate" in error_line(measuring)
     assert curate(output, "--density-power", 1.0, "--overwrite").returncode == 0
+
+
+# --- what a killed run leaves -----------------------------------------------------------------------------
+
+
+@pytest.mark.restart
+@pytest.mark.parametrize("method", ["exact", "approximate"])
+def test_what_the_reference_holds_too_is_found_out_again_where_it_was_lost(tmp_path, method):
+    """Of a killed run a file of ``itself`` is removed: a candidate never becomes its own neighbour."""
+    more = ["--reference", SAMPLE, "--density-method", method, "--target-recall", 1]
+    undisturbed, output = tmp_path / "undisturbed", tmp_path / "out"
+    assert curate(undisturbed, *more).returncode == 0
+    kill_when(output, "_work/work/done/ingest.json", *more)
+    lost = sorted((output / "_work/work/itself").iterdir())[0]
+    lost.unlink()
+    done = curate(output, *more)
+    assert_finished(done, output, selected(undisturbed))
+    assert re.search(rf"{lost} is missing; ingest is done again", done.stderr)
+
+
+@pytest.mark.restart
+def test_scratch_of_a_killed_run_makes_room_for_the_next(expected, tmp_path):
+    """On a real file system that has room for one of them; what another run has there stays."""
+    output, scratch = tmp_path / "out", tmp_path / "scratch"
+    scratch.mkdir()
+    disk = subprocess.Popen([*small_disk(scratch, "34m"), "sh", "-c", "echo; exec sleep 600"], stdout=subprocess.PIPE)
+    assert disk.stdout.readline()
+    inside = ["nsenter", f"--target={disk.pid}", "--user", "--mount"]
+    foreign = f"{scratch}/blockmgr-0/novelsum-0123456789abcdef-1-2"
+
+    def there(pattern: str) -> list[str]:
+        listed = f"ls -d {scratch}/{pattern} 2>/dev/null"
+        return subprocess.run([*inside, "sh", "-c", listed], capture_output=True, text=True, check=False).stdout.split()
+
+    try:
+        subprocess.run([*inside, "mkdir", "-p", foreign], check=True)
+        process = start(output, within=inside, SPARK_LOCAL_DIRS=str(scratch))
+        while not any(output.glob("_work/work/picks/00000006*")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(POLL)
+        kill(process)
+        left = [folder for folder in there("blockmgr-*/novelsum-*") if folder != foreign]
+        assert left
+        process = start(output, within=inside, SPARK_LOCAL_DIRS=str(scratch))
+        _, errors = process.communicate()
+        assert_finished(subprocess.CompletedProcess([], process.returncode, "", errors), output, expected)
+        assert there("blockmgr-*/novelsum-*") == [foreign]
+    finally:
+        disk.kill()
+        disk.communicate()
+
+
+@pytest.mark.restart
+def test_a_comparison_that_fails_costs_nothing_but_itself(expected, tmp_path):
+    """Somebody removes the density factors while it runs."""
+    output = tmp_path / "out"
+    process = start(output, "--compare", "--no-report")
+    while not any(output.glob("_work/work/compare/*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(POLL)
+    shutil.rmtree(output / "_work/work/density")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert len(re.findall("the comparison cannot be made; the selection is not affected: .*density", errors)) == 1
+    assert "Traceback" not in errors.replace("Traceback (most recent call last):\\n", "")
+    assert selected(output).drop(["novelty"]).equals(expected.drop(["novelty"]))
+    assert "comparison" not in json.loads((output / "_MANIFEST.json").read_text())
+
+
+@pytest.mark.restart
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_compares(tmp_path, number):
+    output = tmp_path / "out"
+    process = start(output, "--compare", "--no-report")
+    while not any(output.glob("_work/work/compare/*")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(POLL)
+    os.kill(process.pid, number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1, errors
+    assert "error: interrupted" in errors
+    assert not (output / "_MANIFEST.json").exists()
+    done = curate(output, "--compare", "--no-report")
+    assert done.returncode == 0, done.stderr
+    assert "comparison" in json.loads((output / "_MANIFEST.json").read_text())

@@ -12,7 +12,7 @@ import pytest
 from conftest import Points
 
 from novelsum import formula, selection
-from novelsum.errors import InputError
+from novelsum.errors import RunError
 from novelsum.settings import Settings
 from novelsum.store import Block
 
@@ -172,7 +172,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(clus
     """With how much is needed, where, and how much is free."""
     pool = engine(clustered.write(tmp_path / "in"), 2, neighbors=4).pool
     huge = replace(pool, blocks=tuple(Block(block.name, 10**13) for block in pool.blocks))
-    with pytest.raises(InputError, match=r"needs [\d.]+ GiB of scratch in .* free; set spark.local.dir"):
+    with pytest.raises(RunError, match=r"needs [\d.]+ GiB of scratch in .* free; .* run again to go on"):
         selection.select(spark, huge, Settings(budget=2), 0)
 
 

@@ -97,7 +97,8 @@ def test_curate_compares_strategies_on_the_sample(sample, tmp_path, density_powe
     done = run_job("curate", *arguments, "--compare")
     assert done.returncode == 0, done.stderr
     assert "selections of the same size" in done.stdout
-    found = json.loads((output / "_MANIFEST.json").read_text())["comparison"]
+    manifest = json.loads((output / "_MANIFEST.json").read_text())
+    found = manifest["comparison"]
     assert list(found) == ["novelselect", "random", "farthest_first", "kmeans"]
     table = Location.of(str(output / "selected" / "part-00000.parquet")).read_parquet().sort_by("id")
     picked = sample.vectors[[sample.ids.index(id_) for id_ in table.column("id").to_pylist()]]
@@ -109,4 +110,7 @@ def test_curate_compares_strategies_on_the_sample(sample, tmp_path, density_powe
     assert one["mean_nearest_distance"] == pytest.approx(d.min(axis=1).mean(), rel=1e-9)
     assert max(found, key=lambda name: found[name]["novelsum_sum"]) == leader
     assert max(found, key=lambda name: found[name]["mean_nearest_distance"]) == "farthest_first"
-    assert all(of_strategy["seconds"] >= 0 for of_strategy in found.values())
+    seconds = {name: of_strategy["seconds"] for name, of_strategy in found.items()}
+    assert seconds.pop("novelselect") == manifest["seconds"]["selection"]
+    assert all(took > 0 for took in seconds.values())
+    assert sum(seconds.values()) < manifest["seconds"]["compare"] < manifest["seconds"]["total"]

@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,7 +13,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, Points, error_line, run_job, write_parquet
+from conftest import ROOT, SAMPLE, Points, write_parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -337,17 +336,17 @@ def test_shares_that_add_up_to_all_are_met_whatever_the_budget():
     assert quotas.least.sum() <= 101 <= quotas.most.sum()
 
 
-def test_a_bad_quality_is_a_bad_row(world, tmp_path):
+def test_a_bad_quality_is_a_bad_row(world, run_here, tmp_path):
     points, names, quality = world
     bad = quality.copy()
     bad[[3, 9]] = [-1, np.nan]
     path = written((points, names, bad), tmp_path / "in")
-    arguments = ("--input", path, "--budget", 5, "--quality-column", "q", "--no-report")
-    failed = run_job("curate", *arguments, "--output", tmp_path / "out")
-    assert failed.returncode == 3
-    assert re.search(r"2 row\(s\) .* quality", error_line(failed))
-    done = run_job("curate", *arguments, "--output", tmp_path / "out", "--on-bad-rows", "drop")
-    assert done.returncode == 0, done.stderr
+    options = {"input": path, "output": str(tmp_path / "out"), "budget": 5, "quality_column": "q", "report": False}
+    with pytest.raises(InputError, match=r"2 row\(s\) .* quality"):
+        run_here("curate", **options)
+    run_here("curate", on_bad_rows="drop", **options)
+    rejected = pq.read_table(tmp_path / "out" / "rejected").to_pylist()
+    assert sorted((row["id"], row["reason"]) for row in rejected) == [("w003", "bad quality"), ("w009", "bad quality")]
 
 
 @pytest.mark.more

@@ -2,21 +2,33 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import Points
 from pyarrow import fs
 
-from novelsum import lock
-from novelsum.errors import UsageError
+from novelsum import lock, selection
+from novelsum.density import estimate_density, mark_itself
+from novelsum.errors import RunError, UsageError
+from novelsum.ingest import ingest
+from novelsum.layout import CellRows, read_row_group, write_row_groups
 from novelsum.lock import held
+from novelsum.scratch import compared_bytes, folder_of, new_run, selections_bytes
+from novelsum.settings import Settings
+from novelsum.source import open_source
 from novelsum.storage import Location
+from novelsum.store import Block
+from novelsum.workplace import Workplace
 
 # --- claims -----------------------------------------------------------------------------------------------
 
@@ -220,6 +232,13 @@ def test_any_folder_is_held_under_the_name_of_its_setting(output):
         pass
 
 
+def test_what_a_run_has_left_that_was_killed_in_writing_its_claim_goes(output):
+    claim_of_another(output, b"", age=1000).rename(Path(output.path) / "_lock" / ".0123.json.4567")
+    with held(output):
+        pass
+    assert not Path(output.path).exists()
+
+
 # --- files ------------------------------------------------------------------------------------------------
 
 
@@ -251,6 +270,24 @@ def test_a_second_attempt_that_dies_half_way_leaves_the_file_of_the_first_whole(
     assert [entry.name for entry in tmp_path.iterdir()] == ["group.parquet"]
 
 
+def test_cells_that_an_attempt_has_written_outlive_one_that_dies(tmp_path, monkeypatch):
+    target, places = Location.of(str(tmp_path / "group.parquet")), np.arange(6)
+    rows = CellRows(*(places,) * 5, places > 2, places > 3, np.ones((6, 4), np.float32))
+    write_row_groups(target, rows, places // 2, 3)
+    write, written = pq.ParquetWriter.write_table, []
+
+    def write_and_die(self, *args, **options) -> None:
+        written.append(write(self, *args, **options))
+        if len(written) == 2:
+            raise RuntimeError("half way")
+
+    monkeypatch.setattr(pq.ParquetWriter, "write_table", write_and_die)
+    with pytest.raises(RuntimeError, match="half way"):
+        write_row_groups(target, rows, places // 2, 3)
+    assert [read_row_group(target, number, "float32").row.tolist() for number in range(3)] == [[0, 1], [2, 3], [4, 5]]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["group.parquet"]
+
+
 def test_two_attempts_that_write_one_file_at_a_time_never_mix(tmp_path):
     target = Location.of(str(tmp_path / "part"))
     with target.writing() as slow:
@@ -277,3 +314,129 @@ def test_an_object_goes_up_only_when_it_is_whole(tmp_path):
     with target.writing() as stream:
         stream.write(b"second")
     assert fs.LocalFileSystem().get_file_info(target.path).size == 6
+
+
+def test_what_a_killed_task_was_just_writing_is_no_result(output):
+    place = Workplace.of(output, None, {})
+    with place.held(overwrite=False, keep_work=False) as lock:
+        place.start_results()
+        for name in ("part-0.parquet", ".part-1.parquet.0123"):
+            (place.result / name).write_bytes(b"")
+        place.stage_manifest({})
+        place.publish(lock)
+    assert [entry.name for entry in output.entries()] == ["_MANIFEST.json", "part-0.parquet"]
+
+
+# --- steps ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A run that has done all steps, a file of 100 bytes in each of their folders."""
+    place = Workplace.of(Location.of(str(tmp_path / "out")), str(tmp_path / "work"), {})
+    for step, files in STEPS.items():
+        for name in files:
+            write(place, name)
+        place.finish(step, {"of": step})
+    return place
+
+
+STEPS = {"ingest": ("store/a", "store/b", "reference/store/a", "itself/a"), "density": ("density/a",), "begin": ()}
+
+
+def write(place: Workplace, name: str) -> None:
+    folder, _, file = name.partition("/")
+    path = Path((place.folder(folder) / file).path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x" * 100)
+
+
+@pytest.mark.parametrize("damage", ["is missing", "has 99 bytes, not 100"])
+@pytest.mark.parametrize(
+    ("file", "left"),
+    [("store/b", []), ("reference/store/a", []), ("density/a", ["ingest"])],
+)
+def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplog, file, left, damage):
+    path = Path((place.work / file).path)
+    if damage == "is missing":
+        path.unlink()
+    else:
+        os.truncate(path, 99)
+    place.check_steps()
+    assert [step for step in STEPS if place.done(step)] == left
+    for step in STEPS:
+        assert (f"{path} {damage}; {step} is done again" in caplog.text) == (step not in left)
+
+
+def test_no_step_is_done_after_one_that_is_not(place, caplog):
+    (place.work / "done" / "ingest.json").delete()
+    place.check_steps()
+    assert not any(place.done(step) for step in STEPS)
+    assert "ingest.json is missing; density is done again" in caplog.text
+
+
+def test_what_comes_after_a_step_does_not_count(place, caplog):
+    """Picks, more of them at any time, and what a killed task was just writing."""
+    for name in ("picks/000000000.parquet", "density/.a.0123", "store/c"):
+        write(place, name)
+    place.check_steps()
+    assert [place.done(step) for step in STEPS] == [{"of": step} for step in STEPS]
+    assert not caplog.text
+
+
+def test_samples_that_the_pick_log_began_with_are_logged_again_where_they_were_lost(place, caplog):
+    write(place, "picks/000000000.parquet")
+    place.finish("begin", {"of": "begin"})
+    write(place, "picks/000000064.parquet")
+    (place.work / "picks" / "000000000.parquet").delete()
+    place.check_steps()
+    assert [step for step in STEPS if place.done(step)] == ["ingest", "density"]
+    assert "000000000.parquet is missing; begin is done again" in caplog.text
+
+
+def test_a_file_that_says_what_the_reference_holds_is_never_missed_in_silence(spark, prompts, tmp_path):
+    points = Points(prompts.ids[:120], prompts.vectors[:120])
+    path, work = points.write(tmp_path / "in"), Location.of(str(tmp_path / "work"))
+    settings = Settings(input=path, reference=path, block_rows=60, neighbors=3)
+    pools = []
+    for folder in (work, work / "reference"):
+        (folder / "store").make_folder()
+        pools.append(ingest(spark, open_source(path, "id", "embedding"), settings, folder, folder))
+    pool = mark_itself(spark, *pools, settings)
+    (work / "itself").entries()[0].delete()
+    for method in ("exact", "approximate"):
+        with pytest.raises(Exception, match=r"itself/\S+\.parquet"):
+            estimate_density(spark, pool, replace(settings, density_method=method), pools[1])
+
+
+# --- scratch ----------------------------------------------------------------------------------------------
+
+
+def test_scratch_of_earlier_tries_is_removed_wherever_spark_has_left_it(tmp_path, monkeypatch):
+    """In all local directories of the machine; that of other runs, of this try and of Spark itself stays."""
+    work, ours = (
+        Location.of("/data/out/_work/work"),
+        ("blockmgr-1", "spark-1/executor-2/blockmgr-3", "other/blockmgr-4"),
+    )
+    run, other_run = new_run(work), new_run(Location.of("/data/other/_work/work"))
+    earlier = f"novelsum-{run.split('-')[0]}-0123-4567"
+    gone = [tmp_path / folder / earlier for folder in (*ours, "blockmgr-5", "spark-6/blockmgr-7", ".")]
+    kept = [tmp_path / ours[0] / f"novelsum-{name}" for name in (run, other_run)] + [tmp_path / "blockmgr-5" / "0a"]
+    for folder in (*gone, *kept):
+        (folder / "000000-0000.parquet").mkdir(parents=True)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", ",".join(str(tmp_path / folder) for folder in ours))
+    assert folder_of(run) == kept[0]
+    assert not [folder for folder in gone if folder.exists()]
+    assert all(folder.exists() for folder in kept)
+
+
+def test_a_comparison_counts_in_what_a_selection_needs(engine, spark, prompts, tmp_path):
+    pool = engine(Points(prompts.ids[:60], prompts.vectors[:60]).write(tmp_path / "in"), 2, neighbors=4).pool
+    huge = replace(pool, blocks=tuple(Block(block.name, 10**12) for block in pool.blocks))
+    needed = []
+    for compare in (False, True):
+        with pytest.raises(RunError, match="run again to go on") as refusal:
+            selection.select(spark, huge, Settings(budget=2, compare=compare), 0)
+        needed.append(float(re.search(r"needs ([\d.]+) GiB", str(refusal.value)).group(1)))
+    more = compared_bytes(10**12 * len(pool.blocks), pool.dimension) + selections_bytes(2, pool.dimension)
+    assert needed[1] - needed[0] == pytest.approx(more / 2**30, rel=1e-3)
