@@ -234,7 +234,7 @@ def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
     targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", text):
         words = span.split()
-        assert all(word in flags for word in words if word.startswith("--")), span
+        assert all(word in flags for word in words if re.fullmatch("--[a-z-]+", word)), span
         if words[0] == "make":
             assert set(words[1:]) <= {*targets, "lint", "types"}, span
         if re.fullmatch(r"(jobs|conf|docs|novelsum|tests)/[\w./-]*", words[0]):
@@ -248,7 +248,8 @@ def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
     for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", text):
         assert not target or (path.parent / target).exists(), target
         page = path.parent / target if target else path
-        assert not anchor or anchor in re.findall(r"^#+ (.*)$", page.read_text().lower(), re.MULTILINE), anchor
+        headings = re.findall(r"^#+ (.*)$", page.read_text().lower(), re.MULTILINE)
+        assert not anchor or anchor in [heading.replace(" ", "-") for heading in headings], anchor
 
 
 def test_defaults_in_the_readme_are_those_of_the_jobs():
