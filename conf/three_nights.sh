@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Three nights on the shipped sample: new files arrive, the density state takes them in, the selection grows.
 #   conf/three_nights.sh [folder, default out/nights] [picks a night, default 50] [--overwrite]
-# Done nights are not done again, but with --overwrite all are: a backfill from the first one on.
+# With --overwrite all nights are run again, as for a backfill from the first on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 nights=${1:-out/nights} budget=${2:-50} python=${PYTHON:-.venv/bin/python} more=("${@:3}")

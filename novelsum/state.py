@@ -11,11 +11,11 @@
 A row keeps the number it got when it came. Adding searches the new rows in the cells they probe, among old and new,
 and takes them into account for the old rows of those cells. Taking ids out leaves their rows to the ids of equal
 embeddings; a row without any is gone, from all files, and those that had it among their nearest are searched again. A
-night that is run again, known by its output, first gives back what it brought. The files of the next generation are
-written beside
-those of the last, which go once the new _STATE.json is there: a run that fails leaves the state as it was. A run holds
-the state as it holds its output, and changes it last: what it is to become waits in the stage until the result is
-published. Files of a run that was cut before are removed by the next.
+night that is run again, known by its output, first gives back what it brought.
+
+The files of the next generation are written beside those of the last, which go once the new _STATE.json is there: a run
+that fails leaves the state as it was. A run holds the state as it holds its output, and changes it last: what it is to
+become waits in the stage until the result is published. Files of a run that was cut are removed by the next.
 """
 
 import json
@@ -189,10 +189,10 @@ class State:
         return has_night or _version(self.content) == _version(content)
 
     def _clear(self) -> None:
-        """Remove files that belong to no state: of the last generation, or of a run that was cut."""
-        kept = {name.split("/")[0] for name in (*self.content.get("files", {}), STATE, LOCK)}
+        """Remove what belongs to the state no more: of generations before, or of a run that was cut."""
+        kept = {name.split("/")[0] for name in self.content.get("files", {})}
         for entry in self.folder.entries():
-            if entry.name not in kept:
+            if entry.name.startswith(("rows-", "generation-", f".{STATE}.")) and entry.name not in kept:
                 entry.delete()
 
 
