@@ -400,7 +400,7 @@ def _check_columns(job: Job, settings: Settings, source: Source) -> None:
 def _check_density_settings(settings: Settings) -> None:
     """Refuse a density that its manifest says was estimated with other settings than the selection's."""
     estimated = read_manifest(Location.of(settings.density))
-    for name, value in (estimated["settings"] if estimated else {}).items():
+    for name, value in (estimated or {}).get("settings", {}).items():
         if name in ("formula", "metric", "neighbors", "duplicates") and value != getattr(settings, name):
             raise InputError(
                 f"{settings.density} was estimated with {name} = {value!r}, but the selection is to have "
@@ -431,5 +431,7 @@ def _check_candidates(
 
 def _covered(estimated: dict[str, Any]) -> str | None:
     """The fingerprint of all rows whose density a manifest is of, None where it is not known."""
-    fingerprint: str | None = estimated["density"].get("fingerprint", estimated.get("input", {}).get("fingerprint"))
+    fingerprint: str | None = estimated.get("density", {}).get(
+        "fingerprint", estimated.get("input", {}).get("fingerprint")
+    )
     return fingerprint

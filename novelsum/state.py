@@ -244,10 +244,9 @@ def _open(settings: Settings, place: Workplace, lock: Held) -> State:
 def _content(folder: Location) -> dict[str, Any]:
     """The content of _STATE.json, empty where there is none that can be read."""
     try:
-        content = json.loads((folder / STATE).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return (folder / STATE).read_json()
+    except (FileNotFoundError, NotADirectoryError, DamageError):
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _read(folder: Location) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import errno
 import fnmatch
 import functools
+import json
 import os
 import re
 import uuid
@@ -314,6 +315,16 @@ class Location:
         """The content of the file."""
         with self._named(), self.filesystem.open_input_stream(self.path) as stream:
             return bytes(stream.read())
+
+    def read_json(self) -> dict[str, Any]:
+        """The JSON object in the file; raise DamageError when it holds none."""
+        try:
+            content = json.loads(self.read_bytes())
+        except ValueError as error:
+            raise DamageError(f"{self} is damaged ({first_line(error)}); run again to start over") from error
+        if not isinstance(content, dict):
+            raise DamageError(f"{self} is damaged (no JSON object); run again to start over")
+        return content
 
     def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
         """The Parquet file of a run as a table, or some of its columns; raise DamageError when it is missing, too."""

@@ -68,9 +68,11 @@ def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None
 
 
 def read_manifest(folder: Location) -> dict[str, Any] | None:
-    """The manifest of a result, None where there is none."""
-    location = folder.listing_root / MANIFEST
-    return json.loads(location.read_bytes()) if location.exists() else None
+    """The manifest of a result, None where there is none that can be read."""
+    try:
+        return (folder.listing_root / MANIFEST).read_json()
+    except (FileNotFoundError, NotADirectoryError, DamageError):
+        return None
 
 
 def _work(output: Location, work_dir: str | None) -> Location:
@@ -268,9 +270,8 @@ class Workplace:
     def _started(self) -> dict[str, Any] | None:
         """What the run in the stage is of."""
         try:
-            run: dict[str, Any] = json.loads((self.stage / _RUN).read_bytes())
-            return run
-        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return (self.stage / _RUN).read_json()
+        except (FileNotFoundError, NotADirectoryError, DamageError):
             return None
 
     def _has_ingested(self) -> bool:
@@ -298,11 +299,8 @@ class Workplace:
 
     def done(self, step: str) -> dict[str, Any] | None:
         """What a step that is done has left for the others, None where it is not done."""
-        file = self._done(step)
-        if not file.exists():
-            return None
-        content: dict[str, Any] = json.loads(file.read_bytes())["content"]
-        return content
+        record = self._record(step)
+        return record and record["content"]
 
     def finish(self, step: str, content: dict[str, Any]) -> None:
         """A step is done, and need not be done again while the files that it has written are as they are now."""
@@ -324,15 +322,20 @@ class Workplace:
 
     def _lost(self, step: str) -> str:
         """A file that is not there as the step has left it, in words; empty if there is none."""
-        if not self._done(step).exists():
+        record = self._record(step)
+        if record is None:
             return f"{self._done(step)} is missing"
-        for name, files in json.loads(self._done(step).read_bytes())["files"].items():
+        for name, files in record["files"].items():
             found = self.folder(name).sizes() if files else {}
             for file, size in files.items():
                 if found.get(file) != size:
                     now = f"has {found[file]} bytes, not {size}" if file in found else "is missing"
                     return f"{self.folder(name) / file} {now}"
         return ""
+
+    def _record(self, step: str) -> dict[str, Any] | None:
+        """What is written of a step that is done: what it has left for the others, and its files."""
+        return self._done(step).read_json() if self._done(step).exists() else None
 
     def _done(self, step: str) -> Location:
         return self.work / "done" / f"{step}.json"
@@ -357,13 +360,13 @@ class Workplace:
     def staged(self) -> dict[str, Any] | None:
         """The manifest of the results in the stage, if they are complete."""
         file = self.stage / _STAGED_MANIFEST
-        return json.loads(file.read_bytes()) if file.exists() else None
+        return file.read_json() if file.exists() else None
 
     def next_state(self) -> dict[str, Any] | None:
         """What a state is to be after the results in the stage, or published from it; None where that is not known."""
         file = self.stage / _NEXT_STATE
         is_complete = (self.stage / _STAGED_MANIFEST).exists() or (self.stage / _CLEARED).exists()
-        return json.loads(file.read_bytes()) if is_complete and file.exists() else None
+        return file.read_json() if is_complete and file.exists() else None
 
     def stage_manifest(self, manifest: dict[str, Any], next_state: dict[str, Any] | None = None) -> None:
         """Declare the results in the stage complete; ``next_state`` is for the run to write once they are published."""

@@ -17,9 +17,9 @@ import pytest
 from conftest import Points
 from pyarrow import fs
 
-from novelsum import lock, selection
+from novelsum import __version__, lock, selection
 from novelsum.density import estimate_density, mark_itself
-from novelsum.errors import RunError, UsageError
+from novelsum.errors import DamageError, RunError, UsageError
 from novelsum.ingest import ingest
 from novelsum.layout import CellRows, read_row_group, write_row_groups
 from novelsum.lock import held
@@ -366,6 +366,21 @@ def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplo
     assert [step for step in STEPS if place.done(step)] == left
     for step in STEPS:
         assert (f"{path} {damage}; {step} is done again" in caplog.text) == (step not in left)
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\x00"])
+def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content):
+    """One sentence, exit 1 for a scheduler to try again, and nothing that the next try could stumble over."""
+    place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
+    place.stage.make_folder()
+    run = {"version": __version__, "identity": place.identity}
+    (place.stage / "run.json").write_bytes(json.dumps(run).encode())
+    (place.work / "done" / "density.json").write_bytes(content)
+    words = r"density\.json is damaged .*; run again to start over"
+    with pytest.raises(DamageError, match=words), place.held(overwrite=False, keep_work=False):
+        place.check_steps()
+    assert not place.work.exists()
+    assert not place.stage.exists()
 
 
 def test_no_step_is_done_after_one_that_is_not(place, caplog):
