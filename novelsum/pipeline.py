@@ -36,7 +36,7 @@ from novelsum.selection import Candidate, first_row, require_finite_quality, sel
 from novelsum.settings import SELECTING, Job, Settings
 from novelsum.source import Look, Source, look, open_density, open_source
 from novelsum.stages import Stages
-from novelsum.state import State, state_of
+from novelsum.state import State, state_of, tidy_state
 from novelsum.storage import REJECTED, Location
 from novelsum.store import Pool
 from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
@@ -68,6 +68,8 @@ def run(job: Job, settings: Settings) -> None:
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         place.tidy(settings.keep_work)
+        for path in states:
+            tidy_state(path)
         return
     with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
         manifest = _staged(settings, place, state)

@@ -21,7 +21,7 @@ become waits in the stage until the result is published. Files of a run that was
 import json
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -220,6 +220,14 @@ def state_of(settings: Settings, place: Workplace) -> Iterator[State | None]:
         return
     with held(Location.of(folder), option) as lock:
         yield _open(settings, place, lock)
+
+
+def tidy_state(path: str) -> None:
+    """Remove the claim of a dead run that had changed the state and left only that; a living one keeps its own."""
+    folder = Location.of(path)
+    if (folder / LOCK).exists():
+        with suppress(UsageError), held(folder):
+            pass
 
 
 def _open(settings: Settings, place: Workplace, lock: Held) -> State:

