@@ -86,7 +86,8 @@ def partitioned(folder: Path, parts: list[str]) -> str:
 def values(path: str, column: str) -> list:
     source = open_source(path, "id", "embedding")
     files = range(len(source.files))
-    return [read_rows(source, file, np.array([0]), [column]).column(0).to_pylist()[0] for file in files]
+    ids = [pq.read_table(file, columns=["id"], partitioning=None).column(0).to_pylist() for file in source.files]
+    return [read_rows(source, file, np.array([0]), ids[file], [column]).column(0).to_pylist()[0] for file in files]
 
 
 def test_folders_say_what_hive_and_spark_wrote_into_their_names(tmp_path):
@@ -224,7 +225,8 @@ def test_only_what_lies_beside_a_manifest_is_left_out(tmp_path):
     (tmp_path / "rejected" / "d.parquet").write_bytes(b"")
 
     def found(path: str) -> list[str]:
-        files = Location.of(str(tmp_path / path)).parquet_files()
+        location = Location.of(str(tmp_path / path))
+        files = location.parquet_files(location.all_files())
         return [str(Path(str(file)).relative_to(tmp_path)) for file in files]
 
     data = ["night/selected/b.parquet", "night/sub/rejected/c.parquet", "rejected/d.parquet"]

@@ -53,7 +53,7 @@ def test_a_file_that_is_replaced_after_the_first_look_is_named(pool_file, tmp_pa
     open_ = {
         "the input": lambda: open_source(str(pool_file), "id", "embedding", seen),
         "density factors": lambda: open_density(str(pool_file), "id", seen),
-        "samples": lambda: open_selected(str(pool_file), "id", "embedding", Location.of(str(tmp_path / "out")), seen),
+        "samples": lambda: open_selected(seen, "id", "embedding"),
     }[opens]
     source = open_()
     (chunk,) = source.chunks(1000)
@@ -184,7 +184,7 @@ from pathlib import Path
 from novelsum import picklog
 from novelsum.settings import Settings
 from novelsum.source import open_source, read_columns
-from novelsum.state import open_state
+from novelsum.state import state_of
 from novelsum.storage import Location
 from novelsum.store import read_block
 from novelsum.workplace import Workplace
@@ -196,7 +196,7 @@ reads = {
     "pages": lambda: [list(read_columns(source, chunk, ["id"])) for chunk in source.chunks(100)],
     "block": lambda: read_block(work, "b.parquet"),
     "log": lambda: picklog.recover(work),
-    "state": lambda: open_state(Settings(update=str(work))),
+    "state": lambda: state_of(Settings(update=str(work)), None).__enter__(),
     "run": lambda: Workplace.of(work, None, {}).held(overwrite=True, keep_work=False).__enter__(),
 }
 fails.touch()
