@@ -24,7 +24,7 @@ class RunError(Exception):
 
 
 class DamageError(RunError):
-    """A file came whole and is not as it was written, or is missing: what it belongs to is made anew.
+    """A file came whole and is not as it was written: what it belongs to is made anew.
 
     ``reason``: what is wrong with its contents.
     """

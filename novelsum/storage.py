@@ -327,11 +327,14 @@ class Location:
         return content
 
     def read_parquet(self, columns: list[str] | None = None) -> pa.Table:
-        """The Parquet file of a run as a table, or some of its columns; raise DamageError when it is missing, too."""
+        """The Parquet file of a run as a table, or some of its columns.
+
+        Raises DamageError where it is damaged, and RunError when it is missing: the next try finds out what else is.
+        """
         try:
             return self.parse(lambda file: file.read(columns))
         except FileNotFoundError as error:
-            raise DamageError(f"{self} is missing; run again to start over") from error
+            raise RunError(f"{self} is missing; run again to make what is lost anew") from error
 
     def opened(self) -> pq.ParquetFile:
         """The Parquet file, open; its pages are held against their checksums where it has any."""

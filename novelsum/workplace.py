@@ -36,6 +36,7 @@ RESULT = "result"
 _RUN = "run.json"
 _STAGED_MANIFEST = "manifest.json"
 _NEXT_STATE = "state.json"
+_STAGED_FILES = "files.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _STEPS = {
@@ -351,16 +352,34 @@ class Workplace:
 
     def start_results(self) -> None:
         """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""
-        for name in (_NEXT_STATE, _STAGED_MANIFEST, _CLEARED, RESULT):
+        for name in (_NEXT_STATE, _STAGED_MANIFEST, _STAGED_FILES, _CLEARED, RESULT):
             (self.stage / name).delete()
         self.result.make_folder()
 
     # --- at its end ---------------------------------------------------------------------------------------
 
     def staged(self) -> dict[str, Any] | None:
-        """The manifest of the results in the stage, if they are complete."""
+        """The manifest of the results in the stage, if they are complete and none of their files was lost since."""
         file = self.stage / _STAGED_MANIFEST
-        return file.read_json() if file.exists() else None
+        if not file.exists():
+            return None
+        found = self._result_files(self.stage)
+        lost = {
+            name: size for name, size in (self.stage / _STAGED_FILES).read_json().items() if found.get(name) != size
+        }
+        if lost:  # publishing may have been cut
+            found = self._result_files(self.output)
+            lost = {name: size for name, size in lost.items() if found.get(name) != size}
+        if lost:
+            logger.warning("%s of the results is lost or damaged; they are made again", next(iter(lost)))
+            return None
+        return file.read_json()
+
+    def _result_files(self, folder: Location) -> dict[str, int]:
+        """Names and sizes of the results in the stage, or of those that were moved to the output."""
+        results = folder / RESULT if folder == self.stage else folder
+        rejected = {f"{REJECTED}/{name}": size for name, size in (folder / REJECTED).sizes().items()}
+        return {**results.sizes(), **rejected}
 
     def next_state(self) -> dict[str, Any] | None:
         """What a state is to be after the results in the stage, or published from it; None where that is not known."""
@@ -372,6 +391,7 @@ class Workplace:
         """Declare the results in the stage complete; ``next_state`` is for the run to write once they are published."""
         if next_state is not None:
             (self.stage / _NEXT_STATE).write_bytes(json.dumps(next_state).encode())
+        (self.stage / _STAGED_FILES).write_bytes(json.dumps(self._result_files(self.stage)).encode())
         content = {**manifest, "identity": self.identity}
         (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 

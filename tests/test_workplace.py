@@ -368,6 +368,22 @@ def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplo
         assert (f"{path} {damage}; {step} is done again" in caplog.text) == (step not in left)
 
 
+@pytest.mark.parametrize("lost", ["result/selected/part-0.parquet", "rejected/part-0.parquet"])
+def test_results_that_have_lost_a_file_before_they_are_published_are_made_again(place, caplog, lost):
+    """Also where some were moved already; those that are in the output are not lost."""
+    for name in ("result/selected/part-0.parquet", "result/metrics.json", "rejected/part-0.parquet"):
+        path = Path((place.stage / name).path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x" * 100)
+    place.stage_manifest({"job": "curate"})
+    assert place.staged()
+    (place.stage / "result" / "metrics.json").move_to(place.output / "metrics.json")
+    assert place.staged()
+    os.truncate((place.stage / lost).path, 99)
+    assert place.staged() is None
+    assert f"{lost.removeprefix('result/')} of the results is lost or damaged; they are made again" in caplog.text
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b"\xff\x00"])
 def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content):
     """One sentence, exit 1 for a scheduler to try again, and nothing that the next try could stumble over."""
