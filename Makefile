@@ -31,7 +31,7 @@ test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -n 2 -m exact
 
 test-restart: setup ## runs killed at every stage and at random moments, full disks
-	$(BIN)/python -m pytest -n 2 -m restart
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m restart
 
 test-storage: setup ## runs on object storage: moto's server, with failed and slow requests; Azurite where there is npm
 	[ -d build/azurite/node_modules ] || ! command -v npm >/dev/null || npm install --silent --prefix build/azurite azurite@3.33.0

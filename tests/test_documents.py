@@ -56,7 +56,7 @@ CLUSTERS = {"conf/kubernetes.conf": "--master local[2] --deploy-mode client"}
 ELSEWHERE = {
     ("README.md", "make "): "what make does is checked, and what `make run` runs is run",
     ("conf/novelsum.service", "systemctl "): "systemd-analyze verifies the units",
-    ("conf/three_nights.sh", "conf/three_nights.sh "): "test_wishes.py",
+    ("conf/three_nights.sh", "conf/three_nights.sh "): "test_state.py",
     ("docs/operations.md", "$nights/"): "test_state.py",
     ("conf/standalone.conf", "jobs/curate.py"): "test_standalone.py",
     ("conf/standalone.conf", "spark-class org.apache.spark.deploy.master.Master"): "test_standalone.py",

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, Points, error_line, run_job, write_parquet
+from conftest import ROOT, Points, error_line, read_points, run_job, write_parquet
 
 from novelsum import formula
 from novelsum.errors import InputError
@@ -523,8 +523,10 @@ def picks_of_the_oracle(rows: pa.Table, before: list[Any]) -> list[Any]:
 
 
 @pytest.mark.more
-def test_the_backfill_of_the_docs_gives_what_the_oracle_does(tmp_path):
-    """Night 2 of conf/three_nights.sh has other files; then the commands of docs/operations.md, as they stand there."""
+def test_three_nights_and_the_backfill_of_the_docs_give_what_the_oracle_does(oracle, tmp_path):
+    """conf/three_nights.sh: a state that takes in new files, and picks that go on after those before. Then night 2 has
+    other files, and the commands of docs/operations.md are run as they stand there.
+    """
     folder = tmp_path / "nights"
     environment = {**os.environ, **conftest._gateway(), "PYTHON": sys.executable}
 
@@ -539,6 +541,10 @@ def test_the_backfill_of_the_docs_gives_what_the_oracle_does(tmp_path):
     log = shell("conf/three_nights.sh", str(folder), "20")
     assert "another input" not in log
     first, second = picks(1), picks(2)
+    nights = [ds.dataset(folder / "embeddings" / f"night={night}").to_table(["id", "embedding"]) for night in (1, 2, 3)]
+    assert first == oracle(read_points(folder / "embeddings" / "night=1"), 20).picks
+    assert second == picks_of_the_oracle(pa.concat_tables(nights[:2]), first)
+    assert picks(3) == picks_of_the_oracle(pa.concat_tables(nights), first + second)
     file = folder / "embeddings" / "night=2" / "part-0.parquet"
     rows = pq.read_table(file)
     assert set(second) & set(rows.column("id").to_pylist()[:300])

@@ -1,19 +1,15 @@
 """Quality, quotas and samples selected before: the engine against the oracle, and what is refused."""
 
 import math
-import os
-import subprocess
-import sys
 from collections import Counter
 from fractions import Fraction
 from itertools import product
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, Points, write_parquet
+from conftest import Points, write_parquet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -347,30 +343,3 @@ def test_a_bad_quality_is_a_bad_row(world, run_here, tmp_path):
     run_here("curate", on_bad_rows="drop", **options)
     rejected = pq.read_table(tmp_path / "out" / "rejected").to_pylist()
     assert sorted((row["id"], row["reason"]) for row in rejected) == [("w003", "bad quality"), ("w009", "bad quality")]
-
-
-@pytest.mark.more
-def test_the_example_of_three_nights_grows_a_selection_as_the_oracle_does(oracle, tmp_path):
-    """conf/three_nights.sh: a density state that takes in new files, and picks that go on after those before."""
-    command = [ROOT / "conf" / "three_nights.sh", tmp_path / "nights", "20"]
-    environment = {**os.environ, "PYTHON": sys.executable}
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, env=environment)
-    assert done.returncode == 0, done.stderr
-    rows = ds.dataset(SAMPLE).to_table(["id", "embedding"]).combine_chunks()
-    share, before = len(rows) // 3, []
-    for night in (1, 2, 3):
-        held = rows.slice(0, night * share).sort_by("id").combine_chunks()
-        vectors = np.array(held.column("embedding").chunk(0).flatten()).reshape(len(held), -1)
-        pool = Points(held.column("id").to_pylist(), vectors)
-        distinct = pool.distinct()
-        place = {vector.tobytes(): i for i, vector in enumerate(distinct.vectors + 0)}
-        of_id = dict(zip(pool.ids, pool.vectors + 0, strict=True))
-        found = pq.read_table(tmp_path / "nights" / f"selected-{night}" / "selected").column("id").to_pylist()
-        if before:
-            begun = sorted({place[of_id[id_].tobytes()] for id_ in before})
-            sigma = formula.density(distinct.vectors, 10)
-            expected = formula.novelselect(distinct.vectors, sigma, 20, None, begun=begun)
-            assert found == [distinct.ids[i] for i in expected.picks]
-        else:
-            assert found == oracle(pool, 20).picks
-        before += found
