@@ -75,7 +75,7 @@ def run(job: Job, settings: Settings) -> None:
         manifest = _staged(settings, place, state)
         if manifest is None:
             manifest = _Work(job, settings, place, seen, before, state).run(started)
-        if place.staged():
+        if place.is_staged():
             place.publish(lock)
         if state:
             state.commit(place.next_state() or {})
@@ -93,7 +93,7 @@ def _staged(settings: Settings, place: Workplace, state: State | None) -> dict[s
     Raises UsageError where the state can no longer become what a published result was computed for.
     """
     manifest = place.staged()
-    if state is None:
+    if state is None or (manifest is None and place.is_staged()):  # nothing to lose, or what was staged is lost
         return manifest
     following = place.next_state()
     if following is None or state.may_become(following):

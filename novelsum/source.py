@@ -41,7 +41,8 @@ class Look:
 
     def only(self, files: list[Location]) -> "Look":
         """At some of the files."""
-        kept = [(file, stamp) for file, stamp in zip(self.files, self.stamps, strict=True) if file in set(files)]
+        wanted = set(files)
+        kept = [(file, stamp) for file, stamp in zip(self.files, self.stamps, strict=True) if file in wanted]
         return replace(self, files=tuple(file for file, _ in kept), stamps=tuple(stamp for _, stamp in kept))
 
 

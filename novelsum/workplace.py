@@ -40,7 +40,7 @@ _STAGED_FILES = "files.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _STEPS = {
-    "ingest": ("store", "equal", "reference", "itself", "rejected"),
+    "ingest": ("store", "equal", "reference", "itself", REJECTED),
     "density": ("density",),
     "begin": ("picks", "already"),
 }
@@ -296,7 +296,7 @@ class Workplace:
 
     def folder(self, name: str) -> Location:
         """Where a step writes: in the work directory, but for bad rows, which wait to be published."""
-        return (self.stage if name == "rejected" else self.work) / name
+        return (self.stage if name == REJECTED else self.work) / name
 
     def done(self, step: str) -> dict[str, Any] | None:
         """What a step that is done has left for the others, None where it is not done."""
@@ -360,8 +360,7 @@ class Workplace:
 
     def staged(self) -> dict[str, Any] | None:
         """The manifest of the results in the stage, if they are complete and none of their files was lost since."""
-        file = self.stage / _STAGED_MANIFEST
-        if not file.exists():
+        if not self.is_staged():
             return None
         found = self._result_files(self.stage)
         lost = {
@@ -373,7 +372,11 @@ class Workplace:
         if lost:
             logger.warning("%s of the results is lost or damaged; they are made again", next(iter(lost)))
             return None
-        return file.read_json()
+        return (self.stage / _STAGED_MANIFEST).read_json()
+
+    def is_staged(self) -> bool:
+        """Whether results were declared complete and are not yet published."""
+        return (self.stage / _STAGED_MANIFEST).exists()
 
     def _result_files(self, folder: Location) -> dict[str, int]:
         """Names and sizes of the results in the stage, or of those that were moved to the output."""
@@ -384,7 +387,7 @@ class Workplace:
     def next_state(self) -> dict[str, Any] | None:
         """What a state is to be after the results in the stage, or published from it; None where that is not known."""
         file = self.stage / _NEXT_STATE
-        is_complete = (self.stage / _STAGED_MANIFEST).exists() or (self.stage / _CLEARED).exists()
+        is_complete = self.is_staged() or (self.stage / _CLEARED).exists()
         return file.read_json() if is_complete and file.exists() else None
 
     def stage_manifest(self, manifest: dict[str, Any], next_state: dict[str, Any] | None = None) -> None:

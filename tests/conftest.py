@@ -44,6 +44,17 @@ SAMPLE = DATA / "sample"
 LOGGING = (ROOT / "conf" / "log4j2.properties").as_uri()
 
 
+ELSEWHERE = {
+    "host": "elsewhere",
+    "boot": "b",
+    "namespace": "n",
+    "pid": 1,
+    "started": "1",
+    "since": "2026-01-01T00:00:00Z",
+}
+"""What a claim holds that a run on another machine has written."""
+
+
 @dataclass(frozen=True)
 class Points:
     """Ids in order and their vectors (n, D)."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, error_line, run_job
+from conftest import ELSEWHERE, ROOT, SAMPLE, error_line, run_job
 
 from novelsum.lock import held
 from novelsum.storage import Location
@@ -326,15 +326,7 @@ def test_a_claim_of_another_machine_counts_while_it_is_renewed(tmp_path, age, co
     output = tmp_path / "out"
     (output / "_lock").mkdir(parents=True)
     claim = output / "_lock" / "0123.json"
-    other = {
-        "host": "elsewhere",
-        "boot": "b",
-        "namespace": "n",
-        "pid": 1,
-        "started": "1",
-        "since": "2026-01-01T00:00:00Z",
-    }
-    claim.write_text(json.dumps(other))
+    claim.write_text(json.dumps(ELSEWHERE))
     os.utime(claim, (time.time() - age,) * 2)
     done = run_job("estimate_density", "--input", SAMPLE, "--output", output)
     assert done.returncode == code, done.stderr

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Points
+from conftest import ELSEWHERE, Points
 from pyarrow import fs
 
 from novelsum import __version__, lock, selection
@@ -31,15 +31,6 @@ from novelsum.store import Block
 from novelsum.workplace import Workplace
 
 # --- claims -----------------------------------------------------------------------------------------------
-
-ELSEWHERE = {
-    "host": "elsewhere",
-    "boot": "b",
-    "namespace": "n",
-    "pid": 1,
-    "started": "1",
-    "since": "2026-01-01T00:00:00Z",
-}
 
 
 @pytest.fixture
@@ -381,6 +372,7 @@ def test_results_that_have_lost_a_file_before_they_are_published_are_made_again(
     assert place.staged()
     os.truncate((place.stage / lost).path, 99)
     assert place.staged() is None
+    assert place.is_staged()
     assert f"{lost.removeprefix('result/')} of the results is lost or damaged; they are made again" in caplog.text
 
 
