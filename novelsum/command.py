@@ -8,12 +8,12 @@ import logging
 import sys
 import traceback
 
-from novelsum import interrupt
+from novelsum.diversity.job import measure
 from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
-from novelsum.measure import measure
 from novelsum.pipeline import run
-from novelsum.progress import log_to_stderr
 from novelsum.settings import Job, parse, parse_measure
+from novelsum.spark import interrupt
+from novelsum.spark.progress import log_to_stderr
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 

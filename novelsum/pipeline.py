@@ -1,48 +1,42 @@
 """The jobs from end to end: input, store, density, rounds, selected rows.
 
-The way of a vector: :mod:`~novelsum.source` reads it, :mod:`~novelsum.ingest` checks it and writes it to
-the :mod:`~novelsum.store`, :mod:`~novelsum.density` finds its neighbours, :mod:`~novelsum.selection` picks
-it or not, :mod:`~novelsum.output` writes what was picked.
+The way of a vector: :mod:`~novelsum.files.source` reads it, :mod:`~novelsum.files.ingest` checks it and writes it to
+the :mod:`~novelsum.files.store`, :mod:`~novelsum.density.exact` finds its neighbours,
+:mod:`~novelsum.selection.rounds` picks it or not, :mod:`~novelsum.report.output` writes what was picked.
 """
 
 import dataclasses
 import logging
-import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from novelsum import interrupt, session
-from novelsum.already import log_already_selected
-from novelsum.density import (
-    estimate_density,
-    load_density,
-    mark_itself,
-    require_enough_neighbors,
-    require_finite_powers,
-    write_density_result,
-)
-from novelsum.errors import InputError, UsageError, error_of_a_task
-from novelsum.ingest import ingest
-from novelsum.output import OUTPUT_COLUMNS, metrics, now, versions, write_selected
-from novelsum.quotas import Quotas
-from novelsum.report import check_report, write_report
-from novelsum.scratch import remove_dead
-from novelsum.selection import Candidate, first_row, require_finite_quality, select
+from novelsum.density.exact import estimate_density
+from novelsum.density.factors import require_finite_powers, write_density_result
+from novelsum.density.given import load_density
+from novelsum.density.reference import mark_itself
+from novelsum.density.state import State, state_of, tidy_state
+from novelsum.diversity.strategies import Comparison, compare, for_manifest, print_comparison
+from novelsum.errors import UsageError, error_of_a_task
+from novelsum.files.ingest import ingest
+from novelsum.files.location import REJECTED, Location
+from novelsum.files.source import Look, Source, look, open_density, open_source
+from novelsum.files.store import Pool
+from novelsum.files.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
+from novelsum.preflight import check_pool, check_sources
+from novelsum.report.output import metrics, now, versions, write_selected
+from novelsum.report.summary import print_result
+from novelsum.report.survey import survey
+from novelsum.report.write import check_report, write_report
+from novelsum.selection.already import log_already_selected
+from novelsum.selection.rounds import Candidate, first_row, select
 from novelsum.settings import SELECTING, Job, Settings
-from novelsum.source import Look, Source, look, open_density, open_source
-from novelsum.stages import Stages
-from novelsum.state import State, state_of, tidy_state
-from novelsum.storage import REJECTED, Location
-from novelsum.store import Pool
-from novelsum.strategies import Comparison, compare, for_manifest, print_comparison
-from novelsum.summary import print_result
-from novelsum.survey import survey
-from novelsum.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
+from novelsum.spark import interrupt, session
+from novelsum.spark.local import remove_dead
+from novelsum.spark.stages import Stages
 
 logger = logging.getLogger("novelsum")
 
@@ -136,7 +130,7 @@ class _Work:
             open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
         )
         if self._source:
-            _check_sizes(job, settings, self._source, self.given, self.reference, self.state)
+            check_sources(job, settings, self._source, self.given, self.reference, self.state)
 
     @property
     def source(self) -> Source:
@@ -171,7 +165,7 @@ class _Work:
         if self.state and not self._source:
             return self._manifest(None, None, self._change_state(spark, self.state, None)), None
         pool, corpus = self._ingest(spark)
-        _check_candidates(self.job, self.settings, self.source, pool, corpus, self.state)
+        check_pool(self.job, self.settings, self.source, pool, corpus, self.state)
         if self.job == "estimate_density":
             return self._manifest(pool, corpus, self._estimate(spark, pool, corpus)), None
         return self._select(spark, pool, corpus)
@@ -337,103 +331,3 @@ def _spared(what: str) -> Iterator[None]:
             raise
         told = error_of_a_task(error)
         logger.error("%s; the selection is not affected: %s", what, told or type(error).__name__, exc_info=not told)
-
-
-def _check_sizes(
-    job: Job,
-    settings: Settings,
-    source: Source,
-    given: Source | None,
-    reference: Source | None,
-    state: State | None,
-) -> None:
-    """Refuse before Spark starts what the footers already rule out."""
-    if job != "estimate_density" and settings.budget > source.rows:
-        raise InputError(
-            f"--budget {settings.budget} is above the number of rows of {settings.input}, {source.rows}; ask for fewer"
-        )
-    corpus = reference or source
-    if job != "select_subset" and settings.neighbors >= corpus.rows + (state.rows if state else 0):
-        raise InputError(
-            f"--neighbors {settings.neighbors} must be below the number of rows of {corpus.path}, {corpus.rows}; "
-            "ask for fewer"
-        )
-    _check_columns(job, settings, source)
-    if settings.first is not None and source.integer_ids and not re.fullmatch(r"[+-]?\d+", settings.first):
-        raise InputError(
-            f"--first {settings.first!r} is not an integer, as the ids of {settings.input} are; give one of them"
-        )
-    if given is not None and given.integer_ids != source.integer_ids:
-        raise InputError(
-            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.density} and "
-            "strings in the other; estimate the density over this input"
-        )
-    if given is not None:
-        _check_density_settings(settings)
-
-
-def _check_columns(job: Job, settings: Settings, source: Source) -> None:
-    """Refuse an id column that would be taken for one of the result, and columns to print that are not there."""
-    reserved = ("density", "kth_distance") if job == "estimate_density" else OUTPUT_COLUMNS
-    if settings.id_column in reserved:
-        raise InputError(
-            f"the id column of {settings.input} may not be called {settings.id_column!r}, as a column of the result "
-            "is; rename it"
-        )
-    for option, column in (
-        ("--text-column", settings.text_column),
-        ("--group-column", settings.group_column),
-        ("--quality-column", settings.quality_column),
-    ):
-        if column is not None and column not in source.schema.names:
-            raise InputError(
-                f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "
-                f"one of them with {option} or leave it out"
-            )
-    if settings.quality_column is not None:
-        kind = source.schema.field(settings.quality_column).type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            raise InputError(
-                f"column {settings.quality_column!r} of {settings.input} has type {kind}, expected numbers; name "
-                "another with --quality-column"
-            )
-
-
-def _check_density_settings(settings: Settings) -> None:
-    """Refuse a density that its manifest says was estimated with other settings than the selection's."""
-    estimated = read_manifest(Location.of(settings.density))
-    for name, value in (estimated or {}).get("settings", {}).items():
-        if name in ("formula", "metric", "neighbors", "duplicates") and value != getattr(settings, name):
-            raise InputError(
-                f"{settings.density} was estimated with {name} = {value!r}, but the selection is to have "
-                f"{getattr(settings, name)!r}; estimate it again or select with --{name} {value}"
-            )
-
-
-def _check_candidates(
-    job: Job, settings: Settings, source: Source, pool: Pool, corpus: Pool | None, state: State | None
-) -> None:
-    """Refuse before any costly work what only the checked rows can tell."""
-    if settings.quota:
-        Quotas.of(settings.quota, pool.groups, settings.budget)
-    if settings.quality_column is not None:
-        require_finite_quality(pool, settings)
-    if job != "select_subset" and not (state and state.rows):
-        require_enough_neighbors(corpus or pool, settings)
-    if job != "estimate_density" and settings.budget > pool.candidates:
-        raise InputError(
-            f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
-            f"{source.rows} rows after dropping {sum(pool.bad_rows.values())} bad rows and "
-            f"{pool.duplicates_dropped} duplicates; ask for fewer"
-        )
-    estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
-    if estimated and _covered(estimated) not in (None, pool.fingerprint):
-        logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
-
-
-def _covered(estimated: dict[str, Any]) -> str | None:
-    """The fingerprint of all rows whose density a manifest is of, None where it is not known."""
-    fingerprint: str | None = estimated.get("density", {}).get(
-        "fingerprint", estimated.get("input", {}).get("fingerprint")
-    )
-    return fingerprint

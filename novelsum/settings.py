@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from novelsum.errors import UsageError
+from novelsum.files.schemes import require_reachable
 from novelsum.formula import Formula, Metric
-from novelsum.quotas import Quota
-from novelsum.schemes import require_reachable
+from novelsum.selection.quotas import Quota
 
 _MINIMUM = {
     "budget": 1,

@@ -19,16 +19,18 @@ from pyspark import SparkConf
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
-from novelsum import formula, pipeline, session
-from novelsum.already import log_already_selected
-from novelsum.density import estimate_density, require_finite_powers
-from novelsum.ingest import ingest
-from novelsum.selection import first_row, select
+from novelsum import formula, pipeline
+from novelsum.density.exact import estimate_density
+from novelsum.density.factors import read_density, require_finite_powers
+from novelsum.files.ingest import ingest
+from novelsum.files.location import Location
+from novelsum.files.source import look, open_source
+from novelsum.files.store import read_block
+from novelsum.files.workplace import selected_before
+from novelsum.selection.already import log_already_selected
+from novelsum.selection.rounds import first_row, select
 from novelsum.settings import Settings
-from novelsum.source import look, open_source
-from novelsum.storage import Location
-from novelsum.store import read_block, read_density
-from novelsum.workplace import selected_before
+from novelsum.spark import session
 
 # Short runs spend their time starting Java: one fast compiler, one simple collector and no web page.
 os.environ.setdefault(

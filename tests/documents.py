@@ -15,7 +15,7 @@ FILES = [path for path in sorted((ROOT / "conf").iterdir()) if path.suffix != ".
 SHOWN = (
     "v(x)     = Σ_{x_j ∈ S}",
     "Density factors σ, K = 2:",
-    "jobs/                 one short file a command",
+    "jobs/          one short file a command",
 )
 """How blocks begin that nobody types: a formula, what a command prints, the folders of the code."""
 

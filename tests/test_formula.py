@@ -8,7 +8,7 @@ import pytest
 from conftest import DATA, Points
 
 from novelsum import formula
-from novelsum.neighbors import NearestDistances
+from novelsum.density.neighbors import NearestDistances
 
 POWERS = [(κ1, κ2) for κ1 in (0.0, 0.5, 1.0, 2.0) for κ2 in (0.0, 0.5, 1.0)]
 

@@ -22,13 +22,15 @@ from measure import PeakMemory
 from pyspark.sql import SparkSession
 from selection import CORES, GENERATED, PAPER_ROWS, _generate, _ingested
 
-from novelsum import formula, session
-from novelsum.density import estimate_density
-from novelsum.progress import log_to_stderr
-from novelsum.selection import first_row, select
+from novelsum import formula
+from novelsum.density.exact import estimate_density
+from novelsum.density.factors import read_density
+from novelsum.files.location import Location
+from novelsum.files.store import Pool, read_block
+from novelsum.selection.rounds import first_row, select
 from novelsum.settings import Settings
-from novelsum.storage import Location
-from novelsum.store import Pool, read_block, read_density
+from novelsum.spark import session
+from novelsum.spark.progress import log_to_stderr
 
 NEIGHBORS = 10
 REPEATS = int(os.environ.get("REPEATS", "3"))

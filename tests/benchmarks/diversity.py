@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import PeakMemory
 
-from novelsum import session
-from novelsum.ingest import ingest
-from novelsum.measure import measure_pool
-from novelsum.onepass import DataSet
-from novelsum.progress import log_to_stderr
+from novelsum.diversity.job import measure_pool
+from novelsum.diversity.onepass import DataSet
+from novelsum.files.ingest import ingest
+from novelsum.files.location import Location
+from novelsum.files.source import open_source
 from novelsum.settings import MeasureSettings
-from novelsum.source import open_source
-from novelsum.storage import Location
+from novelsum.spark import session
+from novelsum.spark.progress import log_to_stderr
 
 ROWS = int(os.environ.get("ROWS", "100000"))
 DIMENSION, CLUSTERS = 384, 500

@@ -24,17 +24,18 @@ import pyarrow.parquet as pq
 from measure import PeakMemory, floor_seconds, straightforward_seconds, with_one_blas_thread
 from pyspark.sql import SparkSession
 
-from novelsum import session
-from novelsum.density import estimate_density
+from novelsum.density.exact import estimate_density
+from novelsum.density.factors import BlockDensity, write_density
+from novelsum.density.neighbors import NearestDistances
+from novelsum.files.ingest import ingest
+from novelsum.files.location import Location
+from novelsum.files.source import open_source
+from novelsum.files.store import Block, Pool, read_block
 from novelsum.formula import density_factor, from_squared, metric_space
-from novelsum.ingest import ingest
-from novelsum.neighbors import NearestDistances
-from novelsum.progress import log_to_stderr
-from novelsum.selection import Effort, first_row, select
+from novelsum.selection.rounds import Effort, first_row, select
 from novelsum.settings import Settings
-from novelsum.source import open_source
-from novelsum.storage import Location
-from novelsum.store import Block, BlockDensity, Pool, read_block, write_density
+from novelsum.spark import session
+from novelsum.spark.progress import log_to_stderr
 
 CORES = 2
 FORMULA = os.environ.get("FORMULA", "paper")

@@ -1,0 +1,83 @@
+"""Density factors as they lie beside the store, what a selection asks of them, and how they become a result."""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from novelsum.errors import InputError
+from novelsum.files.location import Location
+from novelsum.files.store import Block, Pool, read_block
+from novelsum.settings import Settings
+
+LARGEST_POWERED = 1e150
+"""A density factor to the power κ2 must stay below this, for sums over distances to stay finite."""
+
+
+@dataclass(frozen=True)
+class BlockDensity:
+    """Density factors of a block's candidates in the order of the block.
+
+    ``density`` (n,) is σ before the power κ2; ``kth_distance`` (n,) the distance to the K-th neighbour
+    (for ``released`` the Euclidean one of the raw vectors), NaN where the density was given and not computed.
+    """
+
+    density: NDArray[np.float64]
+    kth_distance: NDArray[np.float64]
+
+
+def write_density(work: Location, name: str, density: BlockDensity) -> None:
+    """Write the density factors of the block of that name."""
+    table = pa.table({"density": density.density, "kth_distance": density.kth_distance})
+    (work / "density" / name).write_parquet(table)
+
+
+def read_density(work: Location, name: str) -> BlockDensity:
+    """Read the density factors of the block of that name."""
+    table = (work / "density" / name).read_parquet()
+    return BlockDensity(table.column("density").to_numpy(), table.column("kth_distance").to_numpy())
+
+
+def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
+    """Raise InputError unless every candidate has K others in the corpus to be its neighbours."""
+    points = corpus.distinct if settings.formula == "released" else corpus.candidates
+    if settings.neighbors >= points:
+        kind = "distinct embeddings" if settings.formula == "released" else "candidates"
+        kind += " of the reference" if settings.reference else ""
+        raise InputError(
+            f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
+            "a point is not its own neighbour; ask for fewer"
+        )
+
+
+def require_finite_powers(pool: Pool, settings: Settings) -> None:
+    """Raise InputError when a density factor to the power κ2 is no positive finite number."""
+    for block in pool.blocks:
+        density = read_density(pool.work, block.name).density
+        with np.errstate(over="ignore", under="ignore"):
+            powered = np.array([density.min(), density.max()]) ** settings.density_power
+        if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
+            raise InputError(
+                f"--density-power {settings.density_power:g} takes density factors between {density.min():g} and "
+                f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
+            )
+
+
+def write_density_result(spark: SparkSession, pool: Pool, id_column: str, folder: Location) -> None:
+    """Write id, density and distance to the K-th neighbour of every candidate, a file for each block."""
+    folder.make_folder()
+    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
+    blocks.foreach(partial(_write_result, pool.work, id_column, folder))
+
+
+def _write_result(work: Location, id_column: str, folder: Location, block: Block) -> None:
+    density = read_density(work, block.name)
+    columns = {
+        id_column: read_block(work, block.name).ids,
+        "density": density.density,
+        "kth_distance": density.kth_distance,
+    }
+    (folder / f"part-{block.name}").write_parquet(pa.table(columns))

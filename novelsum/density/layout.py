@@ -1,0 +1,255 @@
+"""Candidates as the search by cells keeps them: a file for each group of cells, a row group of Parquet for each cell.
+
+Vectors lie in columns of binary, which read several times faster than lists.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from novelsum.density.cells import Cells, sampled
+from novelsum.density.neighbors import Index, Sought
+from novelsum.density.reference import read_itself
+from novelsum.files.location import Location
+from novelsum.files.store import Pool, read_block
+from novelsum.formula import Array
+
+
+@dataclass(frozen=True)
+class CellRows:
+    """Candidates n of a store in the order of cells, and of rows in each.
+
+    ``row`` (n,) int64; ``id`` (n,) as in the input; ``cell`` (n,) int64;
+    ``block`` and ``place`` (n,): where in the store; ``distinct`` (n,) bool;
+    ``itself`` (n,) bool: whether the reference holds it too; ``vectors`` (n, D) as in the store.
+    """
+
+    row: Index
+    id: NDArray[Any]
+    cell: Index
+    block: Index
+    place: Index
+    distinct: NDArray[np.bool_]
+    itself: NDArray[np.bool_]
+    vectors: NDArray[np.floating[Any]]
+
+    def table(self) -> pa.Table:
+        """As a table; vectors as binary, which reads several times faster than lists."""
+        columns = {name: getattr(self, name) for name in _COLUMNS}
+        return pa.table({**columns, "vector": binary(self.vectors)})
+
+    def take(self, places: Index | slice) -> "CellRows":
+        """The candidates at some places."""
+        return CellRows(*(getattr(self, name)[places] for name in (*_COLUMNS, "vectors")))
+
+    @staticmethod
+    def of(table: pa.Table, kind: str) -> "CellRows":
+        """From a table, whose vectors are of that NumPy type."""
+        columns = {name: table.column(name).to_numpy() for name in _COLUMNS}
+        return CellRows(**columns, vectors=matrix(table.column("vector"), kind))
+
+
+_COLUMNS = ("row", "id", "cell", "block", "place", "distinct", "itself")
+
+
+def binary(vectors: NDArray[Any]) -> pa.Array:
+    """Vectors (n, D) as Arrow binary of fixed size."""
+    vectors = np.ascontiguousarray(vectors)
+    size = vectors.shape[1] * vectors.itemsize
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(size), len(vectors), [None, pa.py_buffer(vectors)])
+
+
+def matrix(column: pa.ChunkedArray, kind: str) -> NDArray[Any]:
+    """The vectors (n, D) of a column that :func:`binary` made, of that NumPy type."""
+    width = column.type.byte_width
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8)[chunk.offset * width : (chunk.offset + len(chunk)) * width]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    together = parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, np.uint8), *parts])
+    return together.view(kind).reshape(len(column), width // np.dtype(kind).itemsize)
+
+
+def group_name(group: int) -> str:
+    """What the file of a group is called."""
+    return f"group-{group:05d}.parquet"
+
+
+def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) -> None:
+    """Write candidates as row groups 0 ... count - 1, ``of`` (n,) ascending saying which each is in."""
+    table, ends = rows.table(), np.searchsorted(of, np.arange(count + 1))
+    with (
+        location.writing() as stream,
+        pq.ParquetWriter(stream, table.schema, compression="none", use_dictionary=False, write_statistics=False) as to,
+    ):
+        for start, end in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            to.write_table(table.slice(start, end - start), row_group_size=max(1, end - start))
+
+
+def read_row_group(location: Location, number: int, kind: str) -> CellRows:
+    """One row group of what :func:`write_row_groups` wrote."""
+    return CellRows.of(location.parse(lambda file: file.read_row_group(number)), kind)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Candidates of a pool by cells, in files of ``folder``; what every task of the search needs to know."""
+
+    folder: Location
+    kind: str
+    groups: int
+    """How many groups of cells there are."""
+
+    def file(self, group: int) -> Location:
+        """The file of a group, a row group for each of its cells."""
+        return self.folder / group_name(group)
+
+
+def write_cells(work: Location, cells: Cells) -> None:
+    """Write the cells for the tasks to read."""
+    table = pa.table({"copies": cells.copies, "group": cells.group, "centroid": binary(cells.centroids)})
+    (work / "centroids.parquet").write_parquet(table, compression="none", use_dictionary=False)
+
+
+def read_cells(work: Location) -> Cells:
+    """Read them back."""
+    table = (work / "centroids.parquet").read_parquet()
+    centroids = matrix(table.column("centroid"), "float64")
+    return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
+
+
+def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool) -> CellRows:
+    """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
+    folder = pool.work / "sample"
+    folder.make_folder()
+    numbers = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks))
+    numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
+    parts = [CellRows.of((folder / block.name).read_parquet(), kind_of(pool)) for block in pool.blocks]
+    together = joined(parts)
+    return together.take(np.argsort(together.row))
+
+
+def _draw_block(pool: Pool, folder: Location, fraction: float, salt: int, distinct: bool, number: int) -> None:
+    rows = _rows_of_block(pool, number)
+    taken = sampled(rows.row, fraction, salt) & (rows.distinct | (not distinct))
+    part = rows.take(np.flatnonzero(taken))
+    (folder / pool.blocks[number].name).write_parquet(part.table(), compression="none", use_dictionary=False)
+
+
+def _rows_of_block(pool: Pool, number: int) -> CellRows:
+    """The candidates of a block; those that :func:`renumber` has given a number, by that number."""
+    name = pool.blocks[number].name
+    block = read_block(pool.work, name)
+    n = len(block.rows)
+    zeros = np.zeros(n, dtype=np.int64)
+    itself = read_itself(pool.work, name) if pool.marked else np.zeros(n, dtype=bool)
+    ids = block.ids.to_numpy(zero_copy_only=False)
+    rows = CellRows(block.rows, ids, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
+    if not pool.renumbered:
+        return rows
+    table = (pool.work / "numbers.parquet").read_parquet()
+    given, distinct = (table.column(name).to_numpy()[block.rows] for name in ("number", "distinct"))
+    return replace(rows, row=given, distinct=distinct).take(np.flatnonzero(given >= 0))
+
+
+def renumber(work: Location, numbers: Index, distinct: NDArray[np.bool_]) -> None:
+    """Give the candidates by row other numbers, -1 to leave one out, and say anew which are distinct.
+
+    They count for a pool that says it is ``renumbered``.
+    """
+    (work / "numbers.parquet").write_parquet(pa.table({"number": numbers, "distinct": distinct}))
+
+
+def joined(parts: list[CellRows]) -> CellRows:
+    """Some candidates after others."""
+    return CellRows(*(np.concatenate([getattr(p, name) for p in parts]) for name in (*_COLUMNS, "vectors")))
+
+
+def kind_of(pool: Pool) -> str:
+    """The NumPy type of the pool's vectors."""
+    return f"float{8 * pool.itemsize}"
+
+
+def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells) -> Layout:
+    """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells."""
+    layout = Layout(work / name, kind_of(pool), int(cells.group[-1]) + 1)
+    by_block = work / f"{name}-by-block"
+    for folder in (layout.folder, by_block):
+        folder.make_folder()
+    context = spark.sparkContext
+    blocks = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
+    blocks.foreach(partial(_sort_block, pool, work, by_block, sought))
+    names = [block.name for block in pool.blocks]
+    groups = context.parallelize(range(layout.groups), layout.groups)
+    groups.foreach(partial(_gather, work, by_block, names, layout))
+    by_block.delete()
+    return layout
+
+
+def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, number: int) -> None:
+    """Write the candidates of a block by cells, a row group for each group of cells."""
+    cells, rows = read_cells(work), _rows_of_block(pool, number)
+    cell = cells.assign(sought.points(rows.vectors), rows.row)
+    order = np.argsort(cell, kind="stable")
+    in_order = replace(rows, cell=cell).take(order)
+    write_row_groups(
+        by_block / pool.blocks[number].name, in_order, cells.group[in_order.cell], int(cells.group[-1]) + 1
+    )
+
+
+def _gather(work: Location, by_block: Location, names: list[str], layout: Layout, group: int) -> None:
+    """Write the candidates of a group from all blocks, a row group for each cell."""
+    members = np.flatnonzero(read_cells(work).group == group)
+    rows = joined([read_row_group(by_block / name, group, layout.kind) for name in names])
+    rows = rows.take(np.lexsort((rows.row, rows.cell)))
+    first = int(members[0]) if len(members) else 0
+    write_row_groups(layout.file(group), rows, rows.cell - first, len(members))
+
+
+def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) -> Iterator[tuple[int, Array, Index]]:
+    """Of each of some cells, a group read at a time: its number, its points (n, D) that can be neighbours, their rows.
+
+    The points are in the metric's space; the groups come in the order in which they first appear in ``numbers``.
+    """
+    first = np.searchsorted(cells.group, np.arange(layout.groups))
+    groups, appear = np.unique(cells.group[numbers], return_index=True)
+    columns = ["row", "vector", *(["distinct"] if sought.released else [])]
+    for group in groups[np.argsort(appear)].tolist():
+        here = numbers[cells.group[numbers] == group]
+        places = (here - first[group]).tolist()
+
+        def read(file: pq.ParquetFile, places: list[int] = places) -> tuple[Index, pa.Table]:
+            ends = np.cumsum([0] + [file.metadata.row_group(place).num_rows for place in places])
+            return ends, file.read_row_groups(places, columns=columns, use_threads=False)
+
+        ends, table = layout.file(group).parse(read)
+        rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
+        wanted = table.column("distinct").to_numpy() if sought.released else np.ones(len(rows), dtype=bool)
+        for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
+            kept = start + np.flatnonzero(wanted[start:end])
+            yield number, sought.points(vectors[kept]), rows[kept]
+
+
+def write_points(location: Location, rows: Index, points: Array, squared: Array) -> None:
+    """Write the rows (m,) of measured candidates, their points (m, D) float64 and their distances (m, count)."""
+    table = pa.table({"row": rows, "point": binary(points), "squared": binary(squared)})
+    location.write_parquet(table, compression="none", use_dictionary=False)
+
+
+def read_points(location: Location) -> tuple[Index, Array, Array]:
+    """Read them back."""
+    table = location.read_parquet()
+    return (table.column("row").to_numpy(), *(matrix(table.column(name), "float64") for name in ("point", "squared")))
+
+
+def read_group(layout: Layout, group: int) -> CellRows:
+    """All candidates of a group."""
+    return CellRows.of(layout.file(group).read_parquet(), layout.kind)

@@ -1,0 +1,271 @@
+"""Density factors by a search of the cells nearest to each candidate, with its recall measured.
+
+1. Two samples are drawn by a hash of the row: one trains the cells, the other measures.
+2. Each block writes its candidates in the order of their cells, then each group of cells gathers its own from all
+   blocks: near cells lie together, see :mod:`~novelsum.density.layout`. Every group is searched, exactly, for the
+   neighbours of the measured candidates.
+3. Which cells those lie in tells how many must be probed: the driver takes the smallest number at which half of
+   the measured candidates find enough.
+4. A task a group searches its candidates in the cells they probe, reading one group at a time. The other half of the
+   measured candidates says what recall that had; if too little, more cells are probed.
+
+Vectors go from file to file and never through the JVM.
+"""
+
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from novelsum.density.cells import Cells, sampled
+from novelsum.density.factors import BlockDensity, write_density
+from novelsum.density.layout import (
+    CellRows,
+    Layout,
+    binary,
+    draw,
+    group_name,
+    lay_out,
+    read_cells,
+    read_cells_of,
+    read_group,
+    read_points,
+    write_cells,
+    write_points,
+)
+from novelsum.density.neighbors import Index, NearestDistances, Sought
+from novelsum.files.location import Location
+from novelsum.files.store import Pool
+from novelsum.formula import Array
+from novelsum.spark.progress import collect
+
+logger = logging.getLogger("novelsum")
+
+TRAINED_BYTES = 384 << 20
+GROUP_BYTES = 192 << 20
+SMALL_GROUPS, SMALL_GROUP_CELLS = 8, 16
+"""A small pool still has so many groups, if each has so many cells."""
+MEASURED = (500, 2000)
+"""About how many candidates are searched exactly, at least and at most; a fortieth of them in between. Half of them
+choose the probes, half tell the recall."""
+OVERHEAD = 2e11
+"""What the additional Spark jobs take, in multiplications."""
+_TRAINED_OF_CELL = 32
+_TRAINING, MEASURING = 0, 1
+
+
+def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: Sought, target: float) -> dict[str, Any]:
+    """Write the density factor of every candidate of ``pool`` over ``corpus`` beside the store.
+
+    At least ``target`` of the K nearest are found, by the measured candidates; 1 means to probe all cells.
+    Returns what the manifest says of it.
+    """
+    for name in ("found", "sample", "density"):
+        (pool.work / name).make_folder()
+    cells = _train(spark, corpus, sought)
+    write_cells(pool.work, cells)
+    fraction = measured_fraction(pool.candidates)
+    measured = draw(spark, pool, fraction, MEASURING, False)
+    points = sought.points(measured.vectors)
+    layout = lay_out(spark, corpus, pool.work, "cells", sought, cells)
+    queries = layout if corpus is pool else lay_out(spark, pool, pool.work, "queries", sought, cells)
+    sizes, squared, where = search_measured(spark, layout, pool.work, sought, measured.row, points)
+    exact = sought.of_neighbors(squared, measured.itself)
+    write_points(pool.work / "measured.parquet", measured.row, points, squared)
+    tells = np.arange(len(points)) % 2 == 1
+    chooses = ~tells
+    if not tells.any():  # a single candidate does both
+        tells = chooses
+    probes = choose_probes(cells, points[chooses], measured.row[chooses], where[chooses], target)
+    while True:
+        job = SearchJob(pool.work, layout, queries, sought, sizes, probes, fraction)
+        numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
+        parts = collect(numbers.mapPartitions(partial(_search, job)), f"search of {probes} of {len(sizes)} cells each")
+        rows, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+        report = compare(sought, exact[tells], found[np.argsort(rows)][tells])
+        logger.info(
+            "density: recall %.4f of %d measured; error of density median %.2g, p99 %.2g; %d of %d cells probed",
+            *(report[name] for name in ("recall", "measured", "sigma_error_median", "sigma_error_p99")),
+            *(probes, len(sizes)),
+        )
+        if report["recall"] >= target or probes == len(sizes):
+            break
+        probes = min(len(sizes), probes + max(1, probes // 4))
+    _write_densities(spark, pool, layout.groups)
+    return {"method": "approximate", "cells": len(sizes), "probes": probes, "measured_fraction": fraction, **report}
+
+
+def measured_fraction(candidates: int) -> float:
+    """The share of the candidates that is searched exactly."""
+    return min(1.0, max(MEASURED[0], min(MEASURED[1], candidates / 40)) / candidates)
+
+
+def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
+    """Whether a search of cells is likely faster than the exact one, counted in multiplications."""
+    cells = 2 * corpus.candidates**0.5
+    likely = pool.candidates * (0.15 * corpus.candidates + 20 * cells) + MEASURED[1] * corpus.candidates
+    return bool(likely + OVERHEAD / pool.dimension < pool.candidates * corpus.candidates)
+
+
+# --- cells ------------------------------------------------------------------------------------------------
+
+
+def _train(spark: SparkSession, corpus: Pool, sought: Sought) -> Cells:
+    """Cells for the corpus, of a sample that fits into the driver."""
+    points = corpus.distinct if sought.released else corpus.candidates
+    fitting = TRAINED_BYTES // (8 * corpus.dimension)
+    wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
+    sample = draw(spark, corpus, min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.released)
+    if not len(sample.row):  # the hash of a tiny pool took none
+        sample = draw(spark, corpus, 1.0, _TRAINING, sought.released)
+    size = corpus.candidates * corpus.dimension * corpus.itemsize
+    groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
+    space = sought.points(sample.vectors)
+    return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups)
+
+
+# --- search -----------------------------------------------------------------------------------------------
+
+
+def search_measured(
+    spark: SparkSession, layout: Layout, work: Location, sought: Sought, rows: Index, points: Array
+) -> tuple[Index, Array, NDArray[np.int32]]:
+    """Search all cells for the neighbours of some points (m, D) with their rows (m,).
+
+    Returns how many possible neighbours each cell holds (C,), the squared distances (m, count) ascending, and the
+    cells they are in (m, count).
+    """
+    write_points(work / "measured.parquet", rows, points, np.full((len(rows), sought.count), np.inf))
+    groups = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
+    parts = collect(groups.map(partial(_search_group, work, layout, sought)), "exact search of the measured")
+    squared, labels = (np.concatenate([part[i] for part in parts], axis=1) for i in (1, 2))
+    order = np.lexsort((labels, squared), axis=1)[:, : sought.count]
+    sizes = np.concatenate([part[0] for part in parts])
+    return sizes, np.take_along_axis(squared, order, axis=1), np.take_along_axis(labels, order, axis=1)
+
+
+def _search_group(work: Location, layout: Layout, sought: Sought, group: int) -> tuple[Index, Array, NDArray[np.int32]]:
+    cells = read_cells(work)
+    rows, points, _ = read_points(work / "measured.parquet")
+    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
+    sizes = []
+    for number, of_cell, of_rows in read_cells_of(layout, cells, sought, np.flatnonzero(cells.group == group)):
+        sizes.append(len(of_rows))
+        nearest.add(of_cell, of_rows, label=number)
+    return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
+
+
+def choose_probes(cells: Cells, points: Array, rows: Index, where: NDArray[np.int32], target: float) -> int:
+    """The smallest number of probes at which points (m, D) surely find ``target`` of their neighbours.
+
+    ``rows`` (m,): the points' rows; ``where`` (m, K): the cells the neighbours are in. Surely: by two standard errors.
+    """
+    if target >= 1:
+        return len(cells.centroids)
+    squared = np.square(points).sum(axis=1)[:, None] - 2 * points @ cells.centroids.T
+    squared += np.square(cells.centroids).sum(axis=1)
+    own = cells.assign(points, rows)
+    squared[np.arange(len(points)), own] = -np.inf
+    ranks = np.argsort(np.argsort(squared, axis=1, kind="stable"), axis=1, kind="stable")
+    needed = np.take_along_axis(ranks, where.astype(np.int64), axis=1) + 1
+    for probes in range(1, len(cells.centroids)):
+        found = (needed <= probes).mean(axis=1)
+        if found.mean() - 2 * found.std() / len(found) ** 0.5 >= target:
+            return probes
+    return len(cells.centroids)
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """What a task of the search needs to know."""
+
+    work: Location
+    corpus: Layout
+    queries: Layout
+    sought: Sought
+    sizes: Index
+    probes: int
+    measured: float
+
+
+def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Index, Array]]:
+    """Search the candidates of a group in the cells they probe; yield rows and distances of the measured ones."""
+    for group in groups:
+        cells = read_cells(job.work)
+        queries = read_group(job.queries, group)
+        squared = search_cells(job, cells, queries) if len(queries.row) else np.empty((0, job.sought.count))
+        neighbors = job.sought.of_neighbors(squared, queries.itself)
+        density, kth = job.sought.density(neighbors)
+        columns = {"block": queries.block, "place": queries.place, "density": density, "kth_distance": kth}
+        table = pa.table({**columns, "row": queries.row, "squared": binary(squared)})
+        (job.work / "found" / group_name(group)).write_parquet(table)
+        measured = np.flatnonzero(sampled(queries.row, job.measured, MEASURING))
+        yield queries.row[measured], neighbors[measured]
+
+
+def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
+    """The smallest squared distances (m, count) of candidates of one group to the points of the cells they probe."""
+    sought = job.sought
+    points = sought.points(queries.vectors)
+    probed = cells.probed(points, queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
+    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else queries.row)
+    for number, of_cell, of_rows in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):
+        at = np.flatnonzero(queries.cell == number)  # the own cell first: then few elsewhere are near enough
+        nearest.add(of_cell, of_rows, at=at)
+        probed[number, at] = False
+    others = _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell)
+    for number, of_cell, _ in read_cells_of(job.corpus, cells, sought, others):
+        nearest.add(of_cell, at=np.flatnonzero(probed[number]))  # which are not in that cell themselves
+    return nearest.squared
+
+
+def _outwards(numbers: Index, own: Index) -> Index:
+    """Cells, those next to the group's own in the order of cells first."""
+    away = np.maximum(own.min() - numbers, numbers - own.max())
+    return numbers[np.argsort(away, kind="stable")]
+
+
+# --- what was found ---------------------------------------------------------------------------------------
+
+
+def compare(sought: Sought, exact: Array, found: Array) -> dict[str, Any]:
+    """Recall and relative error of σ by squared distances (m, K) to the true and to the found neighbours.
+
+    Recall is the share of found distances that are not above the true one to the K-th neighbour.
+    """
+    recall = float((found <= exact[:, -1:]).mean())
+    error = np.abs(sought.density(found)[0] / sought.density(exact)[0] - 1)
+    return {
+        "measured": len(exact),
+        "recall": round(recall, 6),
+        "sigma_error_median": float(np.median(error)),
+        "sigma_error_p99": float(np.quantile(error, 0.99)),
+    }
+
+
+def _write_densities(spark: SparkSession, pool: Pool, groups: int) -> None:
+    """Put what the groups found beside the store, block by block; only numbers travel."""
+    numbers = spark.sparkContext.parallelize(range(groups), groups)
+    by_block = numbers.flatMap(partial(_found, pool.work)).groupByKey(len(pool.blocks))
+    by_block.foreach(partial(_write_block_density, pool))
+
+
+def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array, Array]]]:
+    table = (work / "found" / group_name(group)).read_parquet(["block", "place", "density", "kth_distance"])
+    block, *columns = (column.to_numpy() for column in table.columns)
+    for number in np.unique(block).tolist():
+        place, density, kth = (column[block == number] for column in columns)
+        yield number, (place, density, kth)
+
+
+def _write_block_density(pool: Pool, of_block: tuple[int, Iterable[tuple[Index, Array, Array]]]) -> None:
+    number, parts = of_block
+    place, density, kth = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(place)
+    write_density(pool.work, pool.blocks[number].name, BlockDensity(density[order], kth[order]))

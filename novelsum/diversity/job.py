@@ -1,0 +1,269 @@
+"""The job that measures data sets: input, store, one pass over the distances, a table of NovelSum.
+
+:mod:`~novelsum.files.ingest` reads each data set as it does for a selection, :mod:`~novelsum.diversity.onepass`
+measures it, and :mod:`~novelsum.diversity.novelsum` turns what was found into NovelSum for every combination of the
+settings.
+"""
+
+import dataclasses
+import json
+import logging
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from novelsum.diversity.novelsum import Grid, Value, densities, values
+from novelsum.diversity.onepass import DataSet, draw_rows, match_reference, run_pass
+from novelsum.errors import InputError
+from novelsum.files.ingest import ingest
+from novelsum.files.location import MANIFEST, REJECTED, Location
+from novelsum.files.source import Source, look, open_source
+from novelsum.files.store import Pool
+from novelsum.files.workplace import Workplace, check_output, identity
+from novelsum.formula import from_squared
+from novelsum.report.output import metrics, now, versions
+from novelsum.report.summary import aligned
+from novelsum.settings import MeasureSettings
+from novelsum.spark import session
+from novelsum.spark.local import remove_dead
+from novelsum.spark.stages import Stages
+
+logger = logging.getLogger("novelsum")
+
+LARGEST_POWERED = 1e150
+"""A density factor to the power κ2 must stay below this, for sums over distances to stay finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """NovelSum of a data set of ``rows`` from ``measured`` of them, and the mean distance to the nearest other row."""
+
+    rows: int
+    measured: int
+    mean_nearest_distance: float
+    values: list[Value]
+
+
+def measure(settings: MeasureSettings) -> None:
+    """Run the job; raise UsageError or InputError where the user has to change something."""
+    started = time.monotonic()
+    session.require_classic(settings.master)
+    paths = [*settings.input, *([settings.reference] if settings.reference else [])]
+    output = check_output(settings.output, paths, settings.work_dir)
+    names = [f"input {number + 1}" for number in range(len(settings.input))] + ["reference"]
+    seen = {name: look(path, output) for name, path in zip(names, paths, strict=False)}
+    place = Workplace.of(output, settings.work_dir, identity("measure_diversity", settings.for_manifest(), seen))
+    if place.is_complete(settings.overwrite):
+        logger.info("%s holds the result of this very run already; there is nothing to do", output)
+        return
+    columns = settings.id_column, settings.embedding_column
+    sources = [open_source(path, *columns, seen_of) for path, seen_of in zip(paths, seen.values(), strict=True)]
+    _check_sizes(settings, sources)
+    with place.held(settings.overwrite, settings.keep_work, goes_on=False) as lock:
+        rows = _measure(settings, place, paths, sources, started)
+        place.publish(lock)
+    _print(rows, output)
+
+
+def _measure(
+    settings: MeasureSettings, place: Workplace, paths: list[str], sources: list[Source], started: float
+) -> list[dict[str, Any]]:
+    """Measure all data sets; leave the results in the stage and return their rows."""
+    stages = Stages()
+    place.start_results()
+    with stages.time("start"):
+        spark = session.start("measure_diversity", settings.master)
+    try:
+        remove_dead(spark.sparkContext, place.work)
+        with stages.time("ingest"):
+            pools = [
+                _ingest(spark, settings, source, place.work / f"set-{number:03d}", place.stage, number)
+                for number, source in enumerate(sources)
+            ]
+        _check_pools(settings, paths, pools)
+        with stages.time("diversity"):
+            results = _measure_all(spark, settings, pools, place.work)
+    finally:
+        spark.stop()
+    rows = _rows(settings, pools, results)
+    (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
+    (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
+    stages.seconds["total"] = round(time.monotonic() - started, 3)
+    manifest = _manifest(settings, sources, pools, results, stages)
+    (place.result / "metrics.json").write_bytes(metrics({**manifest, "diversity": rows}))
+    place.stage_manifest(manifest)
+    return rows
+
+
+def _ingest(
+    spark: SparkSession, settings: MeasureSettings, source: Source, work: Location, stage: Location, number: int
+) -> Pool:
+    (work / "store").make_folder()
+    pool = ingest(spark, source, settings.of_data_set(source.path), work, work)
+    if pool.bad_rows:
+        (stage / REJECTED).make_folder()
+        (work / REJECTED).move_to(stage / REJECTED / f"input-{number + 1:03d}")
+    return pool
+
+
+def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool], work: Location) -> list[Measured]:
+    reference = DataSet(pools[-1].work, pools[-1].blocks) if settings.reference else None
+    return [
+        measure_pool(spark, settings, DataSet(pool.work, pool.blocks), reference, work)
+        for pool in pools[: len(settings.input)]
+    ]
+
+
+def measure_pool(
+    spark: SparkSession,
+    settings: MeasureSettings,
+    data: DataSet,
+    reference: DataSet | None = None,
+    work: Location | None = None,
+) -> Measured:
+    """NovelSum of one data set over the grid of the settings. ``work``: the run's work directory, if not the data's."""
+    grid = Grid(settings.formula, settings.metric, settings.neighbors, settings.proximity_power, settings.density_power)
+    sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
+    sample = draw_rows(spark, data, settings.sample_rows, settings.seed) if sampled else None
+    matched = None
+    if reference is not None:
+        matched = match_reference(spark, data, reference, by_id=settings.duplicates == "keep")
+        if "paper" in settings.formula and max(settings.neighbors) >= reference.rows and (matched.own >= 0).any():
+            raise InputError(
+                f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
+                f"{reference.rows}, as rows of the data set are among them; ask for fewer"
+            )
+    found = run_pass(spark, data, grid, sample, matched, work=work or data.work)
+    density = densities(grid, found.nearest, found.nearest_raw)
+    for of_grid in density.values():
+        for power in settings.density_power:
+            _require_finite(power, of_grid)
+    nearest = from_squared(found.nearest_own, settings.metric)
+    return Measured(data.rows, len(found.rows), float(nearest.mean()), values(grid, found, density, data.rows))
+
+
+def _require_finite(density_power: float, density: np.ndarray[Any, np.dtype[np.float64]]) -> None:
+    with np.errstate(over="ignore", under="ignore"):
+        powered = np.array([density.min(), density.max()]) ** density_power
+    if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
+        raise InputError(
+            f"--density-power {density_power:g} takes density factors between {density.min():g} and "
+            f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
+        )
+
+
+# --- refusals ---------------------------------------------------------------------------------------------
+
+
+def _check_sizes(settings: MeasureSettings, sources: list[Source]) -> None:
+    """Refuse before Spark starts what the footers already rule out."""
+    most = max(settings.neighbors)
+    searched = sources[-1:] if settings.reference else sources
+    for source in searched:
+        if most >= source.rows + bool(settings.reference):
+            raise InputError(
+                f"--neighbors {most} must be below the number of rows of {source.path}, {source.rows}; ask for fewer"
+            )
+    if settings.reference and sources[-1].integer_ids != sources[0].integer_ids and settings.duplicates == "keep":
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {sources[0].path} and {sources[-1].path} and "
+            "strings in the other; write both with the same type of id"
+        )
+
+
+def _check_pools(settings: MeasureSettings, paths: list[str], pools: list[Pool]) -> None:
+    """Refuse before any costly work what only the checked rows can tell."""
+    for path, pool in zip(paths, pools, strict=True):
+        if pool.dimension != pools[0].dimension:
+            raise InputError(
+                f"{path} has embeddings of {pool.dimension} dimensions and {paths[0]} of {pools[0].dimension}; embed "
+                "all data sets with one model"
+            )
+    most = max(settings.neighbors)
+    for path, pool in list(zip(paths, pools, strict=True))[-1 if settings.reference else 0 :]:
+        for formula in settings.formula:
+            points = pool.distinct if formula == "released" else pool.candidates
+            # A point is not its own neighbour, but of a reference corpus it may be no part.
+            if most >= points + (formula == "paper" and settings.reference is not None):
+                kind = "distinct embeddings" if formula == "released" else "rows left"
+                raise InputError(
+                    f"--neighbors {most} must be below the number of {kind} of {path}, which is {points}: a point is "
+                    "not its own neighbour; ask for fewer"
+                )
+
+
+# --- results ----------------------------------------------------------------------------------------------
+
+
+def _rows(settings: MeasureSettings, pools: list[Pool], results: list[Measured]) -> list[dict[str, Any]]:
+    """A row for each data set and combination of settings."""
+    return [
+        {
+            "input": path,
+            "rows": result.rows,
+            "duplicates_dropped": pool.duplicates_dropped,
+            "measured_rows": result.measured,
+            "mean_nearest_distance": result.mean_nearest_distance,
+            "formula": value.formula,
+            "neighbors": value.neighbors,
+            "proximity_power": value.proximity_power,
+            "density_power": value.density_power,
+            "novelsum_sum": value.sum,
+            "novelsum_mean": value.mean,
+            "mean_low": value.mean_low,
+            "mean_high": value.mean_high,
+        }
+        for path, pool, result in zip(settings.input, pools, results, strict=False)
+        for value in result.values
+    ]
+
+
+def _manifest(
+    settings: MeasureSettings, sources: list[Source], pools: list[Pool], results: list[Measured], stages: Stages
+) -> dict[str, Any]:
+    inputs = [
+        {
+            "path": str(Location.of(source.path)),
+            "files": len(source.files),
+            **({"table": source.table} if source.table else {}),
+            "fingerprint": pool.fingerprint,
+            **pool.counts(),
+        }
+        for source, pool in zip(sources, pools, strict=True)
+    ]
+    return {
+        "job": "measure_diversity",
+        "finished": now(),
+        "settings": settings.for_manifest(),
+        "inputs": inputs[: len(results)],
+        "reference": inputs[-1] if settings.reference else None,
+        "measured_rows": [result.measured for result in results],
+        "versions": versions(),
+        "seconds": stages.seconds,
+    }
+
+
+def _print(rows: list[dict[str, Any]], output: Location) -> None:
+    cells = [["formula", "K", "κ1", "κ2", "NovelSum", "mean", "95% interval", "nearest", "rows", "input"]]
+    for row in rows:
+        exact = row["measured_rows"] == row["rows"]
+        cells.append(
+            [
+                row["formula"],
+                str(row["neighbors"]),
+                f"{row['proximity_power']:g}",
+                f"{row['density_power']:g}",
+                f"{row['novelsum_sum']:.6g}",
+                f"{row['novelsum_mean']:.6g}",
+                "exact" if exact else f"{row['mean_low']:.6g} to {row['mean_high']:.6g}",
+                f"{row['mean_nearest_distance']:.6g}",
+                str(row["rows"]),
+                row["input"],
+            ]
+        )
+    lines = [*aligned(cells), "", f"result     {output / 'diversity.json'}", f"manifest   {output / MANIFEST}"]
+    print("\n".join(lines), file=sys.stdout)

@@ -1,0 +1,231 @@
+"""The pass of :mod:`~novelsum.diversity.novelsum` on Spark: rows in tasks, each against the whole store.
+
+The points lie in local scratch of each executor as float64, mapped, made from the store where they are missing: all
+tasks of a machine share one copy in the page cache. A task holds one tile of distances at a time.
+"""
+
+import hashlib
+import heapq
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from novelsum.density.neighbors import NearestDistances
+from novelsum.diversity.novelsum import GROUPS, Columns, Grid, Tally, in_space, tally
+from novelsum.files import store
+from novelsum.files.location import Location
+from novelsum.files.store import Block, read_block
+from novelsum.formula import Array, Metric, metric_space
+from novelsum.spark.local import folder_of, new_run
+from novelsum.spark.progress import collect
+from novelsum.spark.shared import Shared
+
+TASKS_PER_CORE = 4
+MOST_TASKS = 128
+"""Each task answers with a mass for every row, so that many of them would be many masses on the driver."""
+_SLOW_SORTS = {"NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR"}
+"""NumPy's AVX-512 sort takes four times as long on AMD's processors as its AVX2 sort does."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A store to measure: blocks whose rows are 0 ... n - 1."""
+
+    work: Location
+    blocks: tuple[Block, ...]
+
+    @property
+    def rows(self) -> int:
+        """Rows in all blocks."""
+        return sum(block.rows for block in self.blocks)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The corpus in which neighbours are searched; ``own`` (n,): the row of it that each row is, negative if none."""
+
+    data: DataSet
+    own: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What all tasks of a pass have in common; ``run`` names its scratch."""
+
+    run: str
+    data: DataSet
+    grid: Grid
+    sample: NDArray[np.int64] | None
+    reference: Reference | None
+
+
+Work = tuple[int, int, int]
+"""A part of the rows of a block that are in the sample: the block's number, and the first and last of the part."""
+
+
+def lot(seed: int, id_: str | int) -> bytes:
+    """The number that a seed draws for an id: the sample are the rows with the smallest."""
+    return hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest()
+
+
+def draw_rows(spark: SparkSession, data: DataSet, count: int, seed: int) -> NDArray[np.int64]:
+    """That many rows of the data set at random, by their ids alone: (count,) int64, ascending."""
+    blocks = spark.sparkContext.parallelize(data.blocks, len(data.blocks))
+    drawn = blocks.map(partial(_smallest_lots, data.work, count, seed)).collect()
+    found = heapq.nsmallest(count, (one for of_block in drawn for one in of_block))
+    return np.sort(np.array([row for _, row in found], dtype=np.int64))
+
+
+def run_pass(
+    spark: SparkSession,
+    data: DataSet,
+    grid: Grid,
+    sample: NDArray[np.int64] | None = None,
+    reference: Reference | None = None,
+    *,
+    work: Location,
+) -> Tally:
+    """Measure the sample (m,) of rows, or all, against the whole data set.
+
+    With a ``reference`` the nearest neighbours of the tally are those in it. ``work``: the run's work directory, for
+    which scratch is named.
+    """
+    context = spark.sparkContext
+    if _is_amd():
+        context.environment.update(_SLOW_SORTS)
+    task = _Task(new_run(work), data, grid, sample, reference)
+    rows = data.rows if sample is None else len(sample)
+    size = -(-rows // min(MOST_TASKS, TASKS_PER_CORE * context.defaultParallelism))
+    names = context.parallelize(list(enumerate(data.blocks)), len(data.blocks))
+    counts = (
+        [block.rows for block in data.blocks]
+        if sample is None
+        else [count for _, count in sorted(names.map(partial(_count_sampled, data.work, sample)).collect())]
+    )
+    parts: list[Work] = []
+    for number, count in enumerate(counts):
+        pieces = -(-count // size)
+        parts += [(number, i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]
+    message = Shared.of(context, task)
+    context.setJobDescription("novelsum diversity: rows against the data set")
+    try:
+        tasks = context.parallelize(parts, len(parts)).map(partial(_measure, message))
+        return Tally.joined(collect(tasks, "diversity"))
+    finally:
+        context.setJobDescription("")
+        message.destroy()
+        context.environment.pop(next(iter(_SLOW_SORTS)), None)
+
+
+def _is_amd() -> bool:
+    try:
+        return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()[:4096]
+    except OSError:
+        return False
+
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+
+def _smallest_lots(work: Location, count: int, seed: int, block: Block) -> list[tuple[bytes, int]]:
+    rows, ids = (column.to_pylist() for column in store.read_columns(work, block.name, ["row", "id"]).columns)
+    return heapq.nsmallest(count, zip((lot(seed, id_) for id_ in ids), rows, strict=True))
+
+
+def _count_sampled(work: Location, sample: NDArray[np.int64], numbered: tuple[int, Block]) -> tuple[int, int]:
+    rows = store.read_columns(work, numbered[1].name, ["row"]).column("row").to_numpy()
+    return numbered[0], int(np.isin(rows, sample).sum())
+
+
+def _measure(message: "object", work: Work) -> Tally:
+    """One part of the rows against all points."""
+    task: _Task = message.value  # type: ignore[attr-defined]
+    number, start, stop = work
+    columns = [mapped_points(task.run, task.data.work, block.name, task.grid.metric) for block in task.data.blocks]
+    block = columns[number]
+    places = np.arange(len(block.rows))
+    if task.sample is not None:
+        places = places[np.isin(block.rows, task.sample)]
+    queries = block.take(places[start:stop])
+    group = np.zeros(len(queries.rows), dtype=np.int64)
+    if task.sample is not None:
+        # Dealt out by a fixed shuffle of the sample, which is the same for any layout of the input.
+        dealt = np.random.default_rng(len(task.sample)).permutation(len(task.sample)) % GROUPS
+        group = dealt[np.searchsorted(task.sample, queries.rows)]
+    found = tally(queries, group, 1 if task.sample is None else GROUPS, columns, task.sample, task.grid)
+    return found if task.reference is None else _with_reference(found, queries, task.reference, task.grid)
+
+
+def _with_reference(found: Tally, queries: Columns, reference: Reference, grid: Grid) -> Tally:
+    """The tally with the nearest neighbours of the reference corpus."""
+    raw = queries.points * queries.lengths[:, None]
+    most = max(grid.neighbors)
+    paper = NearestDistances(queries.points, most, reference.own[queries.rows])
+    released = NearestDistances(raw, most + 1)
+    for block in reference.data.blocks:
+        corpus = read_block(reference.data.work, block.name)
+        if "paper" in grid.formulas:
+            paper.add(metric_space(corpus.vectors, grid.metric), corpus.rows)
+        if "released" in grid.formulas and corpus.distinct.any():
+            released.add(metric_space(corpus.vectors[corpus.distinct], "euclidean"))
+    return replace(found, nearest=paper.squared, nearest_raw=released.squared)
+
+
+def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Columns:
+    """A block's points in the metric's space, mapped from local scratch; made from the store if they are not there."""
+    folder = folder_of(run)
+    path = folder / f"{name}.npy"
+    lengths_path = folder / f"{name}.lengths.npy"
+    if not path.exists():
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        points, lengths = in_space(read_block(work, name).vectors, metric)
+        save(lengths_path, lengths)
+        save(path, points)
+    table = store.read_columns(work, name, ["row", "distinct"])
+    return Columns(
+        np.load(path, mmap_mode="r"),
+        np.load(lengths_path),
+        table.column("row").to_numpy(),
+        table.column("distinct").to_numpy(),
+    )
+
+
+def save(path: Path, array: Array) -> None:
+    """Write a file that others see whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        with open(temporary, "wb") as file:
+            np.save(file, array)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+# --- which row of the reference a row is ------------------------------------------------------------------
+
+
+def match_reference(spark: SparkSession, data: DataSet, reference: DataSet, by_id: bool) -> Reference:
+    """Find the rows of the data set in the reference corpus: by equal embeddings, and by equal ids too if ``by_id``."""
+    context = spark.sparkContext
+    own = context.parallelize(data.blocks, len(data.blocks)).flatMap(partial(_keys, data.work, by_id))
+    others = context.parallelize(reference.blocks, len(reference.blocks)).flatMap(partial(_keys, reference.work, by_id))
+    pairs = own.join(others, len(data.blocks)).values().collect()
+    found = -1 - np.arange(data.rows)
+    for row, of_reference in pairs:
+        found[row] = of_reference
+    return Reference(reference, found)
+
+
+def _keys(work: Location, by_id: bool, block: Block) -> Iterator[tuple[tuple[bytes, str | int | None], int]]:
+    content = read_block(work, block.name)
+    ids = content.ids.to_pylist() if by_id else [None] * block.rows
+    vectors = content.vectors.astype(np.float64) + 0.0
+    for row, id_, vector in zip(content.rows.tolist(), ids, vectors, strict=True):
+        yield (hashlib.blake2b(vector.tobytes(), digest_size=16).digest(), id_), row

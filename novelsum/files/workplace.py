@@ -1,0 +1,426 @@
+"""Where a run works and publishes, what earlier runs left there, and whether it goes on from that.
+
+::
+
+    <output>/_lock/       who is writing (:mod:`~novelsum.files.lock`)
+    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be
+                          published; state.json, what a state is to be once they are
+    <work>/               store, density, picks; in the stage, or where --work-dir says
+    <work>/done/          a file for each step that is done, with what the next steps need to know of it
+
+A run is known by its settings and by names, sizes and times of its input files. The same run goes on from the steps
+that are done; another one is refused, with what differs. Publishing can be cut at any point and goes on, too: the
+manifest is the last to arrive.
+"""
+
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+import novelsum
+from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task, unwritable
+from novelsum.files.location import MANIFEST, NO_DATA, REJECTED, Location
+from novelsum.files.lock import LOCK, Held, held
+from novelsum.files.source import Look
+
+logger = logging.getLogger("novelsum")
+
+WORK = "_work"
+RESULT = "result"
+_RUN = "run.json"
+_STAGED_MANIFEST = "manifest.json"
+_NEXT_STATE = "state.json"
+_STAGED_FILES = "files.json"
+_CLEARED = "cleared"
+_RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
+_STEPS = {
+    "ingest": ("store", "equal", "reference", "itself", REJECTED),
+    "density": ("density",),
+    "begin": ("picks", "already"),
+}
+"""The steps of a run in their order, and the folders that each leaves to those after it."""
+_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
+"""Settings that a result does not depend on."""
+
+
+def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None) -> Location:
+    """The output folder; raise UsageError where it is no folder, or it or the work directory and an input lie in one
+    another: what the run writes there would become part of what it reads.
+    """
+    location = Location.of(output)
+    for path in inputs:
+        used = Location.of(path)
+        if used.contains(location) or location.contains(used.listing_root):
+            raise UsageError(f"--output {output} and {path} lie in one another; write to a folder of its own")
+        work = _work(location, work_dir)
+        if work_dir is not None and (used.contains(work) or work.contains(used.listing_root)):
+            raise UsageError(f"--work-dir {work_dir} and {path} lie in one another; work in a folder of its own")
+    try:
+        location.entries()
+    except (OSError, pa.ArrowException) as error:
+        raise unwritable(f"--output {output} cannot be a folder", error) from None
+    return location
+
+
+def read_manifest(folder: Location) -> dict[str, Any] | None:
+    """The manifest of a result, None where there is none that can be read."""
+    try:
+        return (folder.listing_root / MANIFEST).read_json()
+    except (FileNotFoundError, NotADirectoryError, DamageError):
+        return None
+
+
+def _work(output: Location, work_dir: str | None) -> Location:
+    """The work directory: in the output, or a folder of ``work_dir`` named for the output."""
+    name = f"novelsum-{hashlib.blake2b(str(output).encode(), digest_size=8).hexdigest()}"
+    return output / WORK / "work" if work_dir is None else Location.of(work_dir) / name
+
+
+def identity(job: str, settings: dict[str, Any], inputs: dict[str, Look]) -> dict[str, Any]:
+    """What a run is of: its job, its settings, and the files of its ``inputs`` by the name of their setting."""
+    plain = json.loads(json.dumps({name: value for name, value in settings.items() if name not in _NO_MATTER}))
+    return {"job": job, "settings": plain, "files": {name: _files(seen) for name, seen in inputs.items()}}
+
+
+@dataclass(frozen=True)
+class SelectedBefore:
+    """Samples selected before a run, as their files were ``seen``.
+
+    ``outputs``: of the selections they are results of, as far as they are; ``later``: of those that were named too but
+    began with the run's own picks.
+    """
+
+    seen: Look
+    outputs: list[str]
+    later: list[str]
+
+
+def selected_before(seen: Look, output: Location) -> SelectedBefore:
+    """The files that ``already_selected`` means for a run with that output, which may be run again.
+
+    A selection whose manifest says that it began with picks of that output came after it, and so did one that began
+    with picks of such a one. Raises InputError where nothing is left.
+    """
+    of_file = {file: file.parent.parent for file in seen.files if file.parent.name == "selected"}
+    manifests = {place: read_manifest(place) for place in sorted(set(of_file.values()), key=str)}
+    began_with = {
+        str(place): (read or {}).get("selected", {}).get("began_with", ()) for place, read in manifests.items()
+    }
+    later, found = set[str](), {str(output)}
+    while found:
+        found = {place for place, begun in began_with.items() if found.intersection(begun)} - later
+        later |= found
+    left = [file for file in seen.files if str(of_file.get(file)) not in later]
+    if not left:
+        raise InputError(
+            f"--already-selected {seen.path} names only selections that began with the picks of {output}; leave it out "
+            "to begin with nothing"
+        )
+    outputs = [str(place) for place, manifest in manifests.items() if manifest and str(place) not in later]
+    return SelectedBefore(seen.only(left), outputs, sorted(later))
+
+
+def _files(seen: Look) -> dict[str, Any]:
+    """Number and bytes of the files of a path, and a digest of their names, sizes and times."""
+    found = [(str(file), stamp.size, stamp.written) for file, stamp in zip(seen.files, seen.stamps, strict=True)]
+    digest = hashlib.blake2b(json.dumps(found).encode(), digest_size=12).hexdigest()
+    return {"files": len(found), "bytes": sum(size for _, size, _ in found), "digest": digest}
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What differs between two runs, in words; empty if nothing does."""
+    if before["job"] != now["job"]:
+        return f"the job was {before['job']}"
+    for name, value in now["settings"].items():
+        if before["settings"].get(name) != value:
+            return f"{_flag(name)} was {before['settings'].get(name)!r} and is {value!r}"
+    for name, files in now["files"].items():
+        was = before["files"].get(name)
+        if was is None or (was["files"], was["bytes"]) != (files["files"], files["bytes"]):
+            held_before = f"{was['files']} file(s) of {was['bytes']} bytes" if was else "not given"
+            return f"{_flag(name)} was {held_before} and is {files['files']} file(s) of {files['bytes']} bytes"
+        if was["digest"] != files["digest"]:
+            return f"the files of {_flag(name)} were written again"
+    return ""
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """The folders of a run that is known by its ``identity``."""
+
+    output: Location
+    work: Location
+    identity: dict[str, Any]
+
+    @staticmethod
+    def of(output: Location, work_dir: str | None, identity: dict[str, Any]) -> "Workplace":
+        """The place of a run with that output and ``--work-dir``."""
+        return Workplace(output, _work(output, work_dir), identity)
+
+    @property
+    def stage(self) -> Location:
+        """Where results wait to be published."""
+        return self.output / WORK
+
+    @property
+    def result(self) -> Location:
+        """Where a run writes its results."""
+        return self.stage / RESULT
+
+    @property
+    def key(self) -> str:
+        """A digest of the identity."""
+        return hashlib.blake2b(json.dumps(self.identity, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    # --- before the run -----------------------------------------------------------------------------------
+
+    def is_complete(self, overwrite: bool) -> bool:
+        """Whether the output holds the result of this very run; raise UsageError where it holds anything else."""
+        entries = [entry.name for entry in self.output.entries()]
+        result = [name for name in entries if not _is_leftover(name)]
+        if MANIFEST not in entries:
+            if result and not self._started():
+                raise UsageError(
+                    f"--output {self.output} is not empty and has no {MANIFEST}, so no job wrote it and none touches "
+                    "it; name another folder"
+                )
+            return False
+        foreign = [name for name in result if not _is_result(name)]
+        if foreign:
+            raise UsageError(
+                f"--output {self.output} holds {foreign[0]!r}, which no job wrote, so none will touch the folder; name "
+                "another one"
+            )
+        if overwrite:
+            return False
+        manifest = read_manifest(self.output) or {}
+        found = _difference(manifest["identity"], self.identity) if "identity" in manifest else "it cannot be compared"
+        if found:
+            raise UsageError(
+                f"--output {self.output} holds the result of another run: {found}; name another folder or replace it "
+                "with --overwrite"
+            )
+        return not self._owes_a_state()
+
+    def tidy(self, keep_work: bool) -> None:
+        """Remove what a run has left that was cut after it had published."""
+        has_work = self.stage.exists() and not keep_work
+        if has_work or (self.output / LOCK).exists():
+            with held(self.output):
+                if has_work:
+                    self._discard()
+
+    @contextmanager
+    def held(self, overwrite: bool, keep_work: bool, goes_on: bool = True) -> Iterator[Held]:
+        """Hold the output while the run works in it, and clear up after it.
+
+        Work that a run with another identity has left is replaced if ``overwrite`` says so, and refused otherwise.
+        A run that ``goes_on`` leaves the steps that are done for its next try, after a failure that is not the user's
+        to mend; another begins anew.
+        """
+        with held(self.output) as lock:
+            try:
+                self._prepare(overwrite, goes_on)
+                yield lock
+            except BaseException as error:
+                is_spoilt = isinstance(error_of_a_task(error) or error, InputError | DamageError)
+                if isinstance(error, UsageError):
+                    pass  # nothing was begun, or it is somebody else's
+                elif is_spoilt or not goes_on or not self._has_ingested():
+                    self._discard()
+                raise
+            if not (keep_work and self.stage.contains(self.work)):
+                self.stage.delete()
+            if not keep_work:
+                self.work.delete()
+
+    def _prepare(self, overwrite: bool, goes_on: bool) -> None:
+        started = self._started()
+        if started:
+            found = _difference(started["identity"], self.identity)
+            if started["version"] != novelsum.__version__:
+                found = f"novelsum was {started['version']} and is {novelsum.__version__}"
+            if not found and goes_on:
+                if self._steps():
+                    logger.info("going on after %s, which %s holds", ", ".join(self._steps()), self.work)
+                return
+            if found and not overwrite:
+                raise UsageError(
+                    f"{self.stage} holds an unfinished run that is another one: {found}; run that to its end, or start "
+                    "over with --overwrite"
+                )
+        for folder in (self.stage, self.work):
+            try:
+                folder.delete()
+                folder.make_folder(private=True)
+            except (OSError, pa.ArrowException) as error:
+                raise unwritable(f"{folder} cannot be written", error) from None
+        run = {"version": novelsum.__version__, "identity": self.identity}
+        (self.stage / _RUN).write_bytes(json.dumps(run).encode())
+
+    def _started(self) -> dict[str, Any] | None:
+        """What the run in the stage is of."""
+        try:
+            return (self.stage / _RUN).read_json()
+        except (FileNotFoundError, NotADirectoryError, DamageError):
+            return None
+
+    def _has_ingested(self) -> bool:
+        """Whether a next try has something to go on from; work that cannot be read at this moment may be that."""
+        try:
+            return self.done("ingest") is not None
+        except (OSError, pa.ArrowException):
+            return True
+
+    def _owes_a_state(self) -> bool:
+        """Whether this very run was cut before the state that it changes was written."""
+        started = self._started()
+        is_this = started is not None and not _difference(started["identity"], self.identity)
+        return is_this and (self.stage / _NEXT_STATE).exists()
+
+    def _discard(self) -> None:
+        self.work.delete()
+        self.stage.delete()
+
+    # --- during the run -----------------------------------------------------------------------------------
+
+    def folder(self, name: str) -> Location:
+        """Where a step writes: in the work directory, but for bad rows, which wait to be published."""
+        return (self.stage if name == REJECTED else self.work) / name
+
+    def done(self, step: str) -> dict[str, Any] | None:
+        """What a step that is done has left for the others, None where it is not done."""
+        record = self._record(step)
+        return record and record["content"]
+
+    def finish(self, step: str, content: dict[str, Any]) -> None:
+        """A step is done, and need not be done again while the files that it has written are as they are now."""
+        files = {name: self.folder(name).sizes() for name in _STEPS[step]}
+        (self.work / "done").make_folder()
+        self._done(step).write_bytes(json.dumps({"content": content, "files": files}).encode())
+
+    def check_steps(self) -> None:
+        """Forget a step of an earlier try, and all after it, where a file is not there as the step has left it.
+
+        What was written to the folders later, as picks are, does not count.
+        """
+        lost = ""
+        for step in _STEPS:
+            lost = lost or self._lost(step)
+            if lost and self._done(step).exists():
+                logger.warning("%s; %s is done again", lost, step)
+                self._done(step).delete()
+
+    def _lost(self, step: str) -> str:
+        """A file that is not there as the step has left it, in words; empty if there is none."""
+        record = self._record(step)
+        if record is None:
+            return f"{self._done(step)} is missing"
+        for name, files in record["files"].items():
+            found = self.folder(name).sizes() if files else {}
+            for file, size in files.items():
+                if found.get(file) != size:
+                    now = f"has {found[file]} bytes, not {size}" if file in found else "is missing"
+                    return f"{self.folder(name) / file} {now}"
+        return ""
+
+    def _record(self, step: str) -> dict[str, Any] | None:
+        """What is written of a step that is done: what it has left for the others, and its files."""
+        return self._done(step).read_json() if self._done(step).exists() else None
+
+    def _done(self, step: str) -> Location:
+        return self.work / "done" / f"{step}.json"
+
+    def restart(self, *kept: str) -> None:
+        """Remove from the work directory what a step that was cut has left: all but what is ``kept``."""
+        for entry in self.work.entries():
+            if entry.name not in (*kept, "done"):
+                entry.delete()
+
+    def _steps(self) -> list[str]:
+        return [entry.name.removesuffix(".json") for entry in (self.work / "done").entries()]
+
+    def start_results(self) -> None:
+        """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""
+        for name in (_NEXT_STATE, _STAGED_MANIFEST, _STAGED_FILES, _CLEARED, RESULT):
+            (self.stage / name).delete()
+        self.result.make_folder()
+
+    # --- at its end ---------------------------------------------------------------------------------------
+
+    def staged(self) -> dict[str, Any] | None:
+        """The manifest of the results in the stage, if they are complete and none of their files was lost since."""
+        if not self.is_staged():
+            return None
+        found = self._result_files(self.stage)
+        lost = {
+            name: size for name, size in (self.stage / _STAGED_FILES).read_json().items() if found.get(name) != size
+        }
+        if lost:  # publishing may have been cut
+            found = self._result_files(self.output)
+            lost = {name: size for name, size in lost.items() if found.get(name) != size}
+        if lost:
+            logger.warning("%s of the results is lost or damaged; they are made again", next(iter(lost)))
+            return None
+        return (self.stage / _STAGED_MANIFEST).read_json()
+
+    def is_staged(self) -> bool:
+        """Whether results were declared complete and are not yet published."""
+        return (self.stage / _STAGED_MANIFEST).exists()
+
+    def _result_files(self, folder: Location) -> dict[str, int]:
+        """Names and sizes of the results in the stage, or of those that were moved to the output."""
+        results = folder / RESULT if folder == self.stage else folder
+        rejected = {f"{REJECTED}/{name}": size for name, size in (folder / REJECTED).sizes().items()}
+        return {**results.sizes(), **rejected}
+
+    def next_state(self) -> dict[str, Any] | None:
+        """What a state is to be after the results in the stage, or published from it; None where that is not known."""
+        file = self.stage / _NEXT_STATE
+        is_complete = self.is_staged() or (self.stage / _CLEARED).exists()
+        return file.read_json() if is_complete and file.exists() else None
+
+    def stage_manifest(self, manifest: dict[str, Any], next_state: dict[str, Any] | None = None) -> None:
+        """Declare the results in the stage complete; ``next_state`` is for the run to write once they are published."""
+        if next_state is not None:
+            (self.stage / _NEXT_STATE).write_bytes(json.dumps(next_state).encode())
+        (self.stage / _STAGED_FILES).write_bytes(json.dumps(self._result_files(self.stage)).encode())
+        content = {**manifest, "identity": self.identity}
+        (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def publish(self, lock: Held) -> None:
+        """Replace what the output holds by the results in the stage: its manifest goes first and comes last."""
+        lock.require()
+        if not (self.stage / _CLEARED).exists():
+            for entry in sorted(self.output.entries(), key=lambda entry: entry.name != MANIFEST):
+                if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
+                    entry.delete()
+            (self.stage / _CLEARED).write_bytes(b"")
+        for result in [*self.result.entries(), self.stage / REJECTED]:
+            if result.exists() and not result.name.startswith("."):  # what a task has left that was killed
+                result.move_to(self.output / result.name)
+        (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
+
+    def settle(self) -> None:
+        """The state is what it was to be."""
+        (self.stage / _NEXT_STATE).delete()
+
+
+def _is_result(name: str) -> bool:
+    part_of_density = name.startswith("part-") and name.endswith(".parquet")
+    return part_of_density or name in (MANIFEST, *_RESULTS)
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a run that was killed may have left it."""
+    return name in (WORK, LOCK) or name.startswith(f".{MANIFEST}.")

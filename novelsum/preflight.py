@@ -1,0 +1,121 @@
+"""What a run refuses before any costly work: by the footers of its inputs, and by what the checked rows tell."""
+
+import logging
+import re
+from typing import Any
+
+import pyarrow as pa
+
+from novelsum.density.factors import require_enough_neighbors
+from novelsum.density.state import State
+from novelsum.errors import InputError
+from novelsum.files.location import Location
+from novelsum.files.source import Source
+from novelsum.files.store import Pool
+from novelsum.files.workplace import read_manifest
+from novelsum.report.output import OUTPUT_COLUMNS
+from novelsum.selection.quotas import Quotas
+from novelsum.selection.rounds import require_finite_quality
+from novelsum.settings import Job, Settings
+
+logger = logging.getLogger("novelsum")
+
+
+def check_sources(
+    job: Job,
+    settings: Settings,
+    source: Source,
+    given: Source | None,
+    reference: Source | None,
+    state: State | None,
+) -> None:
+    """Refuse before Spark starts what the footers already rule out."""
+    if job != "estimate_density" and settings.budget > source.rows:
+        raise InputError(
+            f"--budget {settings.budget} is above the number of rows of {settings.input}, {source.rows}; ask for fewer"
+        )
+    corpus = reference or source
+    if job != "select_subset" and settings.neighbors >= corpus.rows + (state.rows if state else 0):
+        raise InputError(
+            f"--neighbors {settings.neighbors} must be below the number of rows of {corpus.path}, {corpus.rows}; "
+            "ask for fewer"
+        )
+    _check_columns(job, settings, source)
+    if settings.first is not None and source.integer_ids and not re.fullmatch(r"[+-]?\d+", settings.first):
+        raise InputError(
+            f"--first {settings.first!r} is not an integer, as the ids of {settings.input} are; give one of them"
+        )
+    if given is not None and given.integer_ids != source.integer_ids:
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.density} and "
+            "strings in the other; estimate the density over this input"
+        )
+    if given is not None:
+        _check_density_settings(settings)
+
+
+def _check_columns(job: Job, settings: Settings, source: Source) -> None:
+    """Refuse an id column that would be taken for one of the result, and columns to print that are not there."""
+    reserved = ("density", "kth_distance") if job == "estimate_density" else OUTPUT_COLUMNS
+    if settings.id_column in reserved:
+        raise InputError(
+            f"the id column of {settings.input} may not be called {settings.id_column!r}, as a column of the result "
+            "is; rename it"
+        )
+    for option, column in (
+        ("--text-column", settings.text_column),
+        ("--group-column", settings.group_column),
+        ("--quality-column", settings.quality_column),
+    ):
+        if column is not None and column not in source.schema.names:
+            raise InputError(
+                f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "
+                f"one of them with {option} or leave it out"
+            )
+    if settings.quality_column is not None:
+        kind = source.schema.field(settings.quality_column).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            raise InputError(
+                f"column {settings.quality_column!r} of {settings.input} has type {kind}, expected numbers; name "
+                "another with --quality-column"
+            )
+
+
+def _check_density_settings(settings: Settings) -> None:
+    """Refuse a density that its manifest says was estimated with other settings than the selection's."""
+    estimated = read_manifest(Location.of(settings.density))
+    for name, value in (estimated or {}).get("settings", {}).items():
+        if name in ("formula", "metric", "neighbors", "duplicates") and value != getattr(settings, name):
+            raise InputError(
+                f"{settings.density} was estimated with {name} = {value!r}, but the selection is to have "
+                f"{getattr(settings, name)!r}; estimate it again or select with --{name} {value}"
+            )
+
+
+def check_pool(
+    job: Job, settings: Settings, source: Source, pool: Pool, corpus: Pool | None, state: State | None
+) -> None:
+    """Refuse before any costly work what only the checked rows can tell."""
+    if settings.quota:
+        Quotas.of(settings.quota, pool.groups, settings.budget)
+    if settings.quality_column is not None:
+        require_finite_quality(pool, settings)
+    if job != "select_subset" and not (state and state.rows):
+        require_enough_neighbors(corpus or pool, settings)
+    if job != "estimate_density" and settings.budget > pool.candidates:
+        raise InputError(
+            f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
+            f"{source.rows} rows after dropping {sum(pool.bad_rows.values())} bad rows and "
+            f"{pool.duplicates_dropped} duplicates; ask for fewer"
+        )
+    estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
+    if estimated and _covered(estimated) not in (None, pool.fingerprint):
+        logger.warning("%s was estimated over another input than %s", settings.density, settings.input)
+
+
+def _covered(estimated: dict[str, Any]) -> str | None:
+    """The fingerprint of all rows whose density a manifest is of, None where it is not known."""
+    fingerprint: str | None = estimated.get("density", {}).get(
+        "fingerprint", estimated.get("input", {}).get("fingerprint")
+    )
+    return fingerprint

@@ -1,0 +1,106 @@
+"""The selected rows as they are written, what every manifest says of versions and time, and its numbers by name."""
+
+import json
+import platform
+import time
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyspark
+from pyspark.sql import SparkSession
+
+import novelsum
+from novelsum.files.location import Location
+from novelsum.files.source import Source, read_rows
+from novelsum.selection.rounds import Candidate
+
+OUTPUT_COLUMNS = ("pick", "novelty", "density")
+_PREFIX = "input_"
+
+
+def output_name(column: str, id_column: str) -> str:
+    """What a copied column is called in a selection.
+
+    ``input_`` goes before a name that the selection itself uses, and before one that has ``input_`` before such a name:
+    so no two come to share one, whatever other columns there are. The name of the id is passed over.
+    """
+    own = column
+    while own.startswith(_PREFIX):
+        own = own.removeprefix(_PREFIX)
+    if own not in OUTPUT_COLUMNS or column == id_column:
+        return column
+    name = _PREFIX + column
+    return _PREFIX + name if name == id_column else name
+
+
+def write_selected(
+    spark: SparkSession, source: Source, picks: list[Candidate], id_column: str, folder: Location
+) -> None:
+    """Write the picks with the other columns of the input, one file in the order of picking."""
+    others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
+    by_file: dict[int, list[int]] = {}
+    for place, pick in enumerate(picks):
+        by_file.setdefault(pick.file, []).append(place)
+
+    def read(of_file: tuple[int, list[int]]) -> tuple[list[int], bytes]:
+        file, places = of_file
+        chosen = [picks[place] for place in places]
+        rows = np.array([pick.file_row for pick in chosen])
+        table = read_rows(source, file, rows, [pick.id for pick in chosen], others)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return places, sink.getvalue().to_pybytes()
+
+    columns: dict[str, Any] = {
+        "pick": pa.array(range(1, len(picks) + 1), pa.int64()),
+        id_column: pa.array([pick.id for pick in picks], source.schema.field(id_column).type),
+        "novelty": pa.array([pick.novelty for pick in picks], pa.float64()),
+        "density": pa.array([pick.density for pick in picks], pa.float64()),
+    }
+    if others:
+        parts = spark.sparkContext.parallelize(list(by_file.items()), len(by_file)).map(read).collect()
+        rows = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
+        order = np.argsort([place for places, _ in parts for place in places])
+        rows = rows.take(pa.array(order))
+        columns.update({output_name(name, id_column): rows.column(name) for name in others})
+    table = pa.table(columns)
+    (folder / "selected").make_folder()
+    (folder / "selected" / "part-00000.parquet").write_parquet(table)
+
+
+_MEASURED = ("input", "inputs", "reference", "density", "selected", "comparison", "diversity", "seconds")
+
+
+def metrics(manifest: dict[str, Any]) -> bytes:
+    """All numbers of a manifest under plain names, for a scheduler or a dashboard to take in; lists count from 1."""
+    found: dict[str, float] = {}
+
+    def gather(name: str, value: Any) -> None:
+        if isinstance(value, dict | list):
+            named = value.items() if isinstance(value, dict) else enumerate(value, start=1)
+            for part, inner in named:
+                gather(f"{name}.{part}", inner)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            found[name] = value
+
+    for section in _MEASURED:
+        gather(section, manifest.get(section, {}))
+    return (json.dumps(found, indent=1) + "\n").encode()
+
+
+def versions() -> dict[str, str]:
+    """Versions of all that the numbers depend on."""
+    return {
+        "novelsum": novelsum.__version__,
+        "python": platform.python_version(),
+        "pyspark": pyspark.__version__,
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

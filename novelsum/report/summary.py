@@ -1,0 +1,104 @@
+"""The readable end of a run: the first picks, the groups, and where the files are."""
+
+import sys
+import unicodedata
+from collections import Counter
+from typing import Any, TextIO
+
+from novelsum.files.location import MANIFEST, REJECTED, Location
+from novelsum.files.store import Pool
+from novelsum.groups import Group, group_of, in_order, in_words
+from novelsum.report.output import output_name
+from novelsum.report.write import PAGE
+from novelsum.settings import Job, Settings
+
+_TEXT_WIDTH = 72
+_ID_WIDTH = 32
+_GROUPS_SHOWN = 20
+
+
+def print_result(job: Job, settings: Settings, pool: Pool | None, output: Location, to: TextIO | None = None) -> None:
+    """Print what a finished run did, to standard output or ``to``."""
+    lines = [_pool_line(pool)] if pool else []
+    if job == "estimate_density" or pool is None:
+        lines += ["", f"density    {output}"]
+    else:
+        table = (output / "selected" / "part-00000.parquet").read_parquet()
+        columns = [settings.id_column, "novelty", "density"]
+        shown = [column for column in (settings.group_column, settings.text_column) if column is not None]
+        columns += [output_name(column, settings.id_column) for column in shown]
+        picks = table.select(["pick", *dict.fromkeys(columns)]).slice(0, settings.show).to_pylist()
+        if picks:
+            lines += ["", f"first {len(picks)} of {len(table)} picks"]
+            lines += aligned([_pick_cells(settings, pick) for pick in [None, *picks]])
+        if settings.group_column:
+            column = output_name(settings.group_column, settings.id_column)
+            selected = Counter(map(group_of, table.column(column).to_pylist()))
+            lines += ["", "groups by their share of the pool", *_group_lines(pool.groups, selected)]
+        lines += ["", f"selected   {output / 'selected'}"]
+        if (output / PAGE).exists():
+            lines.append(f"report     {output / PAGE}")
+    if pool and pool.bad_rows:
+        lines.append(f"rejected   {output / REJECTED}")
+    lines.append(f"manifest   {output / MANIFEST}")
+    print("\n".join(lines), file=to or sys.stdout)
+
+
+def _pool_line(pool: Pool) -> str:
+    parts = [f"{pool.input_rows} rows", f"{pool.duplicates_dropped} duplicates dropped"]
+    parts += [f"{rows} {reason}" for reason, rows in pool.bad_rows.items()]
+    return f"{', '.join(parts)}: {pool.candidates} candidates of {pool.dimension} dimensions"
+
+
+def _pick_cells(settings: Settings, pick: dict[str, Any] | None) -> list[str]:
+    """The cells of a pick's line, or the headings."""
+    if pick is None:
+        cells = ["pick", settings.id_column, "novelty", "density"]
+        return cells + [c for c in (settings.group_column, settings.text_column) if c is not None]
+    cells = [str(pick["pick"]), _short(pick[settings.id_column], _ID_WIDTH)]
+    cells += [f"{pick['novelty']:.6g}", f"{pick['density']:.6g}"]
+    if settings.group_column:
+        group = group_of(pick[output_name(settings.group_column, settings.id_column)])
+        cells.append(_short(in_words(group), _ID_WIDTH))
+    if settings.text_column:
+        cells.append(_short(pick[output_name(settings.text_column, settings.id_column)], _TEXT_WIDTH))
+    return cells
+
+
+def _group_lines(pool: dict[Group, int], selected: Counter[Group]) -> list[str]:
+    """A line for each of the largest groups: rows and share in pool and selection, and their ratio."""
+    rows = [["group", "pool", "share", "selected", "share", "over pool"]]
+    pool_total, selected_total = sum(pool.values()), selected.total()
+    ordered = sorted(pool, key=lambda group: (-pool[group], in_order(group)))
+    for group in ordered[:_GROUPS_SHOWN]:
+        share, picked = pool[group] / pool_total, selected[group] / selected_total
+        ratio = f"{picked / share:.2f} x"
+        rows.append([_short(in_words(group), _ID_WIDTH), str(pool[group]), f"{share:.1%}"])
+        rows[-1] += [str(selected[group]), f"{picked:.1%}", ratio]
+    lines = aligned(rows)
+    if len(ordered) > _GROUPS_SHOWN:
+        lines.append(f"and {len(ordered) - _GROUPS_SHOWN} smaller groups")
+    return lines
+
+
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Rows as aligned lines, numbers to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    numeric = [all(row[i][:1].isdigit() for row in rows[1:]) for i in range(len(widths))]
+    return [
+        "  ".join(
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _short(value: Any, width: int) -> str:
+    """Text on one line and no wider than that; control characters, which a terminal obeys, made visible."""
+    text = "".join(
+        " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c
+        for c in str(value)[: 4 * width]
+    )
+    text = " ".join(text.split())
+    return text if len(text) <= width else text[: width - 1] + "…"

@@ -1,0 +1,71 @@
+"""The report of a selection: ``report.html``, one page that needs nothing else, and ``report.json``, its figures."""
+
+import importlib.util
+import json
+from typing import Any
+
+from novelsum.errors import UsageError
+from novelsum.files.location import Location
+from novelsum.settings import Settings
+
+PAGE, DATA = "report.html", "report.json"
+
+_STRATEGIES = {
+    "novelselect": "NovelSelect",
+    "random": "random",
+    "farthest_first": "farthest first",
+    "k_center": "farthest first",
+    "kmeans": "k-means",
+    "k_means": "k-means",
+}
+
+
+def check_report(settings: Settings) -> None:
+    """Raise UsageError when a report is wanted and cannot be drawn."""
+    if settings.report and importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "the report is drawn with matplotlib, which is not installed; install it (pip install matplotlib) or run "
+            "with --no-report"
+        )
+
+
+def write_report(folder: Location, manifest: dict[str, Any], survey: dict[str, Any]) -> None:
+    """Write page and data of a run, from what its manifest says and what :mod:`~novelsum.report.survey` gathered."""
+    from novelsum.report.page import page  # matplotlib is needed here and by no other run
+
+    data = report_data(manifest, survey)
+    content = json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / PAGE).write_bytes(page(data).encode())
+    (folder / DATA).write_bytes(content.encode())
+
+
+def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, Any]:
+    """All that the page shows, ready for JSON."""
+    import matplotlib
+
+    return {
+        "job": manifest["job"],
+        "finished": manifest["finished"],
+        "settings": manifest["settings"],
+        "input": {name: value for name, value in manifest["input"].items() if name != "path"},
+        "selected": {name: manifest["selected"][name] for name in ("picks", "first", "seed")},
+        **survey,
+        "comparison": compared(manifest.get("comparison") or {}),
+        "density_estimate": manifest.get("density"),
+        "seconds": dict(manifest["seconds"]),
+        "versions": {**manifest["versions"], "matplotlib": matplotlib.__version__},
+    }
+
+
+def compared(comparison: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The strategies of a comparison as rows, the greatest NovelSum first."""
+    rows = [
+        {
+            "strategy": strategy,
+            "name": _STRATEGIES.get(strategy, strategy),
+            "own": strategy == "novelselect",
+            **measured,
+        }
+        for strategy, measured in comparison.items()
+    ]
+    return sorted(rows, key=lambda row: -(row.get("novelsum_mean") or 0))

@@ -1,0 +1,4 @@
+"""NovelSelect in rounds of draft and verify, exact on any layout of the pool.
+
+``scoring``, ``quotas``, ``sketch``, ``contenders`` and ``check`` are NumPy alone; ``rounds`` brings them to Spark.
+"""

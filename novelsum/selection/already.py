@@ -1,0 +1,232 @@
+"""Samples selected before, which a selection begins with: found in the pool, or taken in beside it.
+
+With duplicates dropped a sample is the candidate that has its embedding, if there is one, as one of equals stands for
+all; with duplicates kept it is the candidate that has its id. Any other sample lies outside the pool: it gets a density
+factor like a candidate's and rows after all candidates, in the order of ids.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark.sql import SparkSession
+
+from novelsum.density.exact import estimate_density
+from novelsum.density.factors import read_density
+from novelsum.density.given import load_density
+from novelsum.density.reference import mark_itself
+from novelsum.errors import InputError
+from novelsum.files.embeddings import digests
+from novelsum.files.ingest import ingest
+from novelsum.files.location import Location
+from novelsum.files.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors
+from novelsum.files.store import Block, Pool, read_block
+from novelsum.files.workplace import SelectedBefore
+from novelsum.selection import picklog
+from novelsum.selection.picklog import Logged
+from novelsum.settings import Settings
+from novelsum.spark.shared import Shared
+
+logger = logging.getLogger("novelsum")
+
+_CHUNK_ROWS = 1 << 16
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What candidates are looked for by: ids, digests of embeddings, or both."""
+
+    ids: frozenset[str | int]
+    digests: frozenset[bytes]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Candidates that were looked for, as they are logged, with ids and digests."""
+
+    logged: Logged
+    ids: list[str | int]
+    digests: list[bytes]
+
+
+def log_already_selected(
+    spark: SparkSession,
+    source: Source,
+    pool: Pool,
+    corpus: Pool | None,
+    given: Source | None,
+    settings: Settings,
+    before: SelectedBefore,
+) -> dict[str, Any]:
+    """Begin the pick log with the samples of ``already_selected``; return how many there are, and of which selections.
+
+    ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated;
+    ``before``: what ``already_selected`` means.
+    Raises InputError where a sample is not found or does not fit the pool.
+    """
+    samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
+    if samples.integer_ids != source.integer_ids:
+        raise InputError(
+            f"column {settings.id_column!r} holds integers in one of {samples.path} and {source.path} and strings in "
+            "the other; write both with the same type of id"
+        )
+    if samples.has_vectors:
+        logged = _with_vectors(spark, samples, pool, corpus, given, settings)
+    else:
+        logged = _by_id(spark, samples, source, pool, settings)
+    (pool.work / "picks").make_folder()
+    picklog.append(pool.work, 0, logged, np.zeros(len(logged)))
+    logger.info(
+        "already selected: %d samples, of which %d are candidates", len(logged), (logged.rows < pool.candidates).sum()
+    )
+    if before.later:
+        logger.info("not counted, as they began with the picks of this output: %s", ", ".join(before.later))
+    return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
+
+
+def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Logged:
+    """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
+    wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
+    parts = _search(spark, pool, settings, _Wanted(wanted, frozenset()))
+    missing = wanted - {id_ for part in parts for id_ in part.ids}
+    if missing and settings.duplicates == "drop":
+        chunks = source.chunks(_CHUNK_ROWS)
+        dropped = Shared.of(spark.sparkContext, missing)
+        of_dropped = dict(
+            spark.sparkContext.parallelize(chunks, len(chunks)).flatMap(partial(_digests_of, source, dropped)).collect()
+        )
+        dropped.destroy()
+        parts += _search(spark, pool, settings, _Wanted(frozenset(), frozenset(of_dropped.values())))
+        held = {digest for part in parts for digest in part.digests}
+        missing = frozenset(id_ for id_ in missing if of_dropped.get(id_) not in held)
+    if missing:
+        raise InputError(
+            f"{len(missing)} of the {len(wanted)} ids of --already-selected {samples.path} are no candidates "
+            f"(first: {min(missing)!r}); give their embeddings in column {settings.embedding_column!r} too"
+        )
+    return _once(parts)
+
+
+def _with_vectors(
+    spark: SparkSession,
+    samples: Source,
+    pool: Pool,
+    corpus: Pool | None,
+    given: Source | None,
+    settings: Settings,
+) -> Logged:
+    """Samples of which embeddings are given: candidates where they are, and those outside the pool."""
+    work = pool.work / "already"
+    (work / "store").make_folder()
+    plain = dataclasses.replace(
+        settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
+    )
+    samples = dataclasses.replace(samples, wide=pool.itemsize == 8)
+    held = ingest(spark, samples, plain, work, work)
+    if held.dimension != pool.dimension:
+        raise InputError(
+            f"embeddings of --already-selected {samples.path} have {held.dimension} dimensions, but those of "
+            f"{settings.input} {pool.dimension}; embed both with one model"
+        )
+    blocks = [read_block(work, block.name) for block in held.blocks]
+    of_id = {
+        id_: digest
+        for block in blocks
+        for id_, digest in zip(block.ids.to_pylist(), digests(block.vectors), strict=True)
+    }
+    by_digest = settings.duplicates == "drop"
+    parts = _search(spark, pool, settings, _Wanted(frozenset(of_id), frozenset(of_id.values() if by_digest else ())))
+    for part in parts:
+        for id_, digest in zip(part.ids, part.digests, strict=True):
+            if of_id.get(id_, digest) != digest:
+                raise InputError(
+                    f"id {id_!r} has one embedding in {settings.input} and another in --already-selected "
+                    f"{samples.path}; embed both with one model or give other ids"
+                )
+    seen = {key for part in parts for key in (part.digests if by_digest else part.ids)}
+    outside = [
+        np.array(
+            [(digest if by_digest else id_) not in seen for id_, digest in _keys_of(block.ids, block.vectors)], bool
+        )
+        for block in blocks
+    ]
+    if any(chosen.any() for chosen in outside):
+        if given is None:
+            held = mark_itself(spark, held, corpus or pool, settings)
+            estimate_density(spark, held, settings, corpus or pool)
+        else:
+            load_density(spark, held, given)
+        for block, content, chosen in zip(held.blocks, blocks, outside, strict=True):
+            density = read_density(work, block.name).density[chosen]
+            nothing = np.zeros(len(density))
+            rows = pool.candidates + content.rows[chosen]
+            powered = density**settings.density_power
+            logged = Logged(rows, powered, nothing + 1, nothing.astype(np.int64), content.vectors[chosen])
+            parts.append(_Found(logged, [], []))
+    return _once(parts)
+
+
+def _once(parts: list[_Found]) -> Logged:
+    """All that was found, each row once."""
+    logged = Logged.joined([part.logged for part in parts])
+    _, first = np.unique(logged.rows, return_index=True)
+    return Logged(*(getattr(logged, name)[first] for name in Logged.__dataclass_fields__))
+
+
+def _keys_of(ids: pa.Array, vectors: NDArray[np.floating[Any]]) -> Iterator[tuple[str | int, bytes]]:
+    return zip(ids.to_pylist(), digests(vectors), strict=True)
+
+
+def _ids(samples: Source, chunk: Chunk) -> Iterator[str | int]:
+    """The ids of a chunk; raise InputError where one is null."""
+    for batch in read_columns(samples, chunk, [samples.id_column]):
+        ids = batch.column(samples.id_column).cast(pa.int64() if samples.integer_ids else pa.string()).to_pylist()
+        if None in ids:
+            raise InputError(
+                f"--already-selected {samples.path} has a null id in column {samples.id_column!r}; remove it"
+            )
+        yield from ids
+
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+
+def _search(spark: SparkSession, pool: Pool, settings: Settings, wanted: _Wanted) -> list[_Found]:
+    """The candidates that have a wanted id or digest, block by block."""
+    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
+    message = Shared.of(spark.sparkContext, wanted)
+    found = blocks.map(partial(_search_block, pool.work, settings.density_power, message)).collect()
+    message.destroy()
+    return found
+
+
+def _search_block(work: Location, density_power: float, message: Shared[_Wanted], block: Block) -> _Found:
+    wanted, stored = message.value, read_block(work, block.name)
+    keys = list(_keys_of(stored.ids, stored.vectors))
+    at = np.array(
+        [i for i, (id_, digest) in enumerate(keys) if id_ in wanted.ids or digest in wanted.digests], np.int64
+    )
+    powered = read_density(work, block.name).density[at] ** density_power
+    nothing = np.zeros(len(at))
+    logged = Logged(stored.rows[at], powered, nothing + 1, nothing.astype(np.int64), stored.vectors[at])
+    return _Found(logged, [keys[i][0] for i in at], [keys[i][1] for i in at])
+
+
+def _digests_of(
+    source: Source, wanted: Shared[frozenset[str | int]], chunk: Chunk
+) -> Iterator[tuple[str | int, bytes]]:
+    """Id and digest of the rows of a chunk that have a wanted id."""
+    wanted_ids = wanted.value
+    for _, _, ids, vectors in read_ids_and_vectors(source, chunk):
+        places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted_ids}
+        for length in {int(vectors.lengths[i]) for i in places if vectors.lengths[i] > 0}:
+            at, matrix = vectors.of_length(length)
+            here = [(place, i) for place, i in enumerate(at.tolist()) if i in places]
+            for (_, i), digest in zip(here, digests(matrix[[place for place, _ in here]]), strict=True):
+                yield places[i], digest

@@ -1,0 +1,562 @@
+"""Stage 3: NovelSelect in rounds of draft and verify.
+
+The driver holds a pool of contenders (:mod:`~novelsum.selection.contenders`) and drafts the next picks by exact greedy
+selection inside it. It broadcasts the draft; every executor checks each step against all its candidates
+(:mod:`~novelsum.selection.check`, :mod:`~novelsum.selection.sketch`) and reports those that may beat it, or may soon.
+The driver admits these to the pool, keeps the longest prefix of the draft that none of them beats, and then the
+challenger that does. So every pick is the argmax over all candidates; a poor draft costs time, nothing else.
+
+What executors know of their candidates lies in their local scratch (:mod:`~novelsum.selection.scratch`) and is rebuilt
+from the store and the pick log (:mod:`~novelsum.selection.picklog`) where it is missing.
+"""
+
+import gc
+import hashlib
+import logging
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from pyspark import RDD, SparkContext
+from pyspark.sql import SparkSession
+
+from novelsum.density.factors import read_density
+from novelsum.errors import InputError, RunError
+from novelsum.files.location import Location
+from novelsum.files.store import Block, Pool, read_columns
+from novelsum.formula import Array, metric_space
+from novelsum.groups import Group
+from novelsum.selection import picklog, scratch
+from novelsum.selection.check import BlockCheck, Findings, Picks, Question, state_bytes
+from novelsum.selection.contenders import Contenders, Draft, Samples
+from novelsum.selection.picklog import Logged
+from novelsum.selection.quotas import Quotas
+from novelsum.selection.scoring import Scoring
+from novelsum.selection.scratch import Units, block_bytes, compared_bytes, selections_bytes
+from novelsum.selection.sketch import Outlook, Single, Weights
+from novelsum.settings import Settings
+from novelsum.spark.local import folder_of, new_run
+from novelsum.spark.progress import Progress
+from novelsum.spark.shared import Shared
+
+logger = logging.getLogger("novelsum")
+
+CAPACITY = 1024
+"""Contenders in the driver's pool."""
+LONGEST_DRAFT = 256
+LARGEST_QUALITY = 1e280
+"""q^γ must stay below this: in the units of a selection a pick adds at most 4 to a sum, so no score is infinite."""
+_DRAFT_SHARE = 16
+"""A draft is at most this part of the picks so far."""
+_REFILL = 0.1
+"""Executors report candidates that would be in this leading part of the pool after the draft."""
+_LOGGED_AT_ONCE = 64
+_TASKS_PER_CORE = 3
+"""A task takes several blocks where there are many, as it costs some 20 ms by itself."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A candidate that was picked: its row and id, v when it was picked, σ before the power κ2, and where its
+    other columns are.
+    """
+
+    row: int
+    id: str | int
+    novelty: float
+    density: float
+    file: int
+    file_row: int
+
+
+@dataclass
+class Effort:
+    """What a selection took: counts, and seconds of the driver by phase. ``resumed_picks``: made by runs before it."""
+
+    resumed_picks: int = 0
+    rounds: int = 0
+    drafted: int = 0
+    rejected: int = 0
+    reported: int = 0
+    bounds_recomputed: int = 0
+    evaluated: int = 0
+    seconds: dict[str, float] = field(default_factory=lambda: {"draft": 0.0, "verify": 0.0, "admit": 0.0, "log": 0.0})
+
+    def for_manifest(self) -> dict[str, object]:
+        """As it goes into the manifest."""
+        return {**vars(self), "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
+
+    ``groups``: the groups, in order, if there are quotas.
+    """
+
+    id: str
+    work: Location
+    scoring: Scoring
+    budget: int
+    begun: int
+    twins: bool
+    groups: tuple[Group, ...] = ()
+    units: Units = Units()
+
+    @property
+    def places(self) -> int:
+        """How many picks there will be, those that a selection begins with included."""
+        return self.begun + self.budget
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the driver broadcasts: a question, and the picks from place ``since`` on, drafted ones last.
+
+    ``number`` of the round; ``confirmed``: the number of the round whose whole draft the final picks end with.
+    """
+
+    number: int
+    confirmed: int
+    since: int
+    picks: Logged
+    question: Question
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a block answers: the candidates found (k), and what it found of them."""
+
+    found: Logged
+    findings: Findings
+
+
+def select(
+    spark: SparkSession, pool: Pool, settings: Settings, first: int | None, begun: int = 0
+) -> tuple[list[Candidate], Effort]:
+    """Pick ``budget`` candidates of the pool, whose density factors lie beside it.
+
+    Begins with what the pick log holds, of which the first ``begun`` are samples selected before; if it is empty, with
+    the row ``first``.
+    """
+    context = spark.sparkContext
+    (pool.work / "picks").make_folder()
+    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
+    run = Run(
+        new_run(pool.work),
+        pool.work,
+        Scoring(
+            settings.formula,
+            settings.metric,
+            settings.proximity_power,
+            settings.density_power,
+            settings.quality_power,
+        ),
+        settings.budget,
+        begun,
+        twins=pool.distinct < pool.candidates,
+        groups=quotas.groups if quotas else (),
+    )
+    tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
+    blocks = context.parallelize(pool.blocks, tasks).cache()
+    try:
+        _preflight(context, blocks, pool, settings, run)
+        selection = _Selection(context, blocks, run, pool, quotas, first)
+        with Progress("selection (picks)", settings.budget) as progress:
+            progress.reach(selection.picked)
+            while selection.picked < settings.budget:
+                selection.round()
+                progress.reach(selection.picked)
+        selection.log()
+        context.setJobDescription("novelsum selection: rows of the picks")
+        picks = _details(blocks, pool, selection)
+    finally:
+        context.setJobDescription("")
+        blocks.unpersist()
+    return picks, selection.effort
+
+
+def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
+    """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
+    wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
+    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
+    able = None
+    if quotas:
+        is_open = quotas.is_open(np.zeros_like(quotas.least), settings.budget)
+        able = {name for name, open_ in zip(quotas.groups, is_open, strict=True) if open_}
+    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
+    drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able)).collect()
+    if not drawn:
+        raise InputError(
+            f"--first {settings.first!r} is not among the candidates: the input has no such id, or its row was "
+            "dropped as bad or as the duplicate of a row with a smaller id, or --quota has no room for its group"
+        )
+    return min(drawn)[1]
+
+
+# --- before the first round -------------------------------------------------------------------------------
+
+
+def require_finite_quality(pool: Pool, settings: Settings) -> None:
+    """Raise InputError when a quality to the power γ is out of the range of numbers."""
+    with np.errstate(over="ignore"):
+        powered = np.float64(pool.greatest_quality) ** settings.quality_power
+    if not powered < LARGEST_QUALITY:
+        raise InputError(
+            f"--quality-power {settings.quality_power:g} takes qualities of column {settings.quality_column!r}, which "
+            f"are up to {pool.greatest_quality:g}, out of the range of numbers; use a smaller power or scale the column"
+        )
+
+
+def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, run: Run) -> None:
+    """Tell what the selection will take; raise RunError where a scratch disk cannot hold it."""
+    context.setJobDescription("novelsum selection: free scratch")
+    places, dimension = run.places, pool.dimension
+    needed: dict[tuple[str, int], int] = defaultdict(int)
+    free: dict[tuple[str, int], tuple[int, str]] = {}
+    for host, device, available, folder, rows in blocks.map(partial(_free_scratch, run.id)).collect():
+        needed[host, device] += block_bytes(rows, dimension, pool.itemsize)
+        needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
+        free[host, device] = (available, folder)
+    for disk in needed:
+        needed[disk] += selections_bytes(settings.budget, dimension) if settings.compare else 0
+    largest = max(block.rows for block in pool.blocks)
+    cores = context.defaultParallelism
+    of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
+    operations = 2 * pool.candidates * places * dimension
+    logger.info(
+        "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
+        "time, %.3g distance operations",
+        settings.budget,
+        pool.candidates,
+        _size(sum(needed.values())),
+        len({host for host, _ in needed}),
+        _size(of_task),
+        cores,
+        operations,
+    )
+    for disk, bytes_ in needed.items():
+        available, folder = free[disk]
+        if bytes_ > available:
+            raise RunError(
+                f"the selection needs {_size(bytes_)} of scratch in {folder} on {disk[0]}, which has "
+                f"{_size(available)} free; free some of it, or set spark.local.dir (or SPARK_LOCAL_DIRS) to a larger "
+                "disk, and run again to go on"
+            )
+
+
+def _free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
+    folder = folder_of(run).parent
+    disk = os.statvfs(folder)
+    return socket.gethostname(), os.stat(folder).st_dev, disk.f_bavail * disk.f_frsize, str(folder), block.rows
+
+
+def _size(bytes_: int) -> str:
+    return f"{bytes_ / 2**30:.1f} GiB" if bytes_ >= 2**30 else f"{bytes_ / 2**20:.0f} MiB"
+
+
+# --- rounds -----------------------------------------------------------------------------------------------
+
+
+class _Selection:
+    """The driver's side of a selection: the contenders, the pick log, and how long the next draft is to be."""
+
+    def __init__(
+        self,
+        context: SparkContext,
+        blocks: RDD[Block],
+        run: Run,
+        pool: Pool,
+        quotas: Quotas | None,
+        first: int | None,
+    ) -> None:
+        self._context, self._blocks, self._block_count = context, blocks, len(pool.blocks)
+        self.effort = Effort()
+        self._capacity = CAPACITY
+        self._length = 1
+        self._confirmed = -1
+        context.setJobDescription("novelsum selection: scratch and the first pick")
+        prepared = blocks.map(partial(_prepare, run, first)).collect()
+        self._picks, sums, self._logged = _start(run, [found for _, _, found in prepared])
+        self.novelty: list[float] = sums[run.begun :].tolist()
+        self.effort.resumed_picks = max(0, self._logged - run.begun)
+        before = self._picks[: run.begun]
+        lengths = np.sqrt(np.square(before.vectors, dtype=np.float64).sum(axis=1))
+        units = Units.of(
+            max([*(longest for longest, _, _ in prepared), *lengths.tolist()]),
+            max([*(heaviest for _, heaviest, _ in prepared), *before.powered.tolist()]),
+            run.scoring.metric,
+        )
+        self.run = replace(run, units=units)
+        weights = Weights.of(run.places, run.scoring.proximity_power)
+        self.contenders = Contenders(run.scoring, weights, run.places, pool.dimension, quotas)
+        self.contenders.begin(_samples(self.run, before), counts=False)
+        self.contenders.begin(_samples(self.run, self._picks[run.begun :]), counts=True)
+        self._vectors: dict[int, NDArray[np.floating]] = {}
+        self._settled = self.contenders.dismiss(self._capacity)
+
+    @property
+    def picked(self) -> int:
+        """Picks so far, without those before the selection."""
+        return self.contenders.picks - self.run.begun
+
+    def round(self) -> None:
+        """Draft, verify, and commit what stands."""
+        contenders, effort, left = self.contenders, self.effort, self.run.budget - self.picked
+        clock = time.perf_counter()
+        draft = contenders.draft(min(self._length, left), left)
+        clock = self._spent("draft", clock)
+        reports = self._verify(draft)
+        clock = self._spent("verify", clock)
+        new = contenders.admit(*self._arrivals(reports))
+        safe_steps = min(report.findings.safe_steps for report in reports)
+        stands, challenger = contenders.challenge(draft, new, min(safe_steps, len(draft.slots)))
+        accepted = [*draft.slots[:stands], *([] if challenger is None else [challenger])]
+        self._picks = Logged.joined([self._picks, self._logged_slots(accepted)])
+        challenger_sum = contenders.commit(challenger)
+        self.novelty += [*draft.sums[:stands], *([] if challenger_sum is None else [challenger_sum])]
+        full = stands == len(draft.slots) and challenger is None
+        self._confirmed = effort.rounds if full else -1
+        self._adapt(len(draft.slots), stands, len(accepted))
+        self._settled = contenders.dismiss(self._capacity)
+        rows = set(contenders.rows.tolist())
+        self._vectors = {row: vector for row, vector in self._vectors.items() if row in rows}
+        effort.rounds += 1
+        effort.drafted += len(draft.slots)
+        effort.rejected += len(draft.slots) - stands
+        effort.reported += len(new)
+        effort.bounds_recomputed += sum(report.findings.recomputed for report in reports)
+        effort.evaluated = contenders.evaluated
+        clock = self._spent("admit", clock)
+        if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
+            self.log()
+        self._spent("log", clock)
+        logger.debug(
+            "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported, %d bounds recomputed",
+            effort.rounds,
+            self.picked,
+            len(draft.slots),
+            safe_steps,
+            stands,
+            len(new),
+            sum(report.findings.recomputed for report in reports),
+        )
+
+    def _spent(self, phase: str, since: float) -> float:
+        now = time.perf_counter()
+        self.effort.seconds[phase] += now - since
+        return now
+
+    def _verify(self, draft: Draft) -> list[Report]:
+        """Ask all blocks; one Spark job."""
+        contenders, number = self.contenders, self.effort.rounds
+        committed, steps = len(self._picks), len(draft.slots)
+        may_follow = draft.open_until[contenders.groups] > steps
+        upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
+        place = max(1, int(self._capacity * _REFILL))
+        question = Question(
+            committed=committed,
+            scores=np.array(draft.scores),
+            pool=np.sort(contenders.rows),
+            threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
+            most=max(1, self._capacity // self._block_count),
+            settled=self._settled[0],
+            settled_upper=self._settled[1],
+            open_until=draft.open_until,
+        )
+        picks = Logged.joined([self._picks[self._logged :], self._logged_slots(draft.slots)])
+        message = Shared.of(self._context, Round(number, self._confirmed, self._logged, picks, question))
+        self._context.setJobDescription(
+            f"novelsum selection: round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of "
+            f"{self.run.budget}"
+        )
+        reports = self._blocks.map(partial(_check_block, self.run, message)).collect()
+        message.destroy()
+        return reports
+
+    def _arrivals(self, reports: list[Report]) -> tuple[Samples, Array, Outlook, Single]:
+        """What the pool takes in: the candidates reported, their bounds and outlooks."""
+        found = Logged.joined([report.found for report in reports])
+        self._vectors.update(zip(found.rows.tolist(), found.vectors, strict=True))
+        findings = [report.findings for report in reports]
+        return (
+            _samples(self.run, found),
+            np.concatenate([part.upper for part in findings]),
+            Outlook.joined([part.outlook for part in findings]),
+            np.concatenate([part.error for part in findings]),
+        )
+
+    def _logged_slots(self, slots: list[int]) -> Logged:
+        """Contenders as they are broadcast and logged: with their vectors as in the store."""
+        contenders = self.contenders
+        vectors = [self._vectors[row] for row in contenders.rows[slots].tolist()]
+        return Logged(
+            contenders.rows[slots],
+            contenders.powered[slots] * self.run.units.powered,
+            contenders.quality[slots],
+            contenders.groups[slots],
+            np.stack(vectors) if vectors else self._picks.vectors[:0],
+        )
+
+    def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
+        """Draft more after a draft that stood, less after one that did not; widen the pool if nothing moved."""
+        if stands == drafted:
+            self._length = max(self._length + 1, int(1.5 * self._length))
+        else:
+            self._length = max(int(1.2 * stands), int(0.6 * drafted))
+        self._length = max(1, min(self._length, self.contenders.picks // _DRAFT_SHARE, LONGEST_DRAFT))
+        stuck = drafted > 0 and accepted == 0
+        self._capacity = 2 * self._capacity if stuck else max(CAPACITY, self._capacity * 3 // 4)
+
+    def log(self) -> None:
+        """Write the picks that the log lacks; until then they go with every broadcast."""
+        if len(self._picks) > self._logged:
+            novelty = np.array(self.novelty[self._logged - self.run.begun :])
+            picklog.append(self.run.work, self._logged, self._picks[self._logged :], novelty)
+            self._logged = len(self._picks)
+
+
+def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
+    """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
+    recovered = picklog.recover(run.work)
+    if recovered is None and not run.begun:
+        return Logged.joined(first), np.zeros(1), 0
+    if recovered is None or len(recovered[0]) < run.begun:
+        raise RunError(
+            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to log them anew"
+        )
+    logged, sums = recovered
+    if len(logged) > run.begun:
+        logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.work / "picks")
+    return logged, sums, len(logged)
+
+
+def _samples(run: Run, found: Logged) -> Samples:
+    """Candidates in the metric's space and in the units of the selection."""
+    if len(found):
+        points = metric_space(found.vectors, run.scoring.metric) / run.units.length
+    else:
+        points = np.empty(found.vectors.shape)
+    return Samples(found.rows, points, found.powered / run.units.powered, found.quality, found.groups)
+
+
+def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Candidate]:
+    """The picks with id, density and place in the input."""
+    run = selection.run
+    rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
+    found = {
+        detail[0]: detail[1:] for detail in blocks.flatMap(partial(_ids_of_rows, pool.work, np.sort(rows))).collect()
+    }
+    scale = units.powered * units.length
+    picks = []
+    for place, row in enumerate(rows.tolist()):
+        id_, density, file, file_row = found[row]
+        mean_of = max(run.begun + place, 1) if run.scoring.formula == "released" else 1
+        picks.append(Candidate(row, id_, selection.novelty[place] / mean_of * scale, density, file, file_row))
+    return picks
+
+
+# --- tasks ------------------------------------------------------------------------------------------------
+
+
+def _draw(
+    work: Location, wanted: str | int | None, seed: int, able: set[Group] | None, block: Block
+) -> Iterator[tuple[bytes, int]]:
+    """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row.
+
+    Only of candidates whose group is ``able`` to have the first pick.
+    """
+    table = read_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
+    if able is not None:
+        table = table.filter(pa.array([group in able for group in table.column("group").to_pylist()], pa.bool_()))
+    rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
+    if wanted is None and rows:
+        lots = [hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest() for id_ in ids]
+        yield min(zip(lots, rows, strict=True))
+    elif wanted in ids:
+        yield b"", rows[ids.index(wanted)]
+
+
+def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Logged]:
+    """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
+    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+        rows = held.candidates.rows
+        at = np.flatnonzero(rows == first) if first is not None else rows[:0]
+        return held.longest, float(held.powered.max()), held.logged(at)
+
+
+def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
+    """Check a draft against a block, whose bounds are brought up to date first."""
+    _spare_collector()
+    asked = message.value
+    question = asked.question
+    picks = _picks_of(run, asked)
+    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+        start = held.start(question.committed, asked.number, asked.confirmed)
+        weights = Weights.of(run.places, run.scoring.proximity_power)
+        check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
+        findings = check.check(question, start, held.release)
+        held.done(question.committed, asked.number)
+        return Report(held.logged(findings.places), findings)
+
+
+@cache
+def _spare_collector() -> None:
+    """Once in a worker: PySpark collects garbage after every task, and walks all modules each time unless told."""
+    gc.freeze()
+
+
+def _ids_of_rows(
+    work: Location, rows: NDArray[np.int64], block: Block
+) -> Iterator[tuple[int, str | int, float, int, int]]:
+    """Row, id, density and place in the input of those of some sorted rows that the block has."""
+    table = read_columns(work, block.name, ["row", "id", "file", "file_row"])
+    at = np.flatnonzero(np.isin(table.column("row").to_numpy(), rows))
+    density = read_density(work, block.name).density[at]
+    row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
+    yield from zip(row, id_, density.tolist(), file, file_row, strict=True)
+
+
+class _PickCache:
+    """The picks as a worker last knew them; a hint, as a task may meet any worker."""
+
+    def __init__(self) -> None:
+        self.run = ""
+        self.known = 0
+        self.picks: Picks | None = None
+
+
+_cache = _PickCache()
+
+
+def _picks_of(run: Run, asked: Round) -> Picks:
+    """All picks of a round, drafted ones last, from this worker's memory, the broadcast, and else the pick log."""
+    dimension = asked.picks.vectors.shape[1]
+    if _cache.run != run.id or _cache.picks is None:
+        _cache.run, _cache.known = run.id, 0
+        size = run.places
+        _cache.picks = Picks(
+            np.empty(size, np.int64),
+            np.empty((size, dimension), np.float32),
+            np.empty(size, np.float32),
+            np.empty(size),
+        )
+    held = _cache.picks
+    parts = [(asked.since, asked.picks)]
+    if _cache.known < asked.since:
+        parts.append((_cache.known, picklog.read(run.work, _cache.known, asked.since)))
+    for start, logged in parts:
+        samples = _samples(run, logged)
+        part = slice(start, start + len(samples))
+        held.rows[part], held.points[part], held.powered[part] = samples.rows, samples.points, samples.powered
+        held.norms[part] = np.square(samples.points).sum(axis=1)
+    _cache.known = asked.question.committed
+    whole = slice(0, asked.since + len(asked.picks))
+    return Picks(held.rows[whole], held.points[whole], held.norms[whole], held.powered[whole])

@@ -1,0 +1,243 @@
+"""A block's vectors and the state of its candidates, in files of the executor's local scratch that are mapped.
+
+The store and the pick log are the truth. Scratch is made from the store when a task does not find it, and a
+state that a task left half changed is started over; either costs time only. One task at a time holds a block.
+
+Scratch is named for the work directory and the try, so that a try finds what those before it have left when they were
+killed. The output's lock sees to it that only one try lives.
+"""
+
+import errno
+import fcntl
+import json
+import mmap
+import os
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from numpy.typing import NDArray
+
+from novelsum.density.factors import read_density
+from novelsum.errors import RunError
+from novelsum.files.location import Location
+from novelsum.files.store import Block, StoredBlock, read_block
+from novelsum.formula import Array, Metric, metric_space
+from novelsum.groups import Group
+from novelsum.selection.check import Candidates, state_bytes, state_of
+from novelsum.selection.picklog import Logged
+from novelsum.selection.scoring import Scoring
+from novelsum.selection.sketch import Integers
+from novelsum.spark.local import folder_of, local_directory
+
+_SLAB = 512
+"""So many vectors are in float64 at a time."""
+_OPTIONAL = ("quality", "groups", "twin")
+_DIRTY, _PICKS, _ROUND = range(3)
+_LARGEST = np.finfo(np.float32).max
+_PLAIN = (1e-15, 1e15)
+"""Float32 vectors of lengths in this range are multiplied as they are; others are brought to length 1 first."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """Powers of two that lengths and σ^κ2 are divided by, so that float32 holds them. They change no digit."""
+
+    length: float = 1.0
+    powered: float = 1.0
+
+    @staticmethod
+    def of(longest: float, heaviest: float, metric: Metric) -> "Units":
+        """For points and σ^κ2 up to these; the cosine's points have length 1 already."""
+        lengths = 1.0 if metric == "cosine" else longest
+        return Units(*(2.0 ** np.ceil(np.log2(greatest)) if greatest > 0 else 1.0 for greatest in (lengths, heaviest)))
+
+
+def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
+    """Bytes of scratch for a block, at most."""
+    vectors = itemsize + (4 if itemsize > 4 else 0)
+    return rows * (dimension * vectors + state_bytes(dimension) + 6 * 8)
+
+
+def compared_bytes(rows: int, dimension: int) -> int:
+    """Bytes of scratch that ``--compare`` takes for a block besides: float64 points for two ways to select, and the
+    distance of each to its nearest pick.
+    """
+    return rows * (2 * 8 * (dimension + 1) + 8)
+
+
+def selections_bytes(picks: int, dimension: int) -> int:
+    """Bytes that it takes on every host: float64 points of four selections."""
+    return 4 * picks * 8 * (dimension + 1)
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """A block in scratch, held by this task: ``candidates`` and their ``state`` as the check needs them.
+
+    ``vectors`` (n, D) as in the store; ``density`` (n,) float64 to the power κ2.
+    """
+
+    candidates: Candidates
+    state: dict[str, NDArray[Any]]
+    vectors: NDArray[Any]
+    powered: Array
+    longest: float
+    """The greatest length of a point in the metric's space."""
+    head: Integers
+
+    def logged(self, at: Integers) -> Logged:
+        """Some of the candidates as they are reported and logged."""
+        return Logged(self.candidates.rows[at], self.powered[at], *self.candidates.traits(at), self.vectors[at])
+
+    def start(self, committed: int, round_: int, confirmed: int) -> int:
+        """Against how many picks the bounds of the state hold; they are started over where they are of no use.
+
+        ``confirmed``: the round whose whole draft the ``committed`` picks end with, so that its proposed bounds hold.
+        """
+        known, picks, at_round = not self.head[_DIRTY], int(self.head[_PICKS]), int(self.head[_ROUND])
+        self.head[_DIRTY] = 1
+        if known and at_round == round_:
+            return committed
+        if known and at_round == confirmed:
+            self.state["upper"][:] = self.state["proposed"]
+            return committed
+        if known and 0 < picks <= committed and at_round < round_:
+            return picks
+        self.state["upper"][:] = np.inf
+        self.state["counted"][:] = 0
+        self.state["recent_rows"][:] = -1
+        return committed
+
+    def done(self, committed: int, round_: int) -> None:
+        """The state holds against that many picks now."""
+        self.head[_PICKS], self.head[_ROUND] = committed, round_
+        self.head[_DIRTY] = 0
+
+    def release(self, tile: slice) -> None:
+        """Let the system have back the memory that maps some rows of the vectors."""
+        for array in (self.candidates.points, self.vectors):
+            if isinstance(array, np.memmap):
+                row, page = array.strides[0], mmap.PAGESIZE
+                first = (array.offset + tile.start * row) // page * page
+                mapping: mmap.mmap = vars(array)["_mmap"]
+                mapping.madvise(mmap.MADV_DONTNEED, first, array.offset + tile.stop * row - first)
+
+
+@contextmanager
+def opened(
+    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[Group, ...]
+) -> Iterator[Scratch]:
+    """Hold a block's scratch, made from the store if it is not there whole. ``groups``: those of quotas, in order."""
+    folder = folder_of(run) / block.name
+    with ExitStack() as held:
+        for is_last in (False, False, True):
+            try:
+                if not folder.exists():
+                    density = read_density(work, block.name).density
+                    _make(folder, read_block(work, block.name), density, scoring, twins, groups)
+                lock = held.enter_context(open(folder / "lock", "wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                scratch = _map(folder, units)
+                break
+            except FileNotFoundError as error:  # somebody cleans up, at this moment even; maps outlive that
+                if is_last:
+                    raise RunError(
+                        f"{folder} on {socket.gethostname()} is deleted again and again while a run uses it; stop what "
+                        "deletes it, and run again to go on"
+                    ) from error
+                shutil.rmtree(folder, ignore_errors=True)
+        yield scratch
+
+
+def _make(
+    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[Group, ...]
+) -> None:
+    """Write the files of a block beside their place and move them there."""
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    try:
+        temporary.mkdir(mode=0o700, parents=True)
+        slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
+        norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
+        lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
+        is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
+        save = {
+            "vectors": stored.vectors,
+            "rows": stored.rows,
+            "norms": norms,
+            "powered": density**scoring.density_power,
+        }
+        if not is_plain:
+            longest = np.sqrt(norms.max(initial=0.0)) or 1.0
+            spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
+            save["points"] = np.concatenate(spaces)
+            save["factor"] = np.full(len(norms), longest)
+        else:
+            save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
+        if stored.quality is not None:
+            save["quality"] = stored.quality**scoring.quality_power
+        if groups and stored.groups is not None:
+            number_of = {group: number for number, group in enumerate(groups)}
+            save["groups"] = np.array([number_of[group] for group in stored.groups.to_pylist()], np.int64)
+        if twins:
+            save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
+        for name, values in save.items():
+            np.save(temporary / f"{name}.npy", values)
+        (temporary / "arrays.json").write_text(json.dumps(list(save)))
+        state = state_of(stored.vectors.shape[1])
+        for name, (kind, shape) in state.items():
+            path = temporary / f"state-{name}.npy"
+            open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
+            with open(path, "rb+") as file:  # a full disk is found now, and not by a signal when a page is written
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        np.save(temporary / "state-recent_rows.npy", np.full(state["recent"][1], -1))
+        np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
+        (temporary / "lock").touch()
+        temporary.rename(folder)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the scratch disk of {local_directory()} on {socket.gethostname()} is full; free some of it, or set "
+                "spark.local.dir (SPARK_LOCAL_DIRS) to a larger one, and run again to go on"
+            ) from error
+        if not folder.exists():  # another task was first
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _twins(vectors: NDArray[Any], *others: NDArray[Any]) -> Integers:
+    """For each row the place of the one before it with equal values in all arrays, or -1."""
+    rows = np.ascontiguousarray(np.column_stack([vectors + 0, *others]))
+    keys = rows.view(np.dtype((np.void, rows.shape[1] * rows.dtype.itemsize))).reshape(-1)
+    _, group = np.unique(keys, return_inverse=True)
+    order = np.argsort(group, kind="stable")
+    same = group[order][1:] == group[order][:-1]
+    twin = np.full(len(vectors), -1)
+    twin[order[1:][same]] = order[:-1][same]
+    return twin
+
+
+def _map(folder: Path, units: Units) -> Scratch:
+    def mapped(name: str, mode: Any = "r") -> Any:
+        return np.load(folder / f"{name}.npy", mmap_mode=mode)
+
+    arrays = json.loads((folder / "arrays.json").read_text())
+    vectors, powered, norms = mapped("vectors"), np.load(folder / "powered.npy"), np.load(folder / "norms.npy")
+    candidates = Candidates(
+        rows=np.load(folder / "rows.npy"),
+        points=mapped("points") if "points" in arrays else vectors,
+        factor=(np.load(folder / "factor.npy") / units.length).astype(np.float32),
+        norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
+        powered=powered / units.powered,
+        **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if name in arrays},
+    )
+    state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
+    return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))

@@ -1,0 +1,4 @@
+"""What every job needs of Spark: a session, values for all executors, progress, scratch on their disks.
+
+Knows nothing of what the jobs compute.
+"""

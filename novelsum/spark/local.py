@@ -1,0 +1,68 @@
+"""Scratch folders on an executor's own disks, and what tries that were killed have left in them.
+
+Scratch is named for the work directory and the try, so that a try finds what those before it have left when they were
+killed. The output's lock sees to it that only one try lives.
+"""
+
+import glob
+import hashlib
+import os
+import shutil
+import tempfile
+import uuid
+from functools import cache
+from pathlib import Path
+
+from pyspark import SparkContext
+
+from novelsum.files.location import Location
+
+_TRY = uuid.uuid4().hex
+_SPARK_FOLDERS = ("", "blockmgr-*", "spark-*/blockmgr-*", "spark-*/executor-*/blockmgr-*")
+"""Where Spark may have made local directories in those that it was given, and has left them if it was killed."""
+
+
+def new_run(work: Location) -> str:
+    """What a pass over blocks calls its scratch: for the work directory of the run, this try of it, and the pass."""
+    return f"{_of_this_try(work)}-{uuid.uuid4().hex}"
+
+
+def _of_this_try(work: Location) -> str:
+    return f"{hashlib.blake2b(str(work).encode(), digest_size=8).hexdigest()}-{_TRY}"
+
+
+def local_directory() -> Path:
+    """Where this executor may write: its first directory of Spark's local ones, which Spark removes at the end."""
+    return _local_directories()[0]
+
+
+def _local_directories() -> list[Path]:
+    named = [name for name in os.environ.get("SPARK_LOCAL_DIRS", "").split(",") if name]
+    return [Path(name) for name in named or [tempfile.gettempdir()]]
+
+
+def remove_dead(context: SparkContext, work: Location) -> None:
+    """Remove what earlier tries of the run in this work directory have left in scratch, where tasks come to be."""
+    context.setJobDescription("novelsum: scratch of earlier tries")
+    tasks, this_try = context.defaultParallelism, _of_this_try(work)
+    context.parallelize(range(tasks), tasks).foreach(lambda _: _remove_others(this_try))
+    context.setJobDescription("")
+
+
+@cache
+def folder_of(run: str) -> Path:
+    """Where this executor has the scratch of a pass; that of earlier tries is gone, also if the executor is new."""
+    _remove_others(run.rpartition("-")[0])
+    return local_directory() / f"novelsum-{run}"
+
+
+def _remove_others(this_try: str) -> None:
+    of_all_tries = f"novelsum-{this_try.rpartition('-')[0]}-*"
+    for local in _local_directories():
+        given = local
+        while given.name.startswith(("blockmgr-", "executor-", "spark-")):
+            given = given.parent
+        for place in (glob.escape(str(local)), *(Path(glob.escape(str(given))) / made for made in _SPARK_FOLDERS)):
+            for left in glob.glob(f"{place}/{of_all_tries}"):
+                if not Path(left).name.startswith(f"novelsum-{this_try}-"):
+                    shutil.rmtree(left, ignore_errors=True)

@@ -1,0 +1,86 @@
+"""The Spark session of a job, whether plain Python or spark-submit started it."""
+
+import atexit
+import os
+import shutil
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from novelsum.errors import UsageError
+from novelsum.spark import interrupt
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_LOGGING = _PACKAGE.parent / "conf" / "log4j2.properties"
+
+
+def start(job: str, master: str | None) -> SparkSession:
+    """Start Spark for the job of that name and make this package importable on every executor.
+
+    Under spark-submit the master and all properties are the submitter's, and only what nobody set is filled
+    in. In plain Python the master is ``master``, or this machine with all its cores, where a task that failed is tried
+    again as on a cluster.
+    """
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    builder = SparkSession.builder.appName(f"novelsum {job}")
+    if not submitted:
+        builder = builder.master(master or "local[*,4]")
+        builder = builder.config("spark.ui.showConsoleProgress", "false")
+        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
+        if not master or master.startswith("local"):
+            builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
+            builder = builder.config("spark.driver.host", "127.0.0.1")
+    elif master:
+        builder = builder.master(master)
+    # One BLAS thread for each core that Spark gives a task, or tasks would fight over the cores.
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+        builder = builder.config(f"spark.executorEnv.{variable}", threads)
+    spark = builder.getOrCreate()
+    if not hasattr(spark, "sparkContext"):
+        raise _no_connect("the session of this platform is one", "use another kind of compute")
+    interrupt.listen_again()
+    if _PACKAGE.is_dir():
+        spark.sparkContext.addPyFile(_zipped(_PACKAGE.name))
+    return spark
+
+
+def require_classic(master: str | None) -> None:
+    """Raise UsageError where Spark would start, or be reached, as Spark Connect."""
+    if os.environ.get("SPARK_REMOTE"):
+        raise _no_connect("SPARK_REMOTE is set", "unset it")
+    if (master or "").startswith("sc://"):
+        raise _no_connect(f"--master {master} is a server of it", "name the master itself")
+    if "PYSPARK_REMOTE_INIT_CONF_LEN" in os.environ:  # how spark-submit hands its properties to a client of Connect
+        raise _no_connect("spark-submit has --remote, spark.remote or spark.api.mode=connect", "leave that out")
+    mode = os.environ.get("SPARK_API_MODE", "").lower()
+    if mode == "connect" or (mode != "classic" and os.environ.get("SPARK_CONNECT_MODE") == "1"):
+        raise _no_connect("the environment says so in SPARK_API_MODE or SPARK_CONNECT_MODE", "unset both")
+
+
+def _no_connect(found: str, instead: str) -> UsageError:
+    return UsageError(
+        f"this cannot run on Spark Connect, which has no RDDs ({found}); {instead} and start with --master or by "
+        "spark-submit, on Databricks on a cluster of dedicated access mode"
+    )
+
+
+def write_zip(path: Path) -> None:
+    """Write this package as a zip file that ``--py-files`` takes; the same modules give the same bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for module in sorted(_PACKAGE.rglob("*.py")):
+            entry = zipfile.ZipInfo(str(module.relative_to(_PACKAGE.parent)))
+            archive.writestr(entry, module.read_bytes(), zipfile.ZIP_DEFLATED)
+
+
+def _zipped(name: str) -> str:
+    """The package as a zip file in a temporary folder that is removed when the process ends."""
+    folder = tempfile.mkdtemp(prefix="novelsum-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = Path(folder) / f"{name}.zip"
+    write_zip(path)
+    return str(path)

@@ -1,0 +1,564 @@
+"""README, docs/ and conf/ are true: each command runs from the document's own text, each name and number is checked."""
+
+import functools
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+import tarfile
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import documents
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pyspark
+import pytest
+from conftest import ROOT, SAMPLE, Points, _gateway, run_job
+from documents import PAGES, SHOWN, SUBMIT, Block, Command, understood
+
+import novelsum
+from novelsum import settings
+from novelsum.density import near
+from novelsum.diversity.onepass import mapped_points
+from novelsum.files import lock
+from novelsum.files.ingest import BLOCK_BYTES
+from novelsum.report import survey
+from novelsum.report.output import metrics
+from novelsum.selection import check, rounds, sketch
+from novelsum.selection.contenders import TIE
+from novelsum.selection.scoring import Scoring
+from novelsum.selection.scratch import Units, block_bytes, opened
+from novelsum.spark import progress, session
+
+BLOCKS = documents.blocks()
+TYPED = [block for block in BLOCKS if not block.is_shown and block.language != "python"]
+PACKAGED = {f"dist/novelsum-{novelsum.__version__}.zip", "dist/environment.tar.gz"}
+"""What `make package` makes."""
+
+# --- what stands for what, where the commands run ---------------------------------------------------------
+
+PLACES = {
+    "local:///opt/novelsum/": "",
+    "/opt/novelsum/": "",
+    "/etc/novelsum/": "conf/",
+    "s3://data/": "data/",
+    **{f"/{name}/": f"{name}/" for name in ("data", "curated", "density")},
+}
+"""A folder of the documents and that of the tests, below the folder in which a command runs."""
+WORDS = {
+    "--budget 10000": "--budget 10",
+    "budget = 10000": "budget = 10",
+    "--update DIR --remove gone.parquet": "--update /density/state --remove /data/gone.parquet",
+}
+"""What else is another thing in the tests, whose data are small."""
+BEFORE = {"docs/density.md": "--save-state"}
+"""What a document takes for granted: that the commands of the README with these words ran before its own."""
+CLUSTERS = {"conf/kubernetes.conf": "--master local[2] --deploy-mode client"}
+"""What stands for a cluster that is not here. YARN and standalone have tests of their own, with executors."""
+ELSEWHERE = {
+    ("README.md", "make "): "what make does is checked, and what `make run` runs is run",
+    ("conf/novelsum.service", "systemctl "): "systemd-analyze verifies the units",
+    ("conf/three_nights.sh", "conf/three_nights.sh "): "density/test_state.py",
+    ("docs/operations.md", "$nights/"): "density/test_state.py",
+    ("conf/standalone.conf", "jobs/curate.py"): "spark/test_standalone.py",
+    ("conf/standalone.conf", "spark-class org.apache.spark.deploy.master.Master"): "spark/test_standalone.py",
+    ("conf/standalone.conf", "spark-class org.apache.spark.deploy.worker.Worker"): "spark/test_standalone.py",
+}
+"""Commands of a document, by words in them, that run in another way than by their block alone, and where."""
+IN_PASSING = ("export", "shell")
+"""What runs with the commands beside it."""
+
+
+def stand_in(text: str, folder: Path) -> str:
+    """The text with the places and numbers of the tests."""
+    for named, given in WORDS.items():
+        text = text.replace(named, given)
+    for named, given in PLACES.items():
+        text = re.sub(rf"(?<![\w.:/-]){re.escape(named)}", f"{folder}/{given}", text)
+    return text
+
+
+def commands(block: Block) -> list[Command]:
+    return [understood(text) for text in block.commands]
+
+
+def is_elsewhere(document: str, command: Command) -> bool:
+    return any(document == where and words in command.text for where, words in ELSEWHERE)
+
+
+def is_run(block: Block) -> bool:
+    """Whether the block runs as a script of its own text."""
+    of_yarn = any(command.options.get("--properties-file") == "conf/yarn.conf" for command in commands(block))
+    return not of_yarn and not any(is_elsewhere(block.document, command) for command in commands(block))
+
+
+def name_of(block: Block) -> str:
+    return f"{block.document}:{block.commands[-1][:60]}"
+
+
+SUBMITTED = [(block, command) for block in TYPED for command in commands(block) if command.is_submitted]
+RUN = [block for block in TYPED if is_run(block)]
+YARN = {command.text: command for _, command in SUBMITTED if command.options["--properties-file"] == "conf/yarn.conf"}
+EXPLAINED = [block for block in RUN if {command.program for command in commands(block)} == {"explain_novelty"}]
+
+
+@pytest.fixture(scope="module")
+def folder_of(tmp_path_factory) -> Callable[[str], Path]:
+    """A folder of novelsum for each document, in which its commands run: they write nothing into the repository."""
+    return functools.cache(lambda document: make_folder(tmp_path_factory.mktemp(Path(document).stem)))
+
+
+def make_folder(here: Path) -> Path:
+    (here / ".venv").symlink_to(sys.prefix)
+    for name in ("jobs", "novelsum", "tests", "docs"):
+        (here / name).symlink_to(ROOT / name)
+    for name in ("conf", "dist"):
+        (here / name).mkdir()
+    for path in (ROOT / "conf").glob("*.*"):
+        (here / "conf" / path.name).write_text(stand_in(path.read_text(), here))
+    session.write_zip(here / "dist" / f"novelsum-{novelsum.__version__}.zip")
+    rows = ds.dataset(SAMPLE).to_table()
+    for name, start, stop in (
+        ("night", 0, 300),
+        ("all", 300, 900),
+        ("a", 0, 300),
+        ("b", 300, 600),
+        ("pool", 0, 900),
+        ("embeddings", 0, 300),
+    ):
+        (here / "data" / name).mkdir(parents=True)
+        pq.write_table(rows.slice(start, stop - start), here / "data" / name / "part-0.parquet")
+    pq.write_table(rows.slice(300, 5).select(["id"]), here / "data" / "gone.parquet")
+    return here
+
+
+def run_here(script: str, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a script as somebody would who has installed nothing but what `make setup` does."""
+    own = {name: value for name, value in os.environ.items() if name not in ("PYSPARK_PYTHON", "PYTHONPATH")}
+    own |= {"PATH": f"{folder}/.venv/bin:{own['PATH']}", **environment}
+    return subprocess.run(
+        ["bash", "-euc", script], cwd=folder, env=own, capture_output=True, text=True, timeout=540, check=False
+    )
+
+
+# --- every command is known, and its flags and files are there --------------------------------------------
+
+
+@pytest.mark.parametrize("block", TYPED, ids=name_of)
+def test_every_command_of_the_documents_is_one_that_a_test_runs(block):
+    """A new command, or a new piece of text that is set apart, fails here until it is known how to run it."""
+    for command in commands(block):
+        runs = block in RUN or command.text in YARN or is_elsewhere(block.document, command)
+        assert runs or command.program in IN_PASSING, command.text
+
+
+def test_what_is_set_apart_but_not_typed_is_still_there():
+    for start in SHOWN:
+        assert any(block.text.startswith(start) for block in BLOCKS), start
+
+
+def in_repository(name: str, command: Command) -> str:
+    """The file of the repository that a command of a document names."""
+    for place in ("local:///opt/novelsum/", "/opt/novelsum/"):
+        name = name.removeprefix(place)
+    if name == "/etc/novelsum/nightly.toml":
+        name = "conf/nightly.toml"
+    return command.shipped.get(name, name)
+
+
+def properties(name: str) -> dict[str, str]:
+    """The properties in a file of conf/."""
+    lines = (ROOT / "conf" / name).read_text().splitlines()
+    return dict(line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#"))
+
+
+def properties_of(command: Command) -> dict[str, str]:
+    return properties(Path(command.options["--properties-file"]).name)
+
+
+@pytest.mark.parametrize("block", TYPED, ids=name_of)
+def test_every_command_has_flags_that_exist_and_files_that_are_there(block):
+    """Flags by the job's own parser; files as they lie in the repository, or as `make package` makes them."""
+    for command in commands(block):
+        for option in set(SUBMIT[:4]) & set(command.options):
+            for file in command.options[option].split(","):
+                file = in_repository(file.partition("#")[0], command)
+                assert file in PACKAGED or (ROOT / file).is_file(), command.text
+        if command.program in (*settings.ALL, *settings.MEASURING):
+            arguments = list(command.arguments)
+            if "--config" in arguments:
+                at = arguments.index("--config") + 1
+                arguments[at] = str(ROOT / in_repository(arguments[at], command))
+            parse = settings.parse_measure if command.program == "measure_diversity" else None
+            found = parse("", arguments) if parse else settings.parse(command.program, "", arguments)
+            assert found.output
+        if command.program == "make":
+            assert re.search(rf"^{command.arguments[0]}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_make_package_makes_what_the_commands_name():
+    """Both archives; the Python of the second has all that a driver imports."""
+    made = subprocess.run(["make", "-n", "package"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "dist/novelsum-{__version__}.zip" in made
+    assert "-o dist/environment.tar.gz" in made
+    pins = re.search(r"grep -E '(\S+)' requirements.txt", made)
+    assert pins
+    packed = [
+        line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(pins[1], line)
+    ]
+    assert packed == ["numpy", "pyarrow", "matplotlib"]
+
+
+@pytest.mark.parametrize(("block", "command"), SUBMITTED, ids=lambda value: getattr(value, "document", ""))
+def test_every_submitted_command_leaves_spark_only_its_errors_to_log(block, command):
+    """The properties name conf/log4j2.properties, at a place where the driver finds it."""
+    options = properties_of(command)["spark.driver.extraJavaOptions"]
+    named = re.fullmatch(r"-Dlog4j2.configurationFile=(\S+)", options)
+    assert named
+    assert in_repository(named[1], command) == "conf/log4j2.properties"
+
+
+def test_a_driver_in_a_yarn_container_finds_its_settings_and_its_log_there():
+    """Nothing of the submitter's folder is in a container but what is shipped, by its bare name."""
+    assert YARN
+    for command in YARN.values():
+        at = command.arguments.index("--config") + 1
+        assert command.arguments[at] in command.shipped
+        assert properties_of(command)["spark.driver.extraJavaOptions"].split("=")[1] in command.shipped
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
+    """In the text between backquotes, and behind links."""
+    text = re.sub(r"^```\w*\n.*?^```\n", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    fields = [field for job in (*settings.ALL, *settings.MEASURING) for field in settings.fields_of(job)]
+    flags = {settings.flag(field) for field in fields} | {"--config", "--json", "--no-report", "--remote", *SUBMIT}
+    targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for span in re.findall(r"`([^`]+)`", text):
+        words = span.split()
+        assert all(word in flags for word in words if re.fullmatch("--[a-z-]+", word)), span
+        if words[0] == "make":
+            assert set(words[1:]) <= {*targets, "lint", "types"}, span
+        if re.fullmatch(r"(jobs|conf|docs|novelsum|tests)/[\w./-]*", words[0]):
+            assert (ROOT / words[0]).exists(), span
+        elif re.fullmatch(r"\w+\.py", words[0]):
+            assert (ROOT / "jobs" / words[0]).exists(), span
+        for name in re.findall(r"^(?:[A-Z]\w+\.)?(_?[a-z]\w+_\w+)$|^[A-Z]\w+\.(_?\w+)$", span):
+            if path.name == "algorithm.md":
+                code = "".join(file.read_text() for file in (ROOT / "novelsum").rglob("*.py"))
+                assert re.search(rf"\b{''.join(name)}\b", code), span
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(?:#([^)]*))?\)", text):
+        assert not target or (path.parent / target).exists(), target
+        if anchor:
+            page = path.parent / target if target else path
+            headings = re.findall(r"^#+ (.*)$", page.read_text().lower(), re.MULTILINE)
+            assert anchor in [heading.replace(" ", "-") for heading in headings], anchor
+
+
+def test_defaults_in_the_readme_are_those_of_the_jobs():
+    """Each flag that a table of the README gives a value has that one."""
+    tables = (ROOT / "README.md").read_text().split("`measure_diversity.py` takes these flags")
+    for job, table in zip(("all", "measure_diversity"), tables, strict=True):
+        fields = {
+            settings.flag(field): field
+            for one in ((job,) if job != "all" else settings.ALL)
+            for field in settings.fields_of(one)
+        }
+        for flags, default in re.findall(r"^\| (`--[^|]*) \|.*\| ([^|]*) \|$", table, re.MULTILINE):
+            named = re.findall(r"`(--[\w-]+)`", flags)
+            assert named
+            values = default.split(", ") if len(named) > 1 else [default]
+            for flag, value in zip(named, values, strict=False):
+                known = fields[flag].default
+                given = " ".join(map(str, known)) if isinstance(known, tuple) else known
+                if re.fullmatch(r"`[^`]+`|[\d.]+", value) and flag != "--master":
+                    plain = value.strip("`")
+                    assert plain == str(given) or float(plain) == float(given), flag
+                elif value in ("on", "off"):
+                    assert given is (value == "on"), flag
+                else:
+                    assert given in ("", None, 0, ()), flag
+
+
+# --- numbers and names in the text ------------------------------------------------------------------------
+
+NUMBERED = [
+    ("docs/operations.md", "two minutes after its last sign of life", lock.STALE_AFTER == 120),
+    ("docs/operations.md", "every {:g} s elsewhere", progress.LOG_SECONDS),
+    ("README.md", "line is logged every {:g} s", progress.LOG_SECONDS),
+    ("README.md", "at most {:,} candidates", survey.MAP_POOL),
+    ("README.md", "there {} at most", survey._MOST_FIRST_PICKS),
+    ("README.md", "about {:.1f} kB", (block_bytes(1, 384, 4) - 4 * 384) / 1000),
+    ("README.md", "({:.1f} kB at 4,096 dimensions)", check.state_bytes(4096) / 1000),
+    ("docs/operations.md", "{:,}) bytes", block_bytes(1, 384, 4) - 4 * 384),
+    ("docs/operations.md", "{:,} bytes a row", check.state_bytes(1024)),
+    ("docs/operations.md", "D − {:,}) more", 4096 - (check.state_bytes(4096) - check.state_bytes(384))),
+    ("docs/operations.md", "at most {} MiB of vectors", BLOCK_BYTES >> 20),
+    ("docs/algorithm.md", "{:,} bytes, D − 1,024 more", block_bytes(1, 384, 4) - 4 * 384),
+    ("docs/algorithm.md", "{} cells of equal width", sketch.CELLS),
+    ("docs/algorithm.md", "{} coarse cells", sketch.COARSE),
+    ("docs/algorithm.md", "n ≤ {} (`LISTED`)", check.LISTED),
+    ("docs/algorithm.md", "every {} picks", rounds._LOGGED_AT_ONCE),
+    ("docs/algorithm.md", "and {} picks: v moves", rounds.LONGEST_DRAFT),
+    ("docs/algorithm.md", "up to n/{} and", rounds._DRAFT_SHARE),
+    ("docs/algorithm.md", "slack of {:g} covers", sketch.SLACK),
+    ("docs/algorithm.md", "within {:g} (`TIE`)", TIE),
+    ("docs/algorithm.md", "the latest {} picks", check.state_of(384)["recent"][1][0]),
+    ("docs/density.md", "at most about {} MiB of vectors", near.GROUP_BYTES >> 20),
+    ("docs/density.md", "draws {} to 2,000 rows", near.MEASURED[0]),
+]
+
+
+@pytest.mark.parametrize(("page", "words", "value"), NUMBERED, ids=lambda value: str(value)[:40])
+def test_a_number_in_the_text_is_that_of_the_code(page, words, value):
+    text = " ".join((ROOT / page).read_text().split())
+    number = words.format(value).replace("e-0", "e-")
+    assert value
+    assert number in text
+
+
+def of_task(rows: int, dimension: int, places: int, cores: int) -> int:
+    """Memory of a task as docs/operations.md says it."""
+    block = min(-(-rows // cores), (64 << 20) // (4 * dimension))
+    return (256 << 20) + 3 * places * dimension * 4 + block * (4153 + max(0, dimension - 1024))
+
+
+def test_the_sizes_of_pools_are_what_the_formulas_and_the_engine_say():
+    """Scratch by the function that the preflight uses; memory and the computed times by the formulas of the page."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    lines = re.findall(r"^\| ([\d,]+) × ([\d,]+) \| ([\d,]+) \| (\d+) \| (.*) \| (.*) \| (.*) \|$", text, re.MULTILINE)
+    assert len(lines) == 4
+    for *given, scratch, memory, time in lines:
+        rows, dimension, budget, cores = (int(value.replace(",", "")) for value in given)
+        exact = block_bytes(rows, dimension, 4) / 1e9
+        assert scratch == f"{exact:.{0 if exact > 10 else 1}f} GB"
+        assert memory == f"{of_task(rows, dimension, budget, cores) / 1e9:.1f} GB"
+        if "computed" in time:
+            products = 14 * 2 * rows * budget * dimension / (60e9 * cores)
+            hours = [(products + 2000 * seconds) / 3600 for seconds in (1, 2)]
+            low, high = re.match(r"([\d.]+) to ([\d.]+) hours", time).groups()
+            assert [float(low), float(high)] == pytest.approx(hours, abs=0.06)
+
+
+def test_metrics_have_the_numbers_of_a_manifest_under_the_names_of_the_page():
+    manifest = {
+        "job": "curate",
+        "input": {"bad_rows": {"null": 2}, "fingerprint": "x"},
+        "density": {"recall": 0.96, "method": "approximate"},
+        "selected": {"rounds": 3, "rejected": 1, "first": "a"},
+        "diversity": [{"novelsum_mean": 1.5, "formula": "paper"}],
+        "settings": {"budget": 3},
+        "seconds": {"total": 2.5},
+    }
+    found = json.loads(metrics(manifest))
+    assert found == {
+        "input.bad_rows.null": 2,
+        "density.recall": 0.96,
+        "selected.rounds": 3,
+        "selected.rejected": 1,
+        "diversity.1.novelsum_mean": 1.5,
+        "seconds.total": 2.5,
+    }
+    text = (ROOT / "docs" / "operations.md").read_text()
+    for name in found:
+        assert name.removesuffix("null") in text
+
+
+@pytest.mark.more
+def test_scratch_is_for_its_owner_alone(engine, prompts, tmp_path, monkeypatch):
+    """Whatever the umask, as docs/operations.md promises: in a selection and in a comparison."""
+    path = Points(prompts.ids[:60], prompts.vectors[:60]).write(tmp_path / "in")
+    pool = engine(path, 3).pool
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "scratch"))
+    before = os.umask(0)
+    try:
+        scoring = Scoring("paper", "cosine", 1.0, 0.5, 1.0)
+        with opened(pool.work, "one", pool.blocks[0], scoring, Units(), False, ()):
+            pass
+        mapped_points("two", pool.work, pool.blocks[0].name, "cosine")
+    finally:
+        os.umask(before)
+    for private in (f"novelsum-one/{pool.blocks[0].name}", "novelsum-two"):
+        assert (tmp_path / "scratch" / private).stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.more
+def test_work_and_stage_are_for_their_owner_alone(tmp_path):
+    """What lies in them has other modes, but nobody else gets there."""
+    output = tmp_path / "out"
+    done = run_job("estimate_density", "--input", SAMPLE, "--keep-work", "--output", output)
+    assert done.returncode == 0, done.stderr
+    for kept in (output / "_work", output / "_work" / "work"):
+        assert kept.stat().st_mode & 0o777 == 0o700, kept
+
+
+# --- programs that cannot be here -------------------------------------------------------------------------
+
+
+def test_the_airflow_dag_gives_the_jobs_what_they_take(monkeypatch):
+    """Airflow's two names are stand-ins that note what they get; arguments go to the jobs' own parsers."""
+    tasks = []
+
+    class Operator:
+        def __init__(self, **given: object) -> None:
+            tasks.append(given)
+
+        def __rshift__(self, other: "Operator") -> "Operator":
+            return other
+
+    spark = "airflow.providers.apache.spark.operators.spark_submit"
+    modules = {name: types.ModuleType(name) for name in (*_parents(spark), "airflow.decorators")}
+    modules["airflow.decorators"].dag = lambda **_: lambda function: function
+    modules[spark].SparkSubmitOperator = Operator
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    runpy.run_path(str(ROOT / "conf" / "airflow_dag.py"))
+    assert tasks
+    for task in tasks:
+        job = Path(task["application"])
+        arguments = [word.replace("{{ ds }}", "2026-11-23") for word in task["application_args"]]
+        assert settings.parse(job.stem, "", arguments).output
+        named = [task["application"], *(task[name] for name in ("properties_file", "py_files", "archives"))]
+        shipped = [Path(name).name for name in task["files"].split(",")]
+        of_log = properties(Path(task["properties_file"]).name)["spark.driver.extraJavaOptions"]
+        assert of_log.split("=")[1] in shipped
+        for file in ",".join([*named, task["files"]]).split(","):
+            known = file.removeprefix("/opt/novelsum/").partition("#")[0]
+            assert known in PACKAGED or (ROOT / known).exists(), file
+
+
+def _parents(name: str) -> list[str]:
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def test_systemd_takes_the_service_and_its_timer():
+    tool = subprocess.run(["sh", "-c", "command -v systemd-analyze"], capture_output=True, text=True, check=False)
+    if tool.returncode:
+        pytest.skip("systemd-analyze is not installed")
+    units = [ROOT / "conf" / name for name in ("novelsum.service", "novelsum.timer")]
+    done = subprocess.run([tool.stdout.strip(), "verify", *units], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.more
+def test_every_property_of_the_examples_is_one_that_spark_knows(spark):
+    """By Spark's own register of settings: a name with a slip of the pen would be ignored without a word."""
+    for holder in ("internal.config.package$", "deploy.yarn.config.package$", "deploy.k8s.Config$"):
+        spark._jvm.java.lang.Class.forName(f"org.apache.spark.{holder}")
+    register = spark._jvm.org.apache.spark.internal.config.ConfigEntry
+    assert register.findEntry("spark.no.such.setting") is None
+    unlisted = ("spark.master", "spark.local.dir", "spark.executorEnv.", "spark.yarn.appMasterEnv.")
+    unlisted += tuple(
+        f"spark.kubernetes.{part}" for part in ("executor.volumes.", "driver.secretKeyRef.", "executor.secretKeyRef.")
+    )
+    for path in (ROOT / "conf").glob("*.conf"):
+        for name in re.findall(r"^(spark\S+)", path.read_text(), re.MULTILINE):
+            assert name.startswith(unlisted) or register.findEntry(name), (path.name, name)
+
+
+# --- every command runs -----------------------------------------------------------------------------------
+
+
+def test_the_python_example_of_the_readme_runs(capsys):
+    (block,) = [block for block in BLOCKS if block.language == "python"]
+    exec(compile(block.text, block.document, "exec"), {})
+    assert capsys.readouterr().out.startswith("NovelSum(sum=")
+
+
+@pytest.mark.parametrize("block", EXPLAINED, ids=name_of)
+def test_the_worked_example_runs_as_it_is_typed(folder_of, block):
+    folder = folder_of(block.document)
+    done = run_here(stand_in("\n".join(block.commands), folder), folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() in (ROOT / "docs" / "worked-example.md").read_text()
+
+
+@pytest.mark.more
+@pytest.mark.parametrize("block", [block for block in RUN if block not in EXPLAINED], ids=name_of)
+def test_the_commands_of_a_document_run_as_they_are_typed(folder_of, block):
+    """Jobs in plain Python are handed one Java in turn; each spark-submit starts its own."""
+    folder = folder_of(block.document)
+    found, script = commands(block), "\n".join(block.commands)
+    if before := BEFORE.get(block.document):
+        (first,) = [other for other in RUN if other.document == "README.md" and before in other.text]
+        script = "\n".join([*first.commands, script])
+    for named, local in CLUSTERS.items():
+        script = script.replace(f"--properties-file {named}", f"--properties-file {named} {local}")
+    is_submitted = any(command.is_submitted for command in found)
+    if block.document.endswith(".service"):
+        script = f"export PYSPARK_PYTHON={folder}/.venv/bin/python\n{script}"
+    done = run_here(stand_in(script, folder), folder, **({} if is_submitted else _gateway()))
+    assert done.returncode == 0, done.stderr + done.stdout
+    for command in found:
+        if "--output" in command.arguments:
+            output = command.arguments[command.arguments.index("--output") + 1]
+            written = folder / stand_in(output, folder)
+            assert list(written.glob("_MANIFEST.json")) or list(written.parent.glob("*/_MANIFEST.json")), output
+            assert list(written.parent.glob("*/*metrics.json"))
+    if is_submitted:
+        assert len([line for line in done.stderr.splitlines() if "Picked up JAVA" not in line]) <= 3, done.stderr
+
+
+@pytest.mark.more
+def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of):
+    """What the target runs, with --compare, from the sample that is shipped; the preflight says what the page does."""
+    made = subprocess.run(["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (command,) = [line for line in made.splitlines() if "jobs/" in line]
+    done = run_here(f"{command} --compare", folder_of("make run"), **_gateway())
+    assert done.returncode == 0, done.stderr
+    (block,) = [block for block in TYPED if block.shown]
+    printed = "\n".join(" ".join(line.split()) for line in done.stdout.splitlines())
+    for line in block.shown:
+        assert " ".join(line.removesuffix("…").split()) in printed, line
+    told = re.search(
+        r"\*\*`--compare`\.\*\* .*?at random and ([\d.]+) farthest-first", (ROOT / "README.md").read_text(), re.DOTALL
+    )
+    assert told
+    values = [float(value) for value in re.findall(r"\d{3}\.\d", told[0])]
+    sums = [float(value) for value in re.findall(r"\b\d{3}\.\d+\b", done.stdout.split("NovelSum")[-1])]
+    for value in values:
+        assert any(round(found, 1) == value for found in sums), (value, sums)
+    needed = re.search(
+        r"selection: 200 of 2771 candidates; (\d+) MiB of scratch .*, about (\d+) MiB of memory", done.stderr
+    )
+    assert needed
+    compared = 2771 * (16 * 384 + 24) + 32 * 200 * 384  # as the page has it
+    assert int(needed[1]) == round((block_bytes(2771, 384, 4) + compared) / 2**20)
+    assert int(needed[2]) == pytest.approx(of_task(2869, 384, 200, 2) / 2**20, abs=2)
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("text", YARN, ids=["all"] if len(YARN) == 1 else None)
+def test_the_command_for_yarn_runs_in_what_yarn_makes_of_it(folder_of, tmp_path, text):
+    """A container: the job, what --files ships, the archive's Python for the driver; executors apart, with theirs."""
+    command, folder, archive = YARN[text], folder_of("yarn"), ROOT / "dist" / "environment.tar.gz"
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path / "environment", filter="fully_trusted")
+    for name, file in command.shipped.items():
+        (tmp_path / name).write_bytes((folder / file).read_bytes())
+    (tmp_path / "job.py").write_bytes((ROOT / "jobs" / f"{command.program}.py").read_bytes())
+    given = properties_of(command)
+    cores, memory = given["spark.executor.cores"], int(given["spark.executor.memory"].removesuffix("g"))
+    script = command.text.replace(
+        "spark-submit ",
+        f"spark-submit --master local-cluster[1,{cores},{memory * 1024}] "
+        f"--deploy-mode client --conf spark.authenticate.secret={os.urandom(8).hex()} ",
+        1,
+    )
+    script = script.replace("dist/environment.tar.gz", str(archive)).replace(f"jobs/{command.program}.py", "job.py")
+    script = re.sub(r"(?<= )(conf|dist)/novelsum|(?<= )conf/yarn", lambda name: f"{folder}/{name[0]}", script)
+    script = re.sub(r" --files \S+", "", script)
+    spark = str(Path(pyspark.__file__).parent)
+    python = given["spark.yarn.appMasterEnv.PYSPARK_PYTHON"]
+    output = folder / stand_in(command.arguments[command.arguments.index("--output") + 1], folder)
+    done = run_here(
+        stand_in(f"rm -rf {output}; cd {tmp_path}; {script}", folder), folder, SPARK_HOME=spark, PYSPARK_PYTHON=python
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (output / "report.html").exists(), done.stdout
+    assert pq.read_table(output / "selected").num_rows == 10

@@ -1,0 +1,48 @@
+"""Which rooms of the package know which: a change is looked for in one room and in those that may know it."""
+
+import ast
+
+import pytest
+from conftest import ROOT
+
+PACKAGE = ROOT / "novelsum"
+KNOWS = {
+    "files": {"spark"},
+    "spark": {"files"},
+    "density": {"files", "spark"},
+    "selection": {"files", "spark", "density"},
+    "report": {"files", "spark", "density", "selection"},
+    "diversity": {"files", "spark", "density", "selection", "report"},
+}
+"""The rooms that each may import from, beside itself and what lies above all rooms."""
+KERNELS = [
+    *("formula", "explain", "groups", "density/neighbors", "density/cells", "diversity/novelsum"),
+    *(f"selection/{name}" for name in ("scoring", "quotas", "sketch", "contenders", "check")),
+]
+
+
+def imported(path):
+    """Full names of the modules that a file imports, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_every_room_is_known_here():
+    assert {path.parent.name for path in PACKAGE.glob("*/*.py")} == set(KNOWS)
+
+
+@pytest.mark.parametrize("room", KNOWS)
+def test_a_room_imports_only_from_rooms_below_it(room):
+    for path in (PACKAGE / room).glob("*.py"):
+        rooms = {name.split(".")[1] for name in imported(path) if name.startswith("novelsum.")} & set(KNOWS)
+        assert rooms <= {room, *KNOWS[room]}, path
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_kernel_knows_neither_spark_nor_files(kernel):
+    for name in imported(PACKAGE / f"{kernel}.py"):
+        assert name.split(".")[0] not in ("pyspark", "pyarrow"), name
+        assert not name.startswith(("novelsum.files", "novelsum.spark")), name
