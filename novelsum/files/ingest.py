@@ -1,14 +1,14 @@
 """Stage 1, input to store: check every row, drop duplicates, number the candidates by id, write blocks.
 
 1. Scan: each task reads a chunk of the input and says of each row its id, its length, a digest of its
-   vector, and what is wrong with it. Only this travels; vectors stay where they are.
-2. Spark SQL finds what no task sees alone: unequal lengths, duplicate ids, equal embeddings. Bad rows end
-   the run here, or are set aside with ``on_bad_rows = drop``.
-3. The remaining ids are sorted once; the position of an id is its row.
+   vector, and what is wrong with it. Only this travels, as :class:`~novelsum.files.rows.Rows`; vectors stay where
+   they are.
+2. What no task sees alone is seen where all rows of an id, then all of a digest come together: unequal lengths,
+   duplicate ids, equal embeddings. Bad rows end the run here, or are set aside with ``on_bad_rows = drop``.
+3. The remaining ids are sorted once, by ranges; the position of an id is its row.
 4. Each task reads its chunk again and writes the candidates to the store.
 """
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -18,13 +18,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import Column, DataFrame, Row, SparkSession, Window
-from pyspark.sql import functions as sf
-from pyspark.sql import types as st
+from pyspark import RDD
+from pyspark.sql import SparkSession
 
 from novelsum.errors import InputError
+from novelsum.files.embeddings import digests
 from novelsum.files.location import REJECTED, Location
-from novelsum.files.source import Chunk, Source, read_ids_and_vectors, read_rows
+from novelsum.files.rows import (
+    CODES,
+    GOOD,
+    REASONS,
+    Found,
+    Rows,
+    Summary,
+    lots,
+    with_distinct,
+    with_duplicate_ids,
+)
+from novelsum.files.source import Chunk, Source, read_ids_and_vectors
 from novelsum.files.store import Block, Pool, StoredBlock, write_block, write_equal
 from novelsum.groups import Group, group_of
 from novelsum.settings import Settings
@@ -37,9 +48,11 @@ LARGEST_VALUE = 1e100
 SMALLEST_NORM = 1e-100
 """A vector shorter than this is a zero vector: the square of its length underflows."""
 
-_SHUFFLE_ROWS = 250_000
+_PART_ROWS = 250_000
+"""So many rows without their vectors come together in one task, about."""
+_BOUNDS = 64
+"""Ids that each such task names for the ranges by which all are sorted."""
 
-_UNREADABLE = "unreadable"
 _FAULTS = {
     "null id": ("have a null id in column {id}", "give every row an id"),
     "null embedding": ("are null, empty or malformed in column {embedding}", "embed them"),
@@ -71,39 +84,35 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     Raises InputError where the input breaks the contract.
     """
     context = spark.sparkContext
-    spark.conf.set("spark.sql.shuffle.partitions", max(context.defaultParallelism, source.rows // _SHUFFLE_ROWS))
     chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
     numbered = list(enumerate(chunks))
-    scan = partial(_scan, source, settings.metric == "cosine", settings.quality_column)
-    scanned = spark.createDataFrame(
-        context.parallelize(numbered, len(numbered)).mapPartitions(scan), _scan_schema(source)
-    ).persist()
+    parts = -(-source.rows // _PART_ROWS)
+    scan = partial(_scan, source, settings.metric == "cosine", settings.quality_column, parts)
+    by_id = _together(context.parallelize(numbered, len(numbered)).mapPartitions(scan), parts)
+    summary = Summary.of_all(by_id.map(Summary.of).collect())
+    if summary.unreadable:
+        raise InputError(min(summary.unreadable))
 
-    dimension, fingerprint = _dimension_and_fingerprint(scanned)
-    checked = _with_duplicate_ids(_marked(scanned, sf.col("length") != dimension, "unequal length"))
-    checked = _with_distinct(checked).persist()
-    found = _count(checked)
+    dimension = summary.dimension
+    checked = _together(by_id.flatMap(partial(_by_digest, dimension, parts)), parts).map(with_distinct)
+    drop = settings.duplicates == "drop"
+    found_ids = checked.map(partial(_found, drop, parts)).collect()
+    found = Found.of_all([of_part for of_part, _ in found_ids])
     bad_rows = _refuse_or_count(found, source, chunks, settings, dimension)
     if bad_rows:
         logger.warning("ingest: %d of %d rows are bad and set aside: %s", sum(bad_rows.values()), source.rows, bad_rows)
         _write_rejected(checked, source, chunks, stage)
+    if drop and (settings.update or settings.save_state):
+        _write_equal(checked, work)
 
-    good = checked.where("reason IS NULL")
-    candidates = good.where("distinct") if settings.duplicates == "drop" else good
-    if settings.duplicates == "drop" and (settings.update or settings.save_state):
-        _write_equal(good, source, work)
-    placed = (
-        candidates.orderBy("id")
-        .select("chunk", "position", "distinct")
-        .rdd.zipWithIndex()
-        .map(lambda row_number: (row_number[0][0], (row_number[0][1], row_number[1], row_number[0][2])))
-    )
+    bounds = _bounds([id_ for _, ids in found_ids for id_ in ids], parts)
+    in_range = _together(checked.flatMap(partial(_by_range, drop, bounds)), parts)
+    sizes = dict(in_range.mapPartitionsWithIndex(_size).collect()) if bounds else {}
+    placed = in_range.mapPartitionsWithIndex(partial(_by_chunk, sizes)).partitionBy(len(chunks), int)
     block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
     traits = (settings.quality_column, settings.group_column)
     write = partial(_write_blocks, source, chunks, work, block_rows, traits)
-    written = placed.groupByKey(len(chunks)).flatMap(write).collect()
-    checked.unpersist()
-    scanned.unpersist()
+    written = placed.mapPartitionsWithIndex(write).collect()
     groups: Counter[Group] = Counter()
     for _, of_block, _ in written:
         groups.update(of_block)
@@ -115,57 +124,83 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
         integer_ids=source.integer_ids,
         input_rows=source.rows,
         bad_rows=bad_rows,
-        duplicates_dropped=found[None]["rows"] - found[None]["distinct"] if settings.duplicates == "drop" else 0,
-        distinct=found[None]["distinct"],
-        fingerprint=fingerprint,
+        duplicates_dropped=found.rows[GOOD] - found.distinct if drop else 0,
+        distinct=found.distinct,
+        fingerprint=f"{summary.fingerprint:024x}",
         groups=dict(groups),
         greatest_quality=max(quality for _, _, quality in written),
     )
+
+
+_Placed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
+"""Of candidates in a chunk: their positions, their rows, and whether they are distinct."""
 
 
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
 def _scan(
-    source: Source, cosine: bool, quality_column: str | None, chunks: Iterable[tuple[int, Chunk]]
-) -> Iterator[tuple[Any, ...]]:
-    """Of every row: id, digest of the vector, length, what is wrong with it, chunk, position in it, detail."""
+    source: Source, cosine: bool, quality_column: str | None, parts: int, chunks: Iterable[tuple[int, Chunk]]
+) -> Iterator[tuple[int, Rows]]:
+    """All rows but for their vectors, each with others for the part that its id belongs to."""
     for number, chunk in chunks:
-        position = 0
+        held: list[Rows] = []
         try:
-            for file, rows, id_array, vectors in read_ids_and_vectors(source, chunk):
-                ids = id_array.to_pylist()
-                digests: list[bytes | None] = [None] * len(rows)
-                reasons: list[str | None] = ["null embedding"] * len(rows)
-                for length in np.unique(vectors.lengths[vectors.lengths > 0]).tolist():
-                    at, matrix = vectors.of_length(length)
-                    for i, row, fault in zip(at, matrix, _faults(matrix, cosine), strict=True):
-                        reasons[i] = fault
-                        digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
-                if quality_column:
-                    quality = _quality(source, file, rows, ids, quality_column)
-                    for i in np.flatnonzero(~(np.isfinite(quality) & (quality >= 0))):
-                        reasons[i] = reasons[i] or "bad quality"
-                for i, id_ in enumerate(ids):
-                    reason = "null id" if id_ is None else reasons[i]
-                    yield id_, digests[i], int(vectors.lengths[i]), reason, number, position + i, None
-                position += len(rows)
+            for rows in _scanned(source, cosine, quality_column, number, chunk):
+                held.append(rows)
+                if sum(map(len, held)) >= _PART_ROWS:
+                    yield from _by_id(parts, held)
+                    held = []
         except InputError as error:
-            yield None, None, 0, _UNREADABLE, number, position, str(error)
+            yield 0, Rows.none(source.integer_ids, str(error))
+        yield from _by_id(parts, held)
 
 
-def _faults(matrix: np.ndarray[Any, Any], cosine: bool) -> list[str | None]:
-    """What is wrong with each row (n, D), None where nothing is."""
+def _by_id(parts: int, held: list[Rows]) -> Iterator[tuple[int, Rows]]:
+    if held:
+        rows = Rows.joined(held)
+        yield from rows.split(rows.parts_by_id(parts))
+
+
+def _scanned(source: Source, cosine: bool, quality_column: str | None, number: int, chunk: Chunk) -> Iterator[Rows]:
+    """The rows of a chunk in batches, with what is wrong with each by itself."""
+    start = 0
+    others = [quality_column] if quality_column else []
+    for _, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, others):
+        of_vector = np.zeros((len(rows), 2), dtype=np.uint64)
+        reasons = np.full(len(rows), CODES["null embedding"], dtype=np.int8)
+        for length in np.unique(vectors.lengths[vectors.lengths > 0]).tolist():
+            at, matrix = vectors.of_length(length)
+            reasons[at] = _faults(matrix, cosine)
+            of_vector[at] = np.frombuffer(b"".join(digests(matrix)), dtype=np.uint64).reshape(-1, 2)
+        if quality_column:
+            quality = _quality(table, quality_column)
+            is_bad = ~(np.isfinite(quality) & (quality >= 0))
+            reasons[is_bad & (reasons == GOOD)] = CODES["bad quality"]
+        reasons[ids.is_null().to_numpy(zero_copy_only=False)] = CODES["null id"]
+        yield Rows(
+            ids=ids,
+            digests=of_vector,
+            lengths=vectors.lengths.astype(np.int32),
+            reasons=reasons,
+            chunks=np.full(len(rows), number, dtype=np.int32),
+            positions=np.arange(start, start + len(rows)),
+            distinct=np.zeros(len(rows), dtype=bool),
+        )
+        start += len(rows)
+
+
+def _faults(matrix: np.ndarray[Any, Any], cosine: bool) -> NDArray[np.int8]:
+    """What is wrong with each row (n, D)."""
     peak = np.abs(matrix).max(axis=1).astype(np.float64)  # NaN where any value is
-    faults = np.full(len(matrix), None, dtype=object)
+    faults = np.full(len(matrix), GOOD, dtype=np.int8)
     if cosine:
         with np.errstate(over="ignore", invalid="ignore"):
             norms = np.sqrt(np.square(matrix, dtype=np.float64).sum(axis=1))
-        faults[norms < SMALLEST_NORM] = "zero vector"
-    faults[peak > LARGEST_VALUE] = "too large"
-    faults[~np.isfinite(peak)] = "not finite"
-    listed: list[str | None] = faults.tolist()
-    return listed
+        faults[norms < SMALLEST_NORM] = CODES["zero vector"]
+    faults[peak > LARGEST_VALUE] = CODES["too large"]
+    faults[~np.isfinite(peak)] = CODES["not finite"]
+    return faults
 
 
 def _write_blocks(
@@ -174,22 +209,26 @@ def _write_blocks(
     work: Location,
     block_rows: int,
     traits: tuple[str | None, str | None],
-    placed: tuple[int, Iterable[tuple[int, int, bool]]],
+    number: int,
+    placed: Iterable[tuple[int, _Placed]],
 ) -> Iterator[tuple[Block, dict[Group, int], float]]:
     """Write a chunk's candidates; of each block yield its name and size, its rows per group and its greatest quality.
 
-    ``placed``: the chunk's number, and of each candidate in it the position, the row, and whether it is distinct.
     ``traits``: the columns of quality and group, if any.
     """
-    number, places = placed
-    by_position = sorted(places)
-    blocks = max(1, round(len(by_position) / block_rows))
+    places = [of_part for _, of_part in placed]
+    if not places:
+        return
+    positions, rows, distinct = (np.concatenate(column) for column in zip(*places, strict=True))
+    order = np.argsort(positions)
+    by_position = positions[order], rows[order], distinct[order]
+    blocks = max(1, round(len(order) / block_rows))
     held: list[StoredBlock] = []
     written = 0
     for piece in _pieces(source, chunks[number], traits, by_position):
         held.append(piece)
         while held and written < blocks:
-            size = (written + 1) * len(by_position) // blocks - written * len(by_position) // blocks
+            size = (written + 1) * len(order) // blocks - written * len(order) // blocks
             if sum(len(part.rows) for part in held) < size:
                 break
             together = StoredBlock.joined(held)
@@ -203,130 +242,117 @@ def _write_blocks(
 
 
 def _pieces(
-    source: Source, chunk: Chunk, traits: tuple[str | None, str | None], places: list[tuple[int, int, bool]]
+    source: Source, chunk: Chunk, traits: tuple[str | None, str | None], placed: _Placed
 ) -> Iterator[StoredBlock]:
     """The candidates at some positions of a chunk, in that order, a piece for each batch that is read."""
-    positions, row_numbers, distinct = (np.array(column) for column in zip(*places, strict=True))
+    positions, row_numbers, distinct = placed
     quality_column, group_column = traits
     start = 0
-    for file, rows, ids, vectors in read_ids_and_vectors(source, chunk):
+    others = [column for column in traits if column]
+    for file, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, list(dict.fromkeys(others))):
         here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
         wanted = positions[here] - start
         if len(wanted):
-            chosen = ids.take(pa.array(wanted))
-            in_file = file, rows[wanted], chosen.to_pylist() if quality_column or group_column else []
             at, matrix = vectors.of_length(int(vectors.lengths[wanted[0]]))
+            chosen = table.take(pa.array(wanted))
             yield StoredBlock(
                 rows=row_numbers[here],
-                ids=chosen,
+                ids=ids.take(pa.array(wanted)),
                 vectors=matrix[np.searchsorted(at, wanted)],
                 distinct=distinct[here],
                 file=np.full(len(wanted), file),
                 file_rows=rows[wanted],
-                quality=_quality(source, *in_file, quality_column) if quality_column else None,
-                groups=_groups(source, *in_file, group_column) if group_column else None,
+                quality=_quality(chosen, quality_column) if quality_column else None,
+                groups=_groups(chosen, group_column) if group_column else None,
             )
         start += len(rows)
 
 
-def _quality(source: Source, file: int, rows: NDArray[np.int64], ids: list[Any], column: str) -> NDArray[np.float64]:
-    """The quality of some rows of a file, NaN where there is none."""
-    values = read_rows(source, file, rows, ids, [column]).column(0).cast(pa.float64())
-    return np.asarray(values.to_numpy(), dtype=np.float64)
+def _quality(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """The quality of rows, NaN where there is none."""
+    return np.asarray(table.column(column).cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 
-def _groups(source: Source, file: int, rows: NDArray[np.int64], ids: list[Any], column: str) -> pa.Array:
-    """The groups of some rows of a file, as text; null where there is none."""
-    values = read_rows(source, file, rows, ids, [column]).column(0).to_pylist()
-    return pa.array([group_of(value) for value in values], pa.string())
+def _groups(table: pa.Table, column: str) -> pa.Array:
+    """The groups of rows, as text; null where there is none."""
+    return pa.array([group_of(value) for value in table.column(column).to_pylist()], pa.string())
 
 
 # --- what no task sees alone ------------------------------------------------------------------------------
 
 
-def _scan_schema(source: Source) -> st.StructType:
-    id_type = st.LongType() if source.integer_ids else st.StringType()
-    return st.StructType(
-        [
-            st.StructField("id", id_type),
-            st.StructField("digest", st.BinaryType()),
-            st.StructField("length", st.IntegerType()),
-            st.StructField("reason", st.StringType()),
-            st.StructField("chunk", st.IntegerType()),
-            st.StructField("position", st.LongType()),
-            st.StructField("detail", st.StringType()),
-        ]
-    )
+def _together(rows: RDD[tuple[int, Rows]], parts: int) -> RDD[Rows]:
+    """All rows of a part in one task. Jobs after the first find them where that one has put them."""
+    return rows.partitionBy(parts, int).mapPartitions(_joined)
 
 
-def _dimension_and_fingerprint(scanned: DataFrame) -> tuple[int, str]:
-    """The most common length of embeddings, and a number that depends on all rows but not on their order."""
-    of_row = sf.xxhash64("id", "digest", "reason").cast("decimal(38,0)")
-    lengths = (
-        scanned.groupBy("length", sf.col("reason").isNull().alias("good"))
-        .agg(sf.count("*").alias("rows"), sf.sum(of_row).alias("hash"))
-        .collect()
-    )
-    total = sum(int(row["hash"]) for row in lengths)
-    dimension = max(((row["rows"], row["length"]) for row in lengths if row["good"]), default=(0, 0))[1]
-    return int(dimension), f"{total % (1 << 96):024x}"
+def _joined(pieces: Iterable[tuple[int, Rows]]) -> Iterator[Rows]:
+    held = [rows for _, rows in pieces]
+    if held:
+        yield Rows.joined(held)
 
 
-def _with_duplicate_ids(checked: DataFrame) -> DataFrame:
-    """Mark rows whose id another row has. Of rows that agree in embedding too, the first in the input stays."""
-    good = sf.col("reason").isNull()
-    same_id = Window.partitionBy("id", good)
-    in_order = same_id.orderBy("chunk", "position")
-    unlike = sf.min("digest").over(same_id) != sf.max("digest").over(same_id)
-    return _marked(checked, unlike | (sf.row_number().over(in_order) > 1), "duplicate id")
+def _by_digest(dimension: int, parts: int, rows: Rows) -> Iterator[tuple[int, Rows]]:
+    """The rows of some ids, marked, each with others for the part that its embedding belongs to."""
+    marked = with_duplicate_ids(rows, dimension)
+    return marked.split(marked.parts_by_digest(parts))
 
 
-def _marked(rows: DataFrame, condition: Column, reason: str) -> DataFrame:
-    """Give the reason to rows that meet the condition and have none yet."""
-    return rows.withColumn("reason", sf.when(sf.col("reason").isNull() & condition, reason).otherwise(sf.col("reason")))
+def _found(drop: bool, parts: int, rows: Rows) -> tuple[Found, list[Any]]:
+    """What was found of rows, and where there are several parts ids that cut the candidates into even pieces."""
+    ids = _candidates(drop, rows).sorted_ids() if parts > 1 else []
+    return Found.of(rows), ids[:: -(-len(ids) // _BOUNDS) or 1]
 
 
-def _with_distinct(checked: DataFrame) -> DataFrame:
-    """Mark the good row with the smallest id of those with equal embeddings."""
-    same_embedding = Window.partitionBy("digest", sf.col("reason").isNull()).orderBy("id")
-    return checked.withColumn("distinct", sf.row_number().over(same_embedding) == 1)
+def _bounds(ids: list[Any], parts: int) -> list[Any]:
+    """Where the ranges of ids begin, but for the first, to hold about as many rows each."""
+    ordered = sorted(ids)
+    return [ordered[part * len(ordered) // parts] for part in range(1, parts)] if ordered else []
 
 
-def _count(checked: DataFrame) -> dict[str | None, Row]:
-    """Rows by reason, with the first of them in the input; good rows are at None, with the distinct among them."""
-    counted = checked.groupBy("reason").agg(
-        sf.count("*").alias("rows"),
-        sf.sum(sf.col("distinct").cast("long")).alias("distinct"),
-        sf.min(sf.struct("chunk", "position", "id")).alias("first"),
-        sf.min("detail").alias("detail"),
-    )
-    return {row["reason"]: row for row in counted.collect()}
+def _by_range(drop: bool, bounds: list[Any], rows: Rows) -> Iterator[tuple[int, Rows]]:
+    candidates = _candidates(drop, rows)
+    return candidates.split(candidates.parts_by_range(bounds))
+
+
+def _candidates(drop: bool, rows: Rows) -> Rows:
+    return rows.take(np.flatnonzero(rows.distinct) if drop else rows.good)
+
+
+def _size(part: int, in_range: Iterable[Rows]) -> Iterator[tuple[int, int]]:
+    return ((part, len(rows)) for rows in in_range)
+
+
+def _by_chunk(sizes: dict[int, int], part: int, in_range: Iterable[Rows]) -> Iterator[tuple[int, _Placed]]:
+    """The candidates of a range of ids, numbered by them, for each chunk. ``sizes``: of ranges, if there are many."""
+    for rows in in_range:
+        first = sum(size for before, size in sizes.items() if before < part)
+        ordered = rows.take(rows.by_id())
+        for chunk, places in lots(ordered.chunks):
+            yield chunk, (ordered.positions[places], first + places, ordered.distinct[places])
 
 
 def _refuse_or_count(
-    found: dict[str | None, Row], source: Source, chunks: list[Chunk], settings: Settings, dimension: int
+    found: Found, source: Source, chunks: list[Chunk], settings: Settings, dimension: int
 ) -> dict[str, int]:
     """Bad rows by reason. Raise InputError if there are any and they may not be dropped, or no row is good."""
-    if _UNREADABLE in found:
-        raise InputError(found[_UNREADABLE]["detail"])
-    bad_rows = {reason: int(found[reason]["rows"]) for reason in _FAULTS if reason in found}
+    bad_rows = {reason: found.rows[code] for code, reason in enumerate(REASONS) if found.rows[code]}
     if bad_rows and settings.on_bad_rows == "fail":
-        reason = next(iter(bad_rows))
-        raise InputError(_fault_message(found[reason], reason, source, chunks, dimension))
-    if None not in found:
+        raise InputError(_fault_message(found, next(iter(bad_rows)), source, chunks, dimension))
+    if not found.rows[GOOD]:
         raise InputError(f"{source.path} has no good row among its {source.rows} ({bad_rows}); nothing is left")
     return bad_rows
 
 
-def _fault_message(found: Row, reason: str, source: Source, chunks: list[Chunk], dimension: int) -> str:
+def _fault_message(found: Found, reason: str, source: Source, chunks: list[Chunk], dimension: int) -> str:
     what, remedy = _FAULTS[reason]
     what = what.format(id=repr(source.id_column), embedding=repr(source.value_column), dimension=dimension)
-    file, file_row = _place(source, chunks[found["first"]["chunk"]], found["first"]["position"])
-    id_ = found["first"]["id"]
+    chunk, position, id_ = found.first[CODES[reason]]
+    file, file_row = _place(source, chunks[chunk], position)
     first = f"row {file_row} of {file}" if id_ is None else f"id {id_!r}, row {file_row} of {file}"
     return (
-        f"{found['rows']} row(s) of {source.path} {what} (first: {first}); {remedy}, or set such rows aside "
-        "with --on-bad-rows drop"
+        f"{found.rows[CODES[reason]]} row(s) of {source.path} {what} (first: {first}); {remedy}, or set such rows "
+        "aside with --on-bad-rows drop"
     )
 
 
@@ -339,45 +365,45 @@ def _place(source: Source, chunk: Chunk, position: int) -> tuple[str, int]:
     raise IndexError(position)
 
 
-def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], stage: Location) -> None:
+def _write_rejected(checked: RDD[Rows], source: Source, chunks: list[Chunk], stage: Location) -> None:
     """Write the bad rows to ``<stage>/rejected``: id as text, reason, and where the row is."""
     (stage / REJECTED).make_folder()
-    bad = checked.where("reason IS NOT NULL").select("id", "reason", "chunk", "position")
-    write = partial(_write_rejected_part, source, chunks, stage)
-    bad.rdd.mapPartitionsWithIndex(write).count()
+    checked.mapPartitionsWithIndex(partial(_write_rejected_part, source, chunks, stage)).count()
 
 
 def _write_rejected_part(
-    source: Source, chunks: list[Chunk], stage: Location, part: int, rows: Iterable[Row]
+    source: Source, chunks: list[Chunk], stage: Location, part: int, checked: Iterable[Rows]
 ) -> Iterator[int]:
-    bad = list(rows)
-    if not bad:
-        return
-    places = [_place(source, chunks[row["chunk"]], row["position"]) for row in bad]
-    table = pa.table(
-        {
-            "id": pa.array([None if row["id"] is None else str(row["id"]) for row in bad], pa.string()),
-            "reason": [row["reason"] for row in bad],
-            "file": [file for file, _ in places],
-            "file_row": [file_row for _, file_row in places],
-        }
-    )
-    (stage / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
-    yield len(bad)
+    for rows in checked:
+        bad = rows.take(np.flatnonzero(rows.reasons != GOOD))
+        if len(bad):
+            places = [
+                _place(source, chunks[chunk], position)
+                for chunk, position in zip(bad.chunks.tolist(), bad.positions.tolist(), strict=True)
+            ]
+            table = pa.table(
+                {
+                    "id": bad.ids.cast(pa.string()),
+                    "reason": [REASONS[code] for code in bad.reasons.tolist()],
+                    "file": [file for file, _ in places],
+                    "file_row": [file_row for _, file_row in places],
+                }
+            )
+            (stage / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
+        yield len(bad)
 
 
-def _write_equal(good: DataFrame, source: Source, work: Location) -> None:
+def _write_equal(checked: RDD[Rows], work: Location) -> None:
     """Write the ids of duplicates, which a state remembers."""
     (work / "equal").make_folder()
-    dropped = good.where("NOT distinct").select("id", "digest")
-    dropped.rdd.mapPartitionsWithIndex(partial(_write_equal_part, source, work)).count()
+    checked.mapPartitionsWithIndex(partial(_write_equal_part, work)).count()
 
 
-def _write_equal_part(source: Source, work: Location, part: int, rows: Iterable[Row]) -> Iterator[int]:
-    dropped = list(rows)
-    if dropped:
-        ids = pa.array([row["id"] for row in dropped], pa.int64() if source.integer_ids else pa.string())
-        write_equal(work, part, ids, [bytes(row["digest"]) for row in dropped])
+def _write_equal_part(work: Location, part: int, checked: Iterable[Rows]) -> Iterator[int]:
+    for rows in checked:
+        dropped = rows.take(np.flatnonzero((rows.reasons == GOOD) & ~rows.distinct))
+        if len(dropped):
+            write_equal(work, part, dropped.ids, [digest.tobytes() for digest in dropped.digests])
         yield len(dropped)
 
 

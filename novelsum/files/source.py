@@ -240,14 +240,22 @@ def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[p
         _require_unchanged(location, stamp)
 
 
-def read_ids_and_vectors(source: Source, chunk: Chunk) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, Vectors]]:
-    """The chunk in batches: file number, row numbers in the file (n,), ids (n,), and the vectors."""
+def read_ids_and_vectors(
+    source: Source, chunk: Chunk, others: Sequence[str] = ()
+) -> Iterator[tuple[int, NDArray[np.int64], pa.Array, Vectors, pa.Table]]:
+    """The chunk in batches: file number, row numbers in the file (n,), ids (n,), vectors, and the ``others``, columns
+    with the values that folders carry.
+    """
+    names = list(dict.fromkeys((source.id_column, source.value_column, *others)))
     for group in chunk:
         row = group.first_row
-        for batch in read_columns(source, (group,), [source.id_column, source.value_column]):
+        for batch in read_columns(source, (group,), names):
             ids = batch.column(source.id_column).cast(pa.int64() if source.integer_ids else pa.string())
             vectors = Vectors.of(batch.column(source.value_column), source.dtype)
-            yield group.file, np.arange(row, row + len(batch)), ids, vectors
+            stored = [name for name in names if name != source.value_column and name in batch.schema.names]
+            table = _plain(pa.Table.from_batches([batch]).select(stored))
+            table = _as_in_schema(source, group.file, table, list(others))
+            yield group.file, np.arange(row, row + len(batch)), ids, vectors, table
             row += len(batch)
 
 

@@ -223,7 +223,7 @@ def _digests_of(
 ) -> Iterator[tuple[str | int, bytes]]:
     """Id and digest of the rows of a chunk that have a wanted id."""
     wanted_ids = wanted.value
-    for _, _, ids, vectors in read_ids_and_vectors(source, chunk):
+    for _, _, ids, vectors, _ in read_ids_and_vectors(source, chunk):
         places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted_ids}
         for length in {int(vectors.lengths[i]) for i in places if vectors.lengths[i] > 0}:
             at, matrix = vectors.of_length(length)

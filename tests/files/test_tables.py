@@ -66,7 +66,7 @@ WRITERS = {"delta": write_delta, "iceberg": write_iceberg}
 def ids_of(path: object) -> list[int]:
     """The ids that a job would read, sorted."""
     source = open_source(str(path), "id", "embedding")
-    read = [ids for chunk in source.chunks(1) for _, _, ids, _ in read_ids_and_vectors(source, chunk)]
+    read = [ids for chunk in source.chunks(1) for _, _, ids, _, _ in read_ids_and_vectors(source, chunk)]
     return sorted(pa.chunked_array(read, pa.int64()).to_pylist())
 
 
@@ -81,7 +81,7 @@ def test_no_deleted_or_replaced_row_of_a_table_is_read(format_, tmp_path):
     assert source.table == {"format": format_, "version": version}
     nights = {}
     for chunk in source.chunks(1):
-        for file, at, ids, _ in read_ids_and_vectors(source, chunk):
+        for file, at, ids, _, _ in read_ids_and_vectors(source, chunk):
             copied = read_rows(source, file, at, ids.to_pylist(), ["night"]).column("night").to_pylist()
             nights |= dict(zip(ids.to_pylist(), copied, strict=True))
     assert nights == {id_: "1 a" if id_ < 6 else "2 b" for id_ in LEFT}
