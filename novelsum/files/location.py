@@ -7,7 +7,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -71,6 +71,11 @@ class Stamp:
 
     size: int
     written: str
+
+    @staticmethod
+    def of(info: fs.FileInfo) -> "Stamp":
+        """What a file system that keeps no versions says of a file, in a listing or when it is asked."""
+        return Stamp(int(info.size or 0), str(info.mtime_ns or 0))
 
 
 @dataclass(frozen=True)
@@ -145,16 +150,21 @@ class Location:
         selector = fs.FileSelector(self.path, allow_not_found=True)
         return sorted((self._at(info.path) for info in self.filesystem.get_file_info(selector)), key=str)
 
-    def all_files(self) -> list["Location"]:
-        """The file; or all below the folder, to its bottom; for a glob, below the folder its listing starts from."""
-        if not self.is_glob and self.kind() == fs.FileType.File:
-            return [self]
+    def all_files(self) -> dict["Location", Stamp]:
+        """The file; or all below the folder, to its bottom; for a glob, below the folder its listing starts from.
+
+        Each with what the listing says of it, which on object storage is no version.
+        """
+        if not self.is_glob:
+            info = self.filesystem.get_file_info(self.path)
+            if info.type == fs.FileType.File:
+                return {self: Stamp.of(info)}
         root = self.listing_root
         selector = fs.FileSelector(root.path, recursive=True, allow_not_found=True)
-        found = root.filesystem.get_file_info(selector)
-        return [root._at(path) for path in sorted(info.path for info in found if info.type != fs.FileType.Directory)]
+        found = [info for info in root.filesystem.get_file_info(selector) if info.type != fs.FileType.Directory]
+        return {root._at(info.path): Stamp.of(info) for info in sorted(found, key=lambda info: info.path)}
 
-    def parquet_files(self, among: list["Location"]) -> list["Location"]:
+    def parquet_files(self, among: Iterable["Location"]) -> list["Location"]:
         """The data files meant by a file, a folder or a glob, of :meth:`all_files`.
 
         As in Spark, names that start with ``_`` or ``.`` below the folder are not data; checksums (``.crc``) are none,
@@ -224,14 +234,19 @@ class Location:
         """The stamp of the file as it is now; raise FileNotFoundError when it is not there."""
         if self.is_object:
             with self.filesystem.open_input_file(self.path) as file:
-                said = {name.lower(): str(value) for name, value in file.metadata().items()}
-                version = " ".join(said[name] for name in _VERSION if name in said)
-                if version:
-                    return Stamp(int(file.size()), version)
+                return self.stamp_of(file)
         info = self.filesystem.get_file_info(self.path)
         if info.type == fs.FileType.NotFound:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self.uri)
-        return Stamp(int(info.size or 0), str(info.mtime_ns or 0))
+        return Stamp.of(info)
+
+    def stamp_of(self, opened: pa.NativeFile) -> Stamp:
+        """The stamp of the object when it was opened; nothing is asked again where the store told a version then."""
+        said = {name.lower(): str(value) for name, value in opened.metadata().items()}
+        version = " ".join(said[name] for name in _VERSION if name in said)
+        if version:
+            return Stamp(int(opened.size()), version)
+        return Stamp.of(self.filesystem.get_file_info(self.path))
 
     def modified(self) -> float:
         """When the file was last written, in seconds; raise FileNotFoundError when it is not there."""
@@ -336,14 +351,19 @@ class Location:
         except FileNotFoundError as error:
             raise RunError(f"{self} is missing; run again to make what is lost anew") from error
 
-    def opened(self) -> pq.ParquetFile:
-        """The Parquet file, open; its pages are held against their checksums where it has any."""
+    def opened(self, object_: pa.NativeFile | None = None) -> pq.ParquetFile:
+        """The Parquet file, open, from an object that was opened before if there is one.
+
+        Its pages are held against their checksums where it has any.
+        """
+        if object_ is not None:
+            return pq.ParquetFile(object_, page_checksum_verification=True)
         return pq.ParquetFile(self.path, filesystem=self.filesystem, page_checksum_verification=True)
 
-    def parse(self, read: Callable[[pq.ParquetFile], T]) -> T:
-        """What ``read`` makes of the Parquet file; raise as :meth:`fault` says, or FileNotFoundError."""
+    def parse(self, read: Callable[[pq.ParquetFile], T], object_: pa.NativeFile | None = None) -> T:
+        """What ``read`` makes of the :meth:`opened` file; raise as :meth:`fault` says, or FileNotFoundError."""
         try:
-            with self.opened() as file:
+            with self.opened(object_) as file:
                 return read(file)
         except FileNotFoundError:
             raise

@@ -36,14 +36,21 @@ class Look:
     path: str
     files: tuple[Location, ...]
     stamps: tuple[Stamp, ...]
+    objects: tuple[pa.NativeFile | None, ...]
+    """Of files on object storage what was opened to learn their stamps, for their footers."""
     table: Snapshot | None = None
     """The table that the files are of, if they are of one."""
 
     def only(self, files: list[Location]) -> "Look":
         """At some of the files."""
         wanted = set(files)
-        kept = [(file, stamp) for file, stamp in zip(self.files, self.stamps, strict=True) if file in wanted]
-        return replace(self, files=tuple(file for file, _ in kept), stamps=tuple(stamp for _, stamp in kept))
+        kept = [place for place, file in enumerate(self.files) if file in wanted]
+        return replace(
+            self,
+            files=tuple(self.files[place] for place in kept),
+            stamps=tuple(self.stamps[place] for place in kept),
+            objects=tuple(self.objects[place] for place in kept),
+        )
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def open_ids(seen: Look, id_column: str) -> Source:
 def open_selected(seen: Look, id_column: str, embedding_column: str) -> Source:
     """Open samples by their ids and, where the files have such a column, embeddings."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    has_embeddings = embedding_column in _footer(seen.files[0], seen.stamps[0])[0].names
+    has_embeddings = embedding_column in _footer(seen.files[0], seen.stamps[0], seen.objects[0])[0].names
     return _open(seen, id_, embedding if has_embeddings else None)
 
 
@@ -162,25 +169,26 @@ def look(path: str, output: Location | None = None) -> Look:
     location = Location.of(path)
     try:
         table = snapshot_of(path, location)
-        listed = table.files if table else location.all_files()
-        meant = listed if table else location.parquet_files(listed)
+        listed = {} if table else location.all_files()
+        meant = table.files if table else location.parquet_files(listed)
         files = [file for file in meant if output is None or not output.contains(file)]
         there = "holds no Parquet file" if files or location.exists() else "does not exist"
     except (OSError, pa.ArrowException) as error:
         raise location.failure(error) from None
     if table is None:
-        refuse_tables_among(path, files, listed)
+        refuse_tables_among(path, files, list(listed))
     if not files:
         raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
     with ThreadPoolExecutor(16) as threads:
-        return Look(path, tuple(files), tuple(threads.map(_stamp, files)), table)
+        stamps, objects = zip(*threads.map(_first_seen, files, map(listed.get, files)), strict=True)
+    return Look(path, tuple(files), stamps, objects, table)
 
 
 def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
     path, files, table = seen.path, seen.files, seen.table
     value_name = value.name if value else ""
     with ThreadPoolExecutor(16) as threads:
-        footers = list(threads.map(_footer, files, seen.stamps))
+        footers = list(threads.map(_footer, files, seen.stamps, seen.objects))
     schemas = [schema for schema, _ in footers]
     for file, schema in zip(files, schemas, strict=True):
         if table:
@@ -321,22 +329,35 @@ def _has_integer(schema: pa.Schema, column: str) -> bool:
     return bool(pa.types.is_integer(_decoded(schema.field(column).type)))
 
 
-def _footer(location: Location, stamp: Stamp) -> tuple[pa.Schema, list[int]]:
+def _footer(location: Location, stamp: Stamp, object_: pa.NativeFile | None) -> tuple[pa.Schema, list[int]]:
     """The schema of a Parquet file and the rows of each of its row groups."""
 
     def read(file: pq.ParquetFile) -> tuple[pa.Schema, list[int]]:
         footer = file.metadata
         return file.schema_arrow, [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
 
-    return _parsed(location, stamp, read)
+    return _parsed(location, stamp, read, object_)
 
 
 # --- files that are not as they were, or cannot be read ---------------------------------------------------
 
 
+def _first_seen(location: Location, listed: Stamp | None) -> tuple[Stamp, pa.NativeFile | None]:
+    """The stamp of a file, from its listing if there was one; of an object with what was opened to learn it."""
+    if not location.is_object:
+        return listed or _stamp(location), None
+    object_ = _asked(location, lambda: location.filesystem.open_input_file(location.path))
+    return _asked(location, lambda: location.stamp_of(object_)), object_
+
+
 def _stamp(location: Location) -> Stamp:
+    return _asked(location, location.stamp)
+
+
+def _asked(location: Location, ask: Callable[[], T]) -> T:
+    """What the system or the store says of a file that was there."""
     try:
-        return location.stamp()
+        return ask()
     except FileNotFoundError:
         raise RunError(
             f"{location} is gone since the run first saw it; put it back and run again to go on, or run without it and "
@@ -355,14 +376,20 @@ def _written_again(location: Location) -> str:
     return f"{location} was written again while the run read it; let whatever writes it end first, and run again"
 
 
-def _parsed(location: Location, stamp: Stamp, read: Callable[[pq.ParquetFile], T]) -> T:
-    """What ``read`` makes of a file that is the same before and after."""
+def _parsed(
+    location: Location, stamp: Stamp, read: Callable[[pq.ParquetFile], T], object_: pa.NativeFile | None = None
+) -> T:
+    """What ``read`` makes of a file that is the same before and after.
+
+    Of an ``object_`` that was opened at the first look, it is enough that its rows are read of no other later.
+    """
     try:
-        found = location.parse(read)
+        found = location.parse(read, object_)
     except (RunError, FileNotFoundError) as error:
         _require_unchanged(location, stamp)
         raise _told(location, error) from None
-    _require_unchanged(location, stamp)
+    if object_ is None:
+        _require_unchanged(location, stamp)
     return found
 
 

@@ -41,6 +41,7 @@ class FaultyProxy(BaseHTTPRequestHandler):
     upstream = ("", 0)
     count = itertools.count(1)
     failed: ClassVar[list[str]] = []
+    passed: ClassVar[list[str]] = []
     broken: ClassVar[dict[str, int]] = {}
     """Parts of paths of which no content can be had, and the status each is answered with."""
 
@@ -56,6 +57,7 @@ class FaultyProxy(BaseHTTPRequestHandler):
         if status:
             self.reply(status[0], [("Content-Type", "application/xml")], ERRORS[status[0]])
             return
+        self.passed.append(f"{self.command} {self.path}")
         connection = http.client.HTTPConnection(*self.upstream)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _OF_THE_BODY}
         connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
@@ -168,6 +170,18 @@ def test_an_object_that_is_replaced_is_told_by_its_version(bucket):
     assert look("s3://data/one.parquet").stamps[0].size == seen.stamps[0].size
     with pytest.raises(InputError, match=r"s3://data/one\.parquet was written again while the run read it"):
         list(read_columns(source, chunk, ["id"]))
+
+
+def test_an_object_is_opened_once_for_its_version_and_its_footer(bucket):
+    """A HEAD and a GET each, however many there are."""
+    for number in range(4):
+        pq.write_table(
+            pa.table({"id": [number], "embedding": [[1.0]]}), f"data/few/{number}.parquet", filesystem=bucket
+        )
+    FaultyProxy.passed.clear()
+    assert open_source("s3://data/few", "id", "embedding").rows == 4
+    asked = sorted(line for line in FaultyProxy.passed if line.endswith(".parquet"))
+    assert asked == [f"{command} /data/few/{number}.parquet" for command in ("GET", "HEAD") for number in range(4)]
 
 
 @pytest.mark.parametrize("status", [503, 403])

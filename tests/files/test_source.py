@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT, SAMPLE, error_line, run_job
+from pyarrow import fs
 
 from novelsum.errors import DamageError, InputError, RunError, UsageError, error_of_a_task, unwritable
+from novelsum.files import location
 from novelsum.files.location import Location
 from novelsum.files.source import look, open_density, open_selected, open_source, read_columns, read_rows
 from novelsum.files.workplace import Workplace, check_output
@@ -130,6 +133,43 @@ def test_a_run_whose_input_is_replaced_ends_without_a_result(tmp_path):
     rows = pq.read_table(output / "selected").to_pylist()
     assert len(rows) == 60
     assert all(row["text"] == texts[row["id"]] for row in rows)
+
+
+# --- how often it is asked ----------------------------------------------------------------------------------
+
+
+def counted(name: str):
+    """A call of a file system that is noted and passed on to that of this machine."""
+
+    def call(self, *given):
+        self.calls[name] += len(given[0]) if name == "get_file_info" else 1
+        return getattr(fs.LocalFileSystem(), name.removesuffix("_selector"))(*given)
+
+    return call
+
+
+ASKED = ("get_file_info", "get_file_info_selector", "open_input_file")
+Counting = type(
+    "Counting", (fs.FileSystemHandler,), {name: counted(name) for name in fs.FileSystemHandler.__abstractmethods__}
+)
+Counting.get_type_name = lambda self: "counting"
+Counting.normalize_path = lambda self, path: path
+
+
+def test_a_file_that_was_listed_is_asked_for_once_more_when_its_footer_was_read(tmp_path, monkeypatch):
+    """By what 50 files cost more than 10: of each its footer, and whether it still is the file of the listing."""
+    for number in range(60):
+        folder = tmp_path / ("few" if number < 10 else "many")
+        folder.mkdir(exist_ok=True)
+        pq.write_table(pa.table({"id": [number], "embedding": [[1.0]]}), folder / f"{number}.parquet")
+    handler = Counting()
+    monkeypatch.setattr(location, "_filesystem", lambda root: fs.PyFileSystem(handler))
+    asked = []
+    for folder, rows in (("few", 10), ("many", 50)):
+        handler.calls = Counter()
+        assert open_source(str(tmp_path / folder), "id", "embedding").rows == rows
+        asked.append([handler.calls[name] for name in ASKED])
+    assert np.diff(asked, axis=0).tolist() == [[40, 0, 40]]
 
 
 # --- what the system says ---------------------------------------------------------------------------------
