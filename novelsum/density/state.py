@@ -45,7 +45,7 @@ from novelsum.settings import Settings
 
 logger = logging.getLogger("novelsum")
 
-VERSION = 2
+VERSION = 3
 STATE = "_STATE.json"
 _FIXED = ("formula", "metric", "neighbors", "duplicates")
 _PARTS = ("rows-", "generation-", ".", LOCK)
