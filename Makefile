@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more package bench bench-density bench-paper picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more package bench bench-small bench-density bench-paper picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ picture: run ## docs/report.png, the picture of the report in the README (needs 
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	$(BIN)/python tests/benchmarks/selection.py bench40k
+
+bench-small: setup ## curate on small pools against a bare PySpark program, with the seconds of each stage
+	$(BIN)/python tests/benchmarks/small.py
 
 bench-density: setup ## time and recall of the density beside faiss, its effect on a selection, and half a pool in a crowd
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt

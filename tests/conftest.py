@@ -17,7 +17,6 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark import SparkConf
 from pyspark.java_gateway import launch_gateway
-from pyspark.sql import SparkSession
 
 from novelsum import formula, pipeline
 from novelsum.density.exact import estimate_density
@@ -163,7 +162,7 @@ def run_here(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
 
     def run(job: Any, **settings: Any) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(SparkSession, "stop", lambda self: None)
+            patched.setattr(session.Session, "stop", lambda self: None)
             pipeline.run(job, Settings(**settings))
 
     return run

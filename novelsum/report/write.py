@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from threading import Thread
 from typing import Any
 
 from novelsum.errors import UsageError
@@ -21,12 +22,15 @@ _STRATEGIES = {
 
 
 def check_report(settings: Settings) -> None:
-    """Raise UsageError when a report is wanted and cannot be drawn."""
-    if settings.report and importlib.util.find_spec("matplotlib") is None:
+    """Raise UsageError when a report is wanted and cannot be drawn; what draws it is imported while Spark starts."""
+    if not settings.report:
+        return
+    if importlib.util.find_spec("matplotlib") is None:
         raise UsageError(
             "the report is drawn with matplotlib, which is not installed; install it (pip install matplotlib) or run "
             "with --no-report"
         )
+    Thread(target=importlib.import_module, args=("matplotlib.figure",), daemon=True).start()
 
 
 def write_report(folder: Location, manifest: dict[str, Any], survey: dict[str, Any]) -> None:

@@ -7,14 +7,37 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
+from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
+from pyspark.sql.utils import is_remote
 
 from novelsum.errors import UsageError
 from novelsum.spark import interrupt
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LOGGING = _PACKAGE.parent / "conf" / "log4j2.properties"
+_NOISE = b"WARNING: Using incubator modules: jdk.incubator.vector"
+"""What Java says of an option that Spark gives it, and has no option to be silent of."""
+
+
+class Session(SparkSession):
+    """A session that is its context alone: no job asks Spark SQL, whose start in Java takes as long as Spark's."""
+
+    def __init__(self, context: SparkContext) -> None:
+        self._context = context
+
+    @property
+    def sparkContext(self) -> SparkContext:  # noqa: N802
+        """The context of Spark."""
+        return self._context
+
+    def stop(self) -> None:
+        """Stop Spark."""
+        self._context.stop()
 
 
 def start(job: str, master: str | None) -> SparkSession:
@@ -25,28 +48,50 @@ def start(job: str, master: str | None) -> SparkSession:
     again as on a cluster.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if is_remote():
+        raise _no_connect("the session of this platform is one", "use another kind of compute")
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
-    builder = SparkSession.builder.appName(f"novelsum {job}")
+    conf = SparkConf().setAppName(f"novelsum {job}")
     if not submitted:
-        builder = builder.master(master or "local[*,4]")
-        builder = builder.config("spark.ui.showConsoleProgress", "false")
-        builder = builder.config("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}")
+        conf.setMaster(master or "local[*,4]")
+        conf.set("spark.ui.showConsoleProgress", "false")
+        java = [f"-Dlog4j2.configurationFile={_LOGGING.as_uri()}"]
         if not master or master.startswith("local"):
-            builder = builder.config("spark.driver.bindAddress", "127.0.0.1")
-            builder = builder.config("spark.driver.host", "127.0.0.1")
+            conf.set("spark.driver.bindAddress", "127.0.0.1")
+            conf.set("spark.driver.host", "127.0.0.1")
+            # Java only hands bytes to and fro: its fast compiler will do, and a run starts in half the time.
+            java.append("-XX:TieredStopAtLevel=1")
+        conf.set("spark.driver.extraJavaOptions", " ".join(java))
     elif master:
-        builder = builder.master(master)
+        conf.setMaster(master)
     # One BLAS thread for each core that Spark gives a task, or tasks would fight over the cores.
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
-        builder = builder.config(f"spark.executorEnv.{variable}", threads)
-    spark = builder.getOrCreate()
-    if not hasattr(spark, "sparkContext"):
-        raise _no_connect("the session of this platform is one", "use another kind of compute")
+        conf.set(f"spark.executorEnv.{variable}", threads)
+    if not submitted and SparkContext._gateway is None:
+        SparkContext._ensure_initialized(gateway=_launched(conf))
+    spark = Session(SparkContext.getOrCreate(conf))
     interrupt.listen_again()
     if _PACKAGE.is_dir():
         spark.sparkContext.addPyFile(_zipped(_PACKAGE.name))
     return spark
+
+
+def _launched(conf: SparkConf) -> Any:
+    """Java, started as PySpark does it. What it has to say comes through here, but for the noise."""
+    reading, writing = os.pipe()
+    Thread(target=_pass_on, args=(reading,), daemon=True).start()
+    try:
+        return launch_gateway(conf, {"stderr": writing})  # type: ignore[no-untyped-call]
+    finally:
+        os.close(writing)
+
+
+def _pass_on(reading: int) -> None:
+    with open(reading, "rb") as lines:
+        for line in lines:
+            if line.rstrip() != _NOISE:
+                os.write(2, line)
 
 
 def require_classic(master: str | None) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import write_parquet
+from pyspark.sql import SparkSession
 
 from novelsum.errors import InputError
 from novelsum.files.ingest import ingest
@@ -113,7 +114,8 @@ def test_what_spark_writes_by_partition_is_read_back(spark, tmp_path):
     """The names of the folders are Spark's own."""
     given = {"c00": ('a/b c=%"é', 7), "c01": (None, None), "c02": ("x", 12)}
     rows = [(id_, [1.0, float(place)], *of_id) for place, (id_, of_id) in enumerate(given.items())]
-    table = spark.createDataFrame(rows, "id string, embedding array<double>, topic string, day int")
+    types = "id string, embedding array<double>, topic string, day int"
+    table = SparkSession(spark.sparkContext).createDataFrame(rows, types)
     table.write.partitionBy("topic", "day").parquet(str(tmp_path / "in"))
     found = zip(*(values(str(tmp_path / "in"), column) for column in ("id", "topic", "day")), strict=True)
     assert {id_: of_id for id_, *of_id in found} == {id_: list(of_id) for id_, of_id in given.items()}

@@ -39,6 +39,8 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert "2869 rows, 98 duplicates dropped: 2771 candidates of 384 dimensions" in done.stdout
     assert "groups by their share of the pool" in done.stdout
+    assert "incubator" not in done.stderr
+    assert "log level" not in done.stderr
     return output
 
 
