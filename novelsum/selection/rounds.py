@@ -11,7 +11,6 @@ from the store and the pick log (:mod:`~novelsum.selection.picklog`) where it is
 """
 
 import gc
-import hashlib
 import logging
 import os
 import socket
@@ -30,9 +29,10 @@ from pyspark.sql import SparkSession
 from novelsum.density.factors import read_density
 from novelsum.errors import InputError, RunError
 from novelsum.files.location import Location
-from novelsum.files.store import Block, Pool, read_columns
+from novelsum.files.store import Block, Pool, read_block_columns
 from novelsum.formula import Array, metric_space
 from novelsum.groups import Group
+from novelsum.rows import common_places, lot
 from novelsum.selection import picklog, scratch
 from novelsum.selection.check import BlockCheck, Findings, Picks, Question, state_bytes
 from novelsum.selection.contenders import Contenders, Draft, Samples
@@ -473,13 +473,12 @@ def _draw(
 
     Only of candidates whose group is ``able`` to have the first pick.
     """
-    table = read_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
+    table = read_block_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
     if able is not None:
         table = table.filter(pa.array([group in able for group in table.column("group").to_pylist()], pa.bool_()))
     rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
     if wanted is None and rows:
-        lots = [hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest() for id_ in ids]
-        yield min(zip(lots, rows, strict=True))
+        yield min(zip((lot(seed, id_) for id_ in ids), rows, strict=True))
     elif wanted in ids:
         yield b"", rows[ids.index(wanted)]
 
@@ -517,8 +516,8 @@ def _ids_of_rows(
     work: Location, rows: NDArray[np.int64], block: Block
 ) -> Iterator[tuple[int, str | int, float, int, int]]:
     """Row, id, density and place in the input of those of some sorted rows that the block has."""
-    table = read_columns(work, block.name, ["row", "id", "file", "file_row"])
-    at = np.flatnonzero(np.isin(table.column("row").to_numpy(), rows))
+    table = read_block_columns(work, block.name, ["row", "id", "file", "file_row"])
+    at, _ = common_places(table.column("row").to_numpy(), rows)
     density = read_density(work, block.name).density[at]
     row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
     yield from zip(row, id_, density.tolist(), file, file_row, strict=True)
