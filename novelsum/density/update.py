@@ -503,8 +503,8 @@ def _met(
     ids, wanted = keys.value
     lists = Lists.read(what.last / group_name(group))
     rows = zip(lists.row.tolist(), lists.digest.tolist(), strict=True)
-    held = what.ids_left(group).column("id").to_pylist()
-    return [id_ for id_ in held if id_ in ids], [row for row in rows if row[1] in wanted]
+    left = what.ids_left(group).column("id").to_pylist()
+    return [id_ for id_ in left if id_ in ids], [row for row in rows if row[1] in wanted]
 
 
 # --- rows -------------------------------------------------------------------------------------------------

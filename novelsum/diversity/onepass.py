@@ -118,6 +118,7 @@ def run_pass(
 
 
 def _is_amd() -> bool:
+    """Whether the driver's processor is AMD's, as its executors' will be; only Linux says so here."""
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()[:4096]
     except OSError:

@@ -1,4 +1,4 @@
-"""Stage 3: NovelSelect in rounds of draft and verify.
+"""NovelSelect in rounds of draft and verify.
 
 The driver holds a pool of contenders (:mod:`~novelsum.selection.contenders`) and drafts the next picks by exact greedy
 selection inside it. It broadcasts the draft; every executor checks each step against all its candidates
@@ -13,6 +13,7 @@ from the store and the pick log (:mod:`~novelsum.selection.picklog`) where it is
 import gc
 import logging
 import os
+import shutil
 import socket
 import time
 from collections import defaultdict
@@ -254,8 +255,7 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
 
 def _free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
     folder = folder_of(run).parent
-    disk = os.statvfs(folder)
-    return socket.gethostname(), os.stat(folder).st_dev, disk.f_bavail * disk.f_frsize, str(folder), block.rows
+    return socket.gethostname(), os.stat(folder).st_dev, shutil.disk_usage(folder).free, str(folder), block.rows
 
 
 def _size(bytes_: int) -> str:

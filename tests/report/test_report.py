@@ -24,7 +24,7 @@ from novelsum.errors import UsageError
 from novelsum.report import write as report
 from novelsum.report.page import returns_in_words
 from novelsum.report.survey import _returns, principal_axes
-from novelsum.report.text import escaped, number, shown
+from novelsum.report.text import escaped, number, printed, shown
 from novelsum.settings import Settings
 
 HOSTILE = "</p></style><script>alert(1)</script><img src=x onerror='alert(2)'> \"&amp;\" $a_b$ \u202eevil\u2066 "
@@ -373,6 +373,12 @@ def test_nothing_but_the_page_imports_matplotlib():
 def test_unseen_characters_are_written_as_their_number(text, seen):
     assert shown(text) == seen
     assert escaped(f"{text}<'\"&>") == f"{seen}&lt;&#x27;&quot;&amp;&gt;"
+
+
+def test_a_terminal_gets_no_character_that_it_might_obey():
+    """Replaced one by one, so that text keeps its width."""
+    assert printed("a\n\x1b[31m\u202eb\u200d\ufeff", 20) == "a �[31m�b��"
+    assert printed("\x1b" * 9, 4) == "���…"
 
 
 def test_text_is_cut_at_a_width():
