@@ -201,7 +201,7 @@ def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
             raise InputError(f"{file} has more than one column {twice[0]!r}; rename or leave out all but one")
         for column in (id_, value) if value else (id_,):
             _check_column(file, schema, column)
-        has_integers = {of: _has_integer(of_file, id_.name) for of, of_file in ((files[0], schemas[0]), (file, schema))}
+        has_integers = {files[0]: _has_integer(schemas[0], id_.name), file: _has_integer(schema, id_.name)}
         require_same_ids(id_.name, has_integers, "write all files with the same type of id")
     root = table.root if table else Location.of(path).listing_root
     partition_values = _partition_values(root, files) if not (table and table.columns) else ({},) * len(files)
