@@ -1,4 +1,4 @@
-"""Stage 1, input to store: check every row, drop duplicates, number the candidates by id, write blocks.
+"""From input to store: check every row, drop duplicates, number the candidates by id, write blocks.
 
 1. Scan: each task reads a chunk of the input and says of each row its id, its length, a digest of its
    vector, and what is wrong with it. Only this travels, as :class:`~novelsum.files.rows.Rows`; vectors stay where
