@@ -322,7 +322,7 @@ REFUSED: dict[str, tuple[tuple[str, ...], Any, Any, int, str]] = {
     "a file cut off": ((), _cut, None, 3, "is missing or not as the state wrote it"),
     "no state": ((), lambda state: (state / "_STATE.json").unlink(), None, 3, "is not a state"),
     "not JSON": ((), lambda state: (state / "_STATE.json").write_text("{"), None, 3, "is not a state"),
-    "another version": ((), _as_version_9, None, 3, "has version 9, not 2"),
+    "another version": ((), _as_version_9, None, 3, "has version 9, not 3"),
     "both": (("--save-state", "there"), None, None, 2, "--update changes the state it names"),
     "a reference": (("--reference", "there"), None, None, 2, "leave --reference out"),
 }
