@@ -136,10 +136,9 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
     def run(path: str, budget: int, **settings: Any) -> Outcome:
         chosen = replace(Settings(input=path, budget=budget), **settings)
         work = Location.of(str(tmp_path / f"work-{next(runs)}"))
-        (work / "store").make_folder()
-        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work, work)
-        estimate_density(spark, pool, chosen)
-        require_finite_powers(pool, chosen)
+        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work)
+        estimate_density(spark, pool, chosen, work)
+        require_finite_powers(pool, work, chosen)
         density = {}
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()
@@ -148,10 +147,10 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         if chosen.already_selected:
             source = open_source(path, chosen.id_column, chosen.embedding_column)
             before = selected_before(look(chosen.already_selected), work)
-            begun = log_already_selected(spark, source, pool, None, None, chosen, before)["samples"]
+            begun = log_already_selected(spark, source, pool, None, work, None, chosen, before, work)["samples"]
         else:
             first = first_row(spark, pool, chosen)
-        picks, effort = select(spark, pool, chosen, first, begun)
+        picks, effort = select(spark, pool, work, work, chosen, first, begun)
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
 
     return run

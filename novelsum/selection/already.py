@@ -60,14 +60,17 @@ def log_already_selected(
     source: Source,
     pool: Pool,
     corpus: Pool | None,
+    factors: Location,
     given: Source | None,
     settings: Settings,
     before: SelectedBefore,
+    work: Location,
 ) -> dict[str, Any]:
     """Begin the pick log with the samples of ``already_selected``; return how many there are, and of which selections.
 
-    ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated;
-    ``before``: what ``already_selected`` means.
+    ``corpus``: the reference, if it is not the pool itself; ``factors``: where the pool's density factors lie;
+    ``given``: density factors, where they are not estimated; ``before``: what ``already_selected`` means; ``work``:
+    the folder that the log is begun in.
     Raises InputError where a sample is not found or does not fit the pool.
     """
     samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
@@ -77,11 +80,11 @@ def log_already_selected(
             "the other; write both with the same type of id"
         )
     if samples.has_vectors:
-        logged = _with_vectors(spark, samples, pool, corpus, given, settings)
+        logged = _with_vectors(spark, samples, pool, corpus, factors, given, settings, work / "already")
     else:
-        logged = _by_id(spark, samples, source, pool, settings)
-    (pool.work / "picks").make_folder()
-    picklog.append(pool.work, 0, logged, np.zeros(len(logged)))
+        logged = _by_id(spark, samples, source, pool, factors, settings)
+    (work / "picks").make_folder()
+    picklog.append(work, 0, logged, np.zeros(len(logged)))
     logger.info(
         "already selected: %d samples, of which %d are candidates", len(logged), (logged.rows < pool.candidates).sum()
     )
@@ -90,10 +93,12 @@ def log_already_selected(
     return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
 
 
-def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Logged:
+def _by_id(
+    spark: SparkSession, samples: Source, source: Source, pool: Pool, factors: Location, settings: Settings
+) -> Logged:
     """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
-    parts = _search(spark, pool, settings, _Wanted(wanted, frozenset()))
+    parts = _search(spark, pool, factors, settings, _Wanted(wanted, frozenset()))
     missing = wanted - {id_ for part in parts for id_ in part.ids}
     if missing and settings.duplicates == "drop":
         chunks = source.chunks(_CHUNK_ROWS)
@@ -102,7 +107,7 @@ def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, set
             spark.sparkContext.parallelize(chunks, len(chunks)).flatMap(partial(_digests_of, source, dropped)).collect()
         )
         dropped.destroy()
-        parts += _search(spark, pool, settings, _Wanted(frozenset(), frozenset(of_dropped.values())))
+        parts += _search(spark, pool, factors, settings, _Wanted(frozenset(), frozenset(of_dropped.values())))
         held = {digest for part in parts for digest in part.digests}
         missing = frozenset(id_ for id_ in missing if of_dropped.get(id_) not in held)
     if missing:
@@ -118,17 +123,17 @@ def _with_vectors(
     samples: Source,
     pool: Pool,
     corpus: Pool | None,
+    factors: Location,
     given: Source | None,
     settings: Settings,
+    work: Location,
 ) -> Logged:
     """Samples of which embeddings are given: candidates where they are, and those outside the pool."""
-    work = pool.work / "already"
-    (work / "store").make_folder()
     plain = dataclasses.replace(
         settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
     )
     samples = dataclasses.replace(samples, wide=pool.itemsize == 8)
-    held = ingest(spark, samples, plain, work, work)
+    held = ingest(spark, samples, plain, work)
     if held.dimension != pool.dimension:
         raise InputError(
             f"embeddings of --already-selected {samples.path} have {held.dimension} dimensions, but those of "
@@ -141,7 +146,8 @@ def _with_vectors(
         for id_, digest in zip(block.ids.to_pylist(), digests(block.vectors), strict=True)
     }
     by_digest = settings.duplicates == "drop"
-    parts = _search(spark, pool, settings, _Wanted(frozenset(of_id), frozenset(of_id.values() if by_digest else ())))
+    wanted = _Wanted(frozenset(of_id), frozenset(of_id.values() if by_digest else ()))
+    parts = _search(spark, pool, factors, settings, wanted)
     for part in parts:
         for id_, digest in zip(part.ids, part.digests, strict=True):
             if of_id.get(id_, digest) != digest:
@@ -159,9 +165,9 @@ def _with_vectors(
     if any(chosen.any() for chosen in outside):
         if given is None:
             held = mark_itself(spark, held, corpus or pool, settings)
-            estimate_density(spark, held, settings, corpus or pool)
+            estimate_density(spark, held, settings, work, corpus or pool)
         else:
-            load_density(spark, held, given)
+            load_density(spark, held, given, work)
         for block, content, chosen in zip(held.blocks, blocks, outside, strict=True):
             density = read_density(work, block.name).density[chosen]
             nothing = np.zeros(len(density))
@@ -197,22 +203,24 @@ def _ids(samples: Source, chunk: Chunk) -> Iterator[str | int]:
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
-def _search(spark: SparkSession, pool: Pool, settings: Settings, wanted: _Wanted) -> list[_Found]:
+def _search(spark: SparkSession, pool: Pool, factors: Location, settings: Settings, wanted: _Wanted) -> list[_Found]:
     """The candidates that have a wanted id or digest, block by block."""
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
     message = Shared.of(spark.sparkContext, wanted)
-    found = blocks.map(partial(_search_block, pool.work, settings.density_power, message)).collect()
+    found = blocks.map(partial(_search_block, pool.work, factors, settings.density_power, message)).collect()
     message.destroy()
     return found
 
 
-def _search_block(work: Location, density_power: float, message: Shared[_Wanted], block: Block) -> _Found:
+def _search_block(
+    work: Location, factors: Location, density_power: float, message: Shared[_Wanted], block: Block
+) -> _Found:
     wanted, stored = message.value, read_block(work, block.name)
     keys = list(_keys_of(stored.ids, stored.vectors))
     at = np.array(
         [i for i, (id_, digest) in enumerate(keys) if id_ in wanted.ids or digest in wanted.digests], np.int64
     )
-    powered = read_density(work, block.name).density[at] ** density_power
+    powered = read_density(factors, block.name).density[at] ** density_power
     nothing = np.zeros(len(at))
     logged = Logged(stored.rows[at], powered, nothing + 1, nothing.astype(np.int64), stored.vectors[at])
     return _Found(logged, [keys[i][0] for i in at], [keys[i][1] for i in at])

@@ -36,16 +36,14 @@ def density(spark: Any, tmp_path: Path):
         work = Location.of(str(tmp_path / f"work-{next(runs)}"))
         pools = []
         for number, source in enumerate(filter(None, (path, reference))):
-            folder = work / str(number)
-            (folder / "store").make_folder()
-            pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, folder, folder))
+            pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, work / str(number)))
         if reference:
             pools[0] = mark_itself(spark, *pools, chosen)
-        report = estimate_density(spark, pools[0], chosen, pools[1] if reference else None)
+        report = estimate_density(spark, pools[0], chosen, work, pools[1] if reference else None)
         found = {}
         for block in pools[0].blocks:
             ids = read_block(pools[0].work, block.name).ids.to_pylist()
-            found.update(zip(ids, read_density(pools[0].work, block.name).density.tolist(), strict=True))
+            found.update(zip(ids, read_density(work, block.name).density.tolist(), strict=True))
         return found, report
 
     return run
@@ -143,7 +141,7 @@ def test_the_recall_it_reports_is_the_recall_it_has(density, sample, few, tmp_pa
     assert report["measured"] == len(measured)
     assert report["sigma_error_median"] == pytest.approx(np.median(error[measured]), abs=1e-12)
     assert report["sigma_error_p99"] == pytest.approx(np.quantile(error[measured], 0.99), rel=1e-9)
-    table = pq.read_table(tmp_path / "work-0" / "0" / "found").sort_by("row")
+    table = pq.read_table(tmp_path / "work-0" / "found").sort_by("row")
     found_squared = matrix(table.column("squared"), "float64")[measured]
     space = pool.vectors if method == "released" else formula.normalize(pool.vectors)
     squared = np.sort(formula.squared_distances(space[measured], space), axis=1)[:, 1:11]  # the first is itself

@@ -330,18 +330,22 @@ def place(tmp_path):
     """A run that has done all steps, a file of 100 bytes in each of their folders."""
     place = Workplace.of(Location.of(str(tmp_path / "out")), str(tmp_path / "work"), {})
     for step, files in STEPS.items():
+        folder = place.emptied(step)
         for name in files:
-            write(place, name)
+            write(folder / name)
         place.finish(step, {"of": step})
     return place
 
 
-STEPS = {"ingest": ("store/a", "store/b", "reference/store/a", "itself/a"), "density": ("density/a",), "begin": ()}
+STEPS = {
+    "ingest": ("store/a", "store/b", "reference/store/a", "itself/a", "rejected/a"),
+    "density": ("density/a",),
+    "begin": (),
+}
 
 
-def write(place: Workplace, name: str) -> None:
-    folder, _, file = name.partition("/")
-    path = Path((place.folder(folder) / file).path)
+def write(file: Location) -> None:
+    path = Path(file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * 100)
 
@@ -349,7 +353,12 @@ def write(place: Workplace, name: str) -> None:
 @pytest.mark.parametrize("damage", ["is missing", "has 99 bytes, not 100"])
 @pytest.mark.parametrize(
     ("file", "left"),
-    [("store/b", []), ("reference/store/a", []), ("density/a", ["ingest"])],
+    [
+        ("1-ingest/store/b", []),
+        ("1-ingest/reference/store/a", []),
+        ("1-ingest/rejected/a", []),
+        ("2-density/density/a", ["ingest"]),
+    ],
 )
 def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplog, file, left, damage):
     path = Path((place.work / file).path)
@@ -363,10 +372,10 @@ def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplo
         assert (f"{path} {damage}; {step} is done again" in caplog.text) == (step not in left)
 
 
-@pytest.mark.parametrize("lost", ["result/selected/part-0.parquet", "rejected/part-0.parquet"])
+@pytest.mark.parametrize("lost", ["result/selected/part-0.parquet", "result/rejected/part-0.parquet"])
 def test_results_that_have_lost_a_file_before_they_are_published_are_made_again(place, caplog, lost):
     """Also where some were moved already; those that are in the output are not lost."""
-    for name in ("result/selected/part-0.parquet", "result/metrics.json", "rejected/part-0.parquet"):
+    for name in ("result/selected/part-0.parquet", "result/metrics.json", "result/rejected/part-0.parquet"):
         path = Path((place.stage / name).path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 100)
@@ -385,10 +394,10 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
     """One sentence, exit 1 for a scheduler to try again, and nothing that the next try could stumble over."""
     place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
     place.stage.make_folder()
-    run = {"version": __version__, "identity": place.identity}
+    run = {"version": __version__, "layout": 2, "identity": place.identity}
     (place.stage / "run.json").write_bytes(json.dumps(run).encode())
-    (place.work / "done" / "density.json").write_bytes(content)
-    words = r"density\.json is damaged .*; run again to start over"
+    (place.folder("density") / "done.json").write_bytes(content)
+    words = r"2-density/done\.json is damaged .*; run again to start over"
     with pytest.raises(DamageError, match=words), place.held(overwrite=False, keep_work=False):
         place.check_steps()
     assert not place.work.exists()
@@ -396,26 +405,27 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
 
 
 def test_no_step_is_done_after_one_that_is_not(place, caplog):
-    (place.work / "done" / "ingest.json").delete()
+    (place.folder("ingest") / "done.json").delete()
     place.check_steps()
     assert not any(place.done(step) for step in STEPS)
-    assert "ingest.json is missing; density is done again" in caplog.text
+    assert "1-ingest/done.json is missing; density is done again" in caplog.text
 
 
 def test_what_comes_after_a_step_does_not_count(place, caplog):
     """Picks, more of them at any time, and what a killed task was just writing."""
-    for name in ("picks/000000000.parquet", "density/.a.0123", "store/c"):
-        write(place, name)
+    for name in ("3-begin/picks/000000000.parquet", "2-density/density/.a.0123", "1-ingest/store/c"):
+        write(place.work / name)
     place.check_steps()
     assert [place.done(step) for step in STEPS] == [{"of": step} for step in STEPS]
     assert not caplog.text
 
 
 def test_samples_that_the_pick_log_began_with_are_logged_again_where_they_were_lost(place, caplog):
-    write(place, "picks/000000000.parquet")
+    folder = place.emptied("begin")
+    write(folder / "picks" / "000000000.parquet")
     place.finish("begin", {"of": "begin"})
-    write(place, "picks/000000064.parquet")
-    (place.work / "picks" / "000000000.parquet").delete()
+    write(folder / "picks" / "000000064.parquet")
+    (folder / "picks" / "000000000.parquet").delete()
     place.check_steps()
     assert [step for step in STEPS if place.done(step)] == ["ingest", "density"]
     assert "000000000.parquet is missing; begin is done again" in caplog.text
@@ -425,15 +435,13 @@ def test_a_file_that_says_what_the_reference_holds_is_never_missed_in_silence(sp
     points = Points(prompts.ids[:120], prompts.vectors[:120])
     path, work = points.write(tmp_path / "in"), Location.of(str(tmp_path / "work"))
     settings = Settings(input=path, reference=path, block_rows=60, neighbors=3)
-    pools = []
-    for folder in (work, work / "reference"):
-        (folder / "store").make_folder()
-        pools.append(ingest(spark, open_source(path, "id", "embedding"), settings, folder, folder))
+    source = open_source(path, "id", "embedding")
+    pools = [ingest(spark, source, settings, folder) for folder in (work, work / "reference")]
     pool = mark_itself(spark, *pools, settings)
     (work / "itself").entries()[0].delete()
     for method in ("exact", "approximate"):
         with pytest.raises(Exception, match=r"itself/\S+\.parquet"):
-            estimate_density(spark, pool, replace(settings, density_method=method), pools[1])
+            estimate_density(spark, pool, replace(settings, density_method=method), work, pools[1])
 
 
 # --- scratch ----------------------------------------------------------------------------------------------
@@ -463,7 +471,7 @@ def test_a_comparison_counts_in_what_a_selection_needs(engine, spark, prompts, t
     needed = []
     for compare in (False, True):
         with pytest.raises(RunError, match="run again to go on") as refusal:
-            rounds.select(spark, huge, Settings(budget=2, compare=compare), 0)
+            rounds.select(spark, huge, pool.work, pool.work, Settings(budget=2, compare=compare), 0)
         needed.append(float(re.search(r"needs ([\d.]+) GiB", str(refusal.value)).group(1)))
     more = compared_bytes(10**12 * len(pool.blocks), pool.dimension) + selections_bytes(2, pool.dimension)
     assert needed[1] - needed[0] == pytest.approx(more / 2**30, rel=1e-3)

@@ -377,7 +377,7 @@ def test_scratch_is_for_its_owner_alone(engine, prompts, tmp_path, monkeypatch):
     before = os.umask(0)
     try:
         scoring = Scoring("paper", "cosine", 1.0, 0.5, 1.0)
-        with opened(pool.work, "one", pool.blocks[0], scoring, Units(), False, ()):
+        with opened(pool.work, pool.work, "one", pool.blocks[0], scoring, Units(), False, ()):
             pass
         mapped_points("two", pool.work, pool.blocks[0].name, "cosine")
     finally:

@@ -174,7 +174,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(clus
     pool = engine(clustered.write(tmp_path / "in"), 2, neighbors=4).pool
     huge = replace(pool, blocks=tuple(Block(block.name, 10**13) for block in pool.blocks))
     with pytest.raises(RunError, match=r"needs [\d.]+ GiB of scratch in .* free; .* run again to go on"):
-        rounds.select(spark, huge, Settings(budget=2), 0)
+        rounds.select(spark, huge, pool.work, pool.work, Settings(budget=2), 0)
 
 
 def test_sums_that_tie_to_the_last_digit_go_to_the_smallest_id(engine, oracle, tmp_path):
