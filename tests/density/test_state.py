@@ -444,7 +444,7 @@ def test_a_run_killed_at_every_stage_leaves_the_state_whole_and_ends_with_the_sa
         for folder in (copy, other / "state"):
             shutil.copytree(state, folder)
     moments = [
-        (output, "_work/work/done/ingest.json"),
+        (output, "_work/work/1-ingest/done.json"),
         (copy, f"generation-{int(kind == '--update'):05d}/group-*"),
         (output, "_work/state.json"),
         (output, "_work/cleared"),
