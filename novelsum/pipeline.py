@@ -219,8 +219,7 @@ class _Steps:
             density = self._change_state(spark, self.state, pool)
         else:
             density, factors = self._density(spark, pool, corpus)
-            with self.clock.time("write"):
-                write_density_result(spark, pool, factors, self.settings.id_column, self.place.result)
+            self._write(spark, pool, factors)
         return self._manifest(pool, corpus, density), None
 
     def _select_all(
@@ -233,8 +232,7 @@ class _Steps:
         require_finite_powers(pool, factors, settings)
         begun, log = self._begin(spark, pool, corpus, factors)
         picks, selected = self._select(spark, pool, factors, log, first, begun)
-        with self.clock.time("write"):
-            write_selected(spark, self.source, picks, settings.id_column, self.place.result)
+        self._write(spark, pool, factors, picks)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
             with _spared("the comparison cannot be made"):
@@ -327,6 +325,17 @@ class _Steps:
             **effort.for_manifest(),
         }
         return picks, selected
+
+    # --- 8. write -----------------------------------------------------------------------------------------
+
+    def _write(self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate] | None = None) -> None:
+        """Write the rows of the picks, or where none were to be made the density factors of all candidates."""
+        column, result = self.settings.id_column, self.place.result
+        with self.clock.time("write"):
+            if picks is None:
+                write_density_result(spark, pool, factors, column, result)
+            else:
+                write_selected(spark, self.source, picks, column, result)
 
     # --- 9. compare ---------------------------------------------------------------------------------------
 

@@ -301,11 +301,11 @@ class Workplace:
         """Where a step writes, and nowhere else but to the results."""
         return self.work / f"{_STEPS.index(step) + 1}-{step}"
 
-    def do(self, step: Step, work: Callable[[Location], dict[str, Any]]) -> dict[str, Any]:
-        """What a step has left for the others, as JSON: of an earlier try, or by ``work`` in a folder that is empty."""
+    def do(self, step: Step, act: Callable[[Location], dict[str, Any]]) -> dict[str, Any]:
+        """What a step has left for the others, as JSON: of an earlier try, or by ``act`` in its folder, empty then."""
         content = self.done(step)
         if content is None:
-            content = work(self.emptied(step))
+            content = act(self.emptied(step))
             self.finish(step, content)
         return content
 
