@@ -123,9 +123,8 @@ def _train(spark: SparkSession, corpus: Pool, sought: Sought, work: Location) ->
     points = corpus.distinct if sought.among_distinct else corpus.candidates
     fitting = TRAINED_BYTES // (8 * corpus.dimension)
     wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
-    sample = draw(
-        spark, corpus, min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.among_distinct, work
-    )
+    share = min(_TRAINED_OF_CELL * wanted, fitting) / points
+    sample = draw(spark, corpus, share, _TRAINING, sought.among_distinct, work)
     if not len(sample.row):  # the hash of a tiny pool took none
         sample = draw(spark, corpus, 1.0, _TRAINING, sought.among_distinct, work)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
