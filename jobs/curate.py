@@ -1,4 +1,7 @@
-"""Select a diverse subset of Parquet embeddings: density factors, then NovelSelect."""
+"""Select a diverse subset of Parquet embeddings: density factors, then NovelSelect.
+
+.venv/bin/python jobs/curate.py --input /data/night --output /curated/share --budget 5%
+"""
 
 import sys
 from pathlib import Path

@@ -115,7 +115,8 @@ class _Work:
         """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
         self.job, self.settings, self.place, self.before, self.stages = job, settings, place, before, Stages()
         columns = settings.id_column, settings.embedding_column
-        self._source = open_source(settings.input, *columns, seen["input"]) if settings.input else None
+        about = settings.group_column if settings.quota else None
+        self._source = open_source(settings.input, *columns, seen["input"], about) if settings.input else None
         self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
         self.state = state
         if self.state and self._source:
