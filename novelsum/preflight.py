@@ -93,7 +93,7 @@ def _check_quotas(settings: Settings, source: Source) -> None:
         return sum(span.rows for span in source.spans if span.may_hold(group))
 
     budget = settings.budget if isinstance(settings.budget, int) else None
-    refuse_by_rows(settings.quota, rows_of, f"lie in {among}" if among else "are none", budget)
+    refuse_by_rows(settings.quota, rows_of, f"lie from {among}" if among else "are none", budget)
 
 
 def _check_density_settings(settings: Settings) -> None:

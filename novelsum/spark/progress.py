@@ -24,7 +24,7 @@ logger = logging.getLogger("novelsum")
 def log_to_stderr() -> None:
     """Send the package's log lines to standard error, one line each; with the time where it is no terminal."""
     if sys.stderr.isatty():
-        logging.basicConfig(handlers=[_Terminal()])
+        logging.basicConfig(handlers=[_Terminal()], format="%(message)s")
     else:
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     logger.setLevel(logging.INFO)
