@@ -153,7 +153,7 @@ class _Work:
             remove_dead(spark.sparkContext, place.work)
             manifest, found = self._run(spark)
         finally:
-            spark.stop()
+            session.stop(spark)
         self._write_report(manifest, found)
         self.stages.seconds["total"] = round(time.monotonic() - started, 3)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files

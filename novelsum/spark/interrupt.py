@@ -42,8 +42,9 @@ def came() -> bool:
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    """Raise at the first signal, and leave it to what that ends: what Py4J says of a call cut short is no news."""
+    """Raise what ends the run. What Py4J then logs, to the root logger too, is of calls that were cut."""
     _signals.append(number)
+    logging.getLogger().disabled = True
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
     if not _held:
         raise KeyboardInterrupt

@@ -49,6 +49,13 @@ def start(job: str, master: str | None) -> SparkSession:
     return spark
 
 
+def stop(spark: SparkSession) -> None:
+    """Stop Spark; after a signal without a word of the tasks that this ends."""
+    if interrupt.came():
+        spark.sparkContext.setLogLevel("OFF")
+    spark.stop()
+
+
 def require_classic(master: str | None) -> None:
     """Raise UsageError where Spark would start, or be reached, as Spark Connect."""
     if os.environ.get("SPARK_REMOTE"):
