@@ -1,39 +1,14 @@
-"""The selection engine: exactness over all settings, whatever the drafts, and what it says and survives."""
+"""The rounds of a selection: exact over all settings, whatever the drafts, and what they say of themselves."""
 
 import itertools
-import os
 import re
-import shutil
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Points
+from conftest import Points, assert_same
 
 from novelsum import formula
-from novelsum.errors import RunError
-from novelsum.files.store import Block
 from novelsum.selection import rounds
-from novelsum.settings import Settings
-
-
-@pytest.fixture(scope="module")
-def clustered() -> Points:
-    """400 points: clusters, 40 exact copies, near copies, one far point, and scales apart."""
-    rng = np.random.default_rng(5)
-    centres = rng.normal(size=(12, 16))
-    vectors = centres[rng.integers(0, 12, 400)] + 0.3 * rng.normal(size=(400, 16))
-    vectors[300:340] = vectors[rng.integers(0, 8, 40)]
-    vectors[340:360] = vectors[:20] + 1e-6 * rng.normal(size=(20, 16))
-    vectors[360] *= 300
-    order = rng.permutation(400)
-    return Points([f"c{i:03d}" for i in range(400)], vectors[order].astype(np.float32))
-
-
-def assert_same(found, expected) -> None:
-    assert found.picks == expected.picks
-    assert found.novelty == pytest.approx(expected.novelty, rel=1e-9, abs=1e-300)
 
 
 @pytest.mark.exact
@@ -95,59 +70,6 @@ def test_lengths_beyond_float32_give_the_same_picks(clustered, engine, oracle, t
     assert_same(engine(points.write(tmp_path / "in"), 60, **settings), oracle(points, 60, **settings))
 
 
-def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engine, oracle, tmp_path, monkeypatch):
-    """All scratch of the run is removed again and again, as if every executor were lost."""
-    round_ = rounds._Selection.round
-    removed = []
-
-    def round_and_loss(self) -> None:
-        round_(self)
-        if self.effort.rounds % 7 == 0:
-            removed.extend(_scratch(self.run.id))
-            for folder in removed[-1:]:
-                shutil.rmtree(folder)
-
-    monkeypatch.setattr(rounds._Selection, "round", round_and_loss)
-    found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
-    assert removed
-    assert_same(found, oracle(clustered, 80, neighbors=4))
-
-
-def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tmp_path, monkeypatch):
-    """A task that dies in the middle leaves its mark; what it left is not believed."""
-    round_ = rounds._Selection.round
-    spoiled = []
-
-    def round_and_death(self) -> None:
-        round_(self)
-        if self.effort.rounds % 9 == 0:
-            for folder in _scratch(self.run.id):
-                for block in folder.iterdir():
-                    head = np.load(block / "head.npy", mmap_mode="r+")
-                    head[0] = 1
-                    np.load(block / "state-upper.npy", mmap_mode="r+")[:] = -1.0
-                    spoiled.append(block)
-
-    monkeypatch.setattr(rounds._Selection, "round", round_and_death)
-    found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
-    assert spoiled
-    assert_same(found, oracle(clustered, 80, neighbors=4))
-
-
-def _scratch(run: str) -> list[Path]:
-    """The scratch folders of a run under Spark's local directories of this machine."""
-    import tempfile
-
-    root = Path(os.environ.get("SPARK_LOCAL_DIRS", tempfile.gettempdir()))
-    local = [folder for kind in ("spark-*", "blockmgr-*") for folder in root.glob(kind)]
-    return [
-        Path(folder) / f"novelsum-{run}"
-        for top in local
-        for folder, names, _ in os.walk(top)
-        if f"novelsum-{run}" in names
-    ]
-
-
 def test_jobs_are_described_by_round_and_picks(clustered, engine, spark, tmp_path):
     """What the Spark UI shows."""
     engine(clustered.write(tmp_path / "in"), 30, neighbors=4)
@@ -167,14 +89,6 @@ def test_what_a_selection_takes_is_told_before_its_first_round(clustered, engine
         r"2 task\(s\) at a time, 5.76e\+04 distance operations",
         line,
     )
-
-
-def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(clustered, engine, spark, tmp_path):
-    """With how much is needed, where, and how much is free."""
-    pool = engine(clustered.write(tmp_path / "in"), 2, neighbors=4).pool
-    huge = replace(pool, blocks=tuple(Block(block.name, 10**13) for block in pool.blocks))
-    with pytest.raises(RunError, match=r"needs [\d.]+ GiB of scratch in .* free; .* run again to go on"):
-        rounds.select(spark, huge, Settings(budget=2), 0)
 
 
 def test_sums_that_tie_to_the_last_digit_go_to_the_smallest_id(engine, oracle, tmp_path):
