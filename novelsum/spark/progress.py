@@ -50,6 +50,12 @@ def _write(text: str) -> None:
     sys.stderr.flush()
 
 
+def clear() -> None:
+    """Leave nothing of the terminal's last line, where there is a terminal."""
+    if sys.stderr.isatty():
+        _write("")
+
+
 @contextmanager
 def passing() -> Iterator[None]:
     """On a terminal, let what is told within pass, and leave nothing of it at the end."""
@@ -58,8 +64,7 @@ def passing() -> Iterator[None]:
         yield
     finally:
         _Terminal.passes = False
-        if sys.stderr.isatty():
-            _write("")
+        clear()
 
 
 class Progress:
