@@ -1,6 +1,8 @@
 """Select a diverse subset of Parquet embeddings: density factors, then NovelSelect.
 
-.venv/bin/python jobs/curate.py --input /data/night --output /curated/share --budget 5%
+For example:
+
+    .venv/bin/python jobs/curate.py --input /data/night --output /curated/share --budget 5%
 """
 
 import sys

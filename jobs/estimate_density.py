@@ -1,6 +1,8 @@
 """Estimate the density factor of every sample: Parquet embeddings in, id and density out.
 
-.venv/bin/python jobs/estimate_density.py --input /data/night --output /density/night
+For example:
+
+    .venv/bin/python jobs/estimate_density.py --input /data/night --output /density/night
 """
 
 import sys

@@ -1,5 +1,7 @@
 """Select from a small table of distances and print every round with all its numbers. Needs no Spark.
 
+For example:
+
     .venv/bin/python jobs/explain_novelty.py --distances docs/worked-example.csv \\
         --neighbors 2 --proximity-power 1 --density-power 1 --first x1 --budget 3
 """

@@ -432,13 +432,13 @@ class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageErrors of one sentence, like all others."""
 
     def __init__(self, job: Job, description: str, required: str) -> None:
-        """``description``: a paragraph, and after an empty line an example."""
+        """``description``: a paragraph, and after an empty line what is shown last."""
         does, _, example = description.partition("\n\n")
         super().__init__(
             prog=f"{job}.py",
             usage=f"{job}.py {required} [other settings]".replace("%", "%%"),
             description=does,
-            epilog=f"example:\n{example}" if example else None,
+            epilog=example,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             argument_default=argparse.SUPPRESS,
             allow_abbrev=False,

@@ -133,7 +133,7 @@ def test_the_rules_of_settings_name_settings():
 def test_help_shows_each_setting_once_under_what_it_is_and_an_example(job: settings.Job):
     done = run_job(job, "--help", by="python")
     assert done.returncode == 0, done.stderr
-    text, example = done.stdout.split("\nexample:")
+    text, example = done.stdout.split("\nFor example:")
     rules = {settings.flag(field): settings.rules_of(field) for field in settings.fields_of(job)}
     _, *parts = re.split(r"^(\w+) settings:$", text, flags=re.MULTILINE)
     assert parts[::2] == ["required", "common", "advanced"]
