@@ -18,7 +18,8 @@ from typing import Any, Literal, NoReturn
 
 from novelsum.errors import UsageError
 from novelsum.files.schemes import require_reachable
-from novelsum.formula import Formula, Metric
+from novelsum.formula import FORMULAS, Formula, Metric
+from novelsum.formulas import EQUATIONS
 from novelsum.selection.quotas import Budget, Quota
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity", "explain_novelty"]
@@ -114,7 +115,7 @@ class Settings:
     )
     id_column: str = setting("column of unique ids, integer or string", "id")
     embedding_column: str = setting("column of embeddings: list of float or double, or Spark ML vector", "embedding")
-    formula: Formula = setting("'paper': the published equation; 'released': what the authors' code computes", "paper")
+    formula: Formula = setting("; ".join(f"'{each.name}': {each.meaning}" for each in EQUATIONS.values()), "paper")
     metric: Metric = setting("distance between samples: 'cosine' (1 - cos) or 'euclidean'", "cosine")
     neighbors: int = setting("K, the nearest neighbours in a density factor", 10, minimum=1)
     proximity_power: float = setting("κ1, the power of the proximity weight 1/rank", 1.0, group="advanced", minimum=0)
@@ -229,7 +230,7 @@ class MeasureSettings:
     reference: str | None = _for_measuring(
         "reference", description="corpus in which nearest neighbours are searched (default: each data set itself)"
     )
-    formula: tuple[Formula, ...] = _for_measuring("formula", default=("paper", "released"))
+    formula: tuple[Formula, ...] = _for_measuring("formula", default=FORMULAS)
     metric: Metric = _for_measuring("metric")
     neighbors: tuple[int, ...] = _for_measuring("neighbors", default=(10,))
     proximity_power: tuple[float, ...] = _for_measuring("proximity_power", default=(1.0,))

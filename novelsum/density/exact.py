@@ -61,7 +61,7 @@ def _estimate_blocks(
         first = number % len(corpus_names)
         for other in corpus_names[first:] + corpus_names[:first]:
             corpus = read_block(corpus_work, other)
-            wanted = corpus.distinct if sought.released else np.ones(len(corpus.rows), dtype=bool)
+            wanted = corpus.distinct if sought.among_distinct else np.ones(len(corpus.rows), dtype=bool)
             if wanted.any():
                 nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
         itself = read_itself(work, names[number]) if sought.reference else None

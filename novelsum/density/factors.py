@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from novelsum.errors import InputError
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block
+from novelsum.formulas import EQUATIONS
 from novelsum.settings import Settings
 
 LARGEST_POWERED = 1e150
@@ -22,7 +23,7 @@ class BlockDensity:
     """Density factors of a block's candidates in the order of the block.
 
     ``density`` (n,) is σ before the power κ2; ``kth_distance`` (n,) the distance to the K-th neighbour
-    (for ``released`` the Euclidean one of the raw vectors), NaN where the density was given and not computed.
+    (in the formula's space of neighbours), NaN where the density was given and not computed.
     """
 
     density: NDArray[np.float64]
@@ -43,9 +44,10 @@ def read_density(work: Location, name: str) -> BlockDensity:
 
 def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
     """Raise InputError unless every candidate has K others in the corpus to be its neighbours."""
-    points = corpus.distinct if settings.formula == "released" else corpus.candidates
+    among_distinct = EQUATIONS[settings.formula].among_distinct
+    points = corpus.distinct if among_distinct else corpus.candidates
     if settings.neighbors >= points:
-        kind = "distinct embeddings" if settings.formula == "released" else "candidates"
+        kind = "distinct embeddings" if among_distinct else "candidates"
         kind += " of the reference" if settings.reference else ""
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "

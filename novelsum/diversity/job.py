@@ -25,6 +25,7 @@ from novelsum.files.source import Source, look, open_source
 from novelsum.files.store import Pool
 from novelsum.files.workplace import Workplace, check_output, identity
 from novelsum.formula import from_squared
+from novelsum.formulas import EQUATIONS
 from novelsum.report.output import metrics, now, versions
 from novelsum.report.summary import aligned
 from novelsum.settings import MeasureSettings
@@ -132,7 +133,7 @@ def measure_pool(
     matched = None
     if reference is not None:
         matched = match_reference(spark, data, reference, by_id=settings.duplicates == "keep")
-        if "paper" in settings.formula and max(settings.neighbors) >= reference.rows and (matched.own >= 0).any():
+        if grid.among_all and max(settings.neighbors) >= reference.rows and (matched.own >= 0).any():
             raise InputError(
                 f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
                 f"{reference.rows}, as rows of the data set are among them; ask for fewer"
@@ -186,10 +187,11 @@ def _check_pools(settings: MeasureSettings, paths: list[str], pools: list[Pool])
     most = max(settings.neighbors)
     for path, pool in list(zip(paths, pools, strict=True))[-1 if settings.reference else 0 :]:
         for formula in settings.formula:
-            points = pool.distinct if formula == "released" else pool.candidates
+            among_distinct = EQUATIONS[formula].among_distinct
+            points = pool.distinct if among_distinct else pool.candidates
             # A point is not its own neighbour, but of a reference corpus it may be no part.
-            if most >= points + (formula == "paper" and settings.reference is not None):
-                kind = "distinct embeddings" if formula == "released" else "rows left"
+            if most >= points + (not among_distinct and settings.reference is not None):
+                kind = "distinct embeddings" if among_distinct else "rows left"
                 raise InputError(
                     f"--neighbors {most} must be below the number of {kind} of {path}, which is {points}: a point is "
                     "not its own neighbour; ask for fewer"

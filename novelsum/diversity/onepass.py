@@ -167,15 +167,15 @@ def _with_reference(found: Tally, queries: Columns, reference: Reference, grid: 
     """The tally with the nearest neighbours of the reference corpus."""
     raw = queries.points * queries.lengths[:, None]
     most = max(grid.neighbors)
-    paper = NearestDistances(queries.points, most, reference.own[queries.rows])
-    released = NearestDistances(raw, most + 1)
+    nearest = NearestDistances(queries.points, most, reference.own[queries.rows])
+    nearest_raw = NearestDistances(raw, most + 1)
     for block in reference.data.blocks:
         corpus = read_block(reference.data.work, block.name)
-        if "paper" in grid.formulas:
-            paper.add(metric_space(corpus.vectors, grid.metric), corpus.rows)
-        if "released" in grid.formulas and corpus.distinct.any():
-            released.add(metric_space(corpus.vectors[corpus.distinct], "euclidean"))
-    return replace(found, nearest=paper.squared, nearest_raw=released.squared)
+        if grid.among_all:
+            nearest.add(metric_space(corpus.vectors, grid.metric), corpus.rows)
+        if grid.among_distinct and corpus.distinct.any():
+            nearest_raw.add(metric_space(corpus.vectors[corpus.distinct], "euclidean"))
+    return replace(found, nearest=nearest.squared, nearest_raw=nearest_raw.squared)
 
 
 def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Columns:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
 from novelsum.report.text import number, shown
 
@@ -117,7 +118,7 @@ def density(data: dict[str, Any], metric: str) -> str:
             axes.stairs(shares, bins["edges"], **style)
         axes.set_xscale("log")
         _plain_log_ticks(axes, bins["edges"][0], bins["edges"][-1])
-        unit = "squared distance" if data["settings"]["formula"] == "released" else f"{metric} distance"
+        unit = EQUATIONS[data["settings"]["formula"]].unit(metric)
         axes.set_xlabel(f"density factor σ (1 / {unit}), sparse → dense")
         axes.set_ylabel("share of samples (%)")
         axes.legend(loc="best")

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
 from novelsum.report import figures
 from novelsum.report.template import SKELETON, STYLE
@@ -65,9 +66,7 @@ def _summary(data: dict[str, Any]) -> str:
         set_aside.append(f"{found['duplicates_dropped']:,} duplicates")
     dropped = f", of which {', '.join(set_aside)} were set aside" if set_aside else ""
     first = "as asked" if settings["first"] is not None else f"drawn by seed {selected['seed']}"
-    wording = (
-        "the published equation" if settings["formula"] == "paper" else "the formula of the authors’ released code"
-    )
+    words = EQUATIONS[settings["formula"]].words
     powers = " and ".join(
         f"κ<sub>{index}</sub>&nbsp;=&nbsp;{settings[name]:g}"
         for index, name in ((1, "proximity_power"), (2, "density_power"))
@@ -75,7 +74,7 @@ def _summary(data: dict[str, Any]) -> str:
     asked = (
         f"<p>NovelSelect was asked for <b>{selected['picks']:,}</b> samples of {_name(settings['input'], 200)}, "
         f"{found['input_rows']:,} rows{dropped}. Each pick is the most novel candidate against all picks "
-        f"before it, by {wording} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
+        f"before it, by {words} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
         f"The first pick, {_name(selected['first'], 80)}, was {first}.</p>"
     )
     out = [f"<p>{returns_in_words(data)}"]
@@ -173,7 +172,7 @@ def _novelty(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
         rows,
         "Means over the picks within 5% of that number.",
     )
-    summed = " (times the number of picks before it)" if data["settings"]["formula"] == "released" else ""
+    summed = " (times the number of picks before it)" if EQUATIONS[data["settings"]["formula"]].averaged else ""
     caption = (
         f"Above: novelty of each pick when it was picked{summed}. Below: its {metric} distance to the nearest earlier "
         f"pick. {mark}{compared}"

@@ -20,6 +20,7 @@ from novelsum.files.location import Location
 from novelsum.files.source import Source, read_rows
 from novelsum.files.store import Block, Pool, read_block, read_columns
 from novelsum.formula import Array, Metric, from_squared, metric_space
+from novelsum.formulas import EQUATIONS
 from novelsum.groups import group_of, in_order
 from novelsum.report.output import output_name
 from novelsum.selection.rounds import Candidate
@@ -205,11 +206,9 @@ def _points(found: list[tuple[Integers, NDArray[np.floating]]], metric: Metric) 
 def _novelty(settings: Settings, picks: list[Candidate], curve: Integers, nearest: Array) -> dict[str, Any]:
     """Novelty when picked against pick number, and how it grows as picks double.
 
-    ``released`` takes the mean over the picks before; times their number it is a sum like that of ``paper``.
+    A mean over the picks before is taken times their number: a sum, for any formula.
     """
-    summed = np.array([pick.novelty for pick in picks])
-    if settings.formula == "released":
-        summed = summed * np.maximum(np.arange(len(picks)), 1)
+    summed = np.array([pick.novelty for pick in picks]) * EQUATIONS[settings.formula].divisor(np.arange(len(picks)))
     flat, doublings = _returns(summed)
     for row in doublings:
         about = nearest[(np.abs(curve + 1 - row["pick"]) <= row["pick"] / 20) & (curve > 0)]
@@ -280,10 +279,9 @@ def _quantiles(bins: Counter[int]) -> dict[str, float]:
 
 
 def _typical_distance(settings: Settings, pool: Counter[int]) -> float | None:
-    """The mean distance of the pool's median candidate to its K neighbours; σ tells it for ``paper`` alone."""
-    if settings.formula != "paper":
-        return None
-    return float(f"{1 / (_quantiles(pool)['50%'] * settings.neighbors):.3g}")
+    """The mean distance of the pool's median candidate to its K neighbours, where σ tells it."""
+    mean = EQUATIONS[settings.formula].mean_distance(_quantiles(pool)["50%"], settings.neighbors)
+    return None if mean is None else float(f"{mean:.3g}")
 
 
 def _groups(settings: Settings, pool: Pool, selected: Location) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from novelsum.density.neighbors import paired_squared_distances
 from novelsum.formula import Array, from_squared, squared_distances
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import COARSE, Integers, Outlook, Single, Spread, Weights, gain_bounds
+from novelsum.selection.sketch import COARSE, Integers, Outlook, Shares, Single, Weights, gain_bounds
 
 TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
@@ -406,16 +406,11 @@ class Contenders:
 
     def _gains(self, slots: Integers, squared: Array, n: int) -> Array:
         """What the pick at place n adds to the sums of some slots at most, given its distances to them."""
-        d = from_squared(squared, self.scoring.metric)
-        powered = self._picked.powered[n : n + 1]
-        spread = Spread.of(self._picked.powered[: n + 1])
-        if self.scoring.formula == "released":
-            keys = (d * (self.powered[slots] + powered)).astype(np.float32)[:, None]
-            highest = None
-        else:
-            keys = d.astype(np.float32)[:, None]
-            highest = self._outlook[slots].highest_weights(keys, self._error(slots, keys), self.weights)
-        gains = gain_bounds(self.scoring.formula, keys, np.zeros(1), highest, powered, n, spread, self.weights)
+        shares = Shares.of(self.scoring.equation, self.powered[slots], self._picked.powered[: n + 1])
+        picks = slice(n, n + 1)
+        keys = shares.keys(from_squared(squared, self.scoring.metric)[:, None], picks).astype(np.float32)
+        doubt = self._error(slots, keys)
+        gains = gain_bounds(shares, picks, keys, np.zeros(1), self._outlook, slots, doubt, self.weights)
         return gains[:, 0].astype(np.float64) * (1 + 1e-6)
 
     # --- exact values -------------------------------------------------------------------------------------
@@ -431,7 +426,7 @@ class Contenders:
         exact = self._sums[slot] * self.quality[slot]
         if self._exact_at[slot] < 0 and exact > 0 and self.upper[slot] < np.inf:
             self._excess += 0.01 * (self.upper[slot] / exact - 1 - self._excess)
-        if self.scoring.formula == "paper" and self._outlook.counted[slot] < _OUTDATED * self.picks:
+        if not self.scoring.equation.ranked_by_mass and self._outlook.counted[slot] < _OUTDATED * self.picks:
             self._look_out(slot, ranked)
         self.upper[slot] = exact
         self._standing[slot] = self._standing_of(exact)
@@ -450,7 +445,7 @@ class Contenders:
         """A slot's record, empty if it has none yet."""
         row = int(self.rows[slot])
         if row not in self._ranked:
-            tolerance = 2 * self._tolerance if self.scoring.formula == "paper" else -1.0
+            tolerance = -1.0 if self.scoring.equation.ranked_by_mass else 2 * self._tolerance
             self._ranked[row] = _Ranked(len(self._picked), tolerance)
         return self._ranked[row]
 
@@ -467,11 +462,10 @@ class Contenders:
 
     def _terms_of(self, slot: int, squared: Array, picks: slice) -> tuple[Array, Array]:
         """The same from squared distances (k,)."""
-        d = from_squared(squared, self.scoring.metric)
-        if self.scoring.formula == "released":
-            keys = d * (self.powered[slot] + self._picked.powered[picks])
-            return keys, keys
-        return squared, d * self._picked.powered[picks]
+        equation = self.scoring.equation
+        masses = from_squared(squared, self.scoring.metric)
+        masses *= equation.share(self.powered[slot], self._picked.powered[picks])
+        return masses if equation.ranked_by_mass else squared, masses
 
     def _sum_by_rule(self, slot: int) -> float:
         """The sum of one slot by the formula itself, from distances computed pair by pair."""
@@ -486,7 +480,7 @@ class Contenders:
             proximity_power=self.scoring.proximity_power,
             density_power=1.0,
         )
-        return float(v[0]) * (n if self.scoring.formula == "released" else 1)
+        return float(v[0] * self.scoring.equation.divisor(n))
 
     def _first_of(self, equals: Integers) -> int:
         """Of slots too close to tell apart, the one with the greatest score by rule, the smallest row of equals."""
