@@ -1,4 +1,4 @@
-"""Stage 2: the density factor of every candidate, over the pool itself or over a reference.
+"""The density factor of every candidate, over the pool itself or over a reference.
 
 The exact search is here: each task holds one block of candidates and streams the whole corpus past it. The search
 that looks into near cells only is :mod:`novelsum.density.near`.
@@ -68,12 +68,3 @@ def _estimate_blocks(
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))
         yield len(block.rows)
-
-
-# --- reference --------------------------------------------------------------------------------------------
-
-
-# --- density factors that were estimated before -----------------------------------------------------------
-
-
-# --- the result of the density job ------------------------------------------------------------------------

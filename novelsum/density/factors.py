@@ -58,14 +58,18 @@ def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
 def require_finite_powers(pool: Pool, settings: Settings) -> None:
     """Raise InputError when a density factor to the power κ2 is no positive finite number."""
     for block in pool.blocks:
-        density = read_density(pool.work, block.name).density
-        with np.errstate(over="ignore", under="ignore"):
-            powered = np.array([density.min(), density.max()]) ** settings.density_power
-        if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
-            raise InputError(
-                f"--density-power {settings.density_power:g} takes density factors between {density.min():g} and "
-                f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
-            )
+        require_finite_power(read_density(pool.work, block.name).density, settings.density_power)
+
+
+def require_finite_power(density: NDArray[np.float64], density_power: float) -> None:
+    """Raise InputError when one of some density factors to that power is no positive finite number."""
+    with np.errstate(over="ignore", under="ignore"):
+        powered = np.array([density.min(), density.max()]) ** density_power
+    if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
+        raise InputError(
+            f"--density-power {density_power:g} takes density factors between {density.min():g} and "
+            f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
+        )
 
 
 def write_density_result(spark: SparkSession, pool: Pool, id_column: str, folder: Location) -> None:

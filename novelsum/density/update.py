@@ -46,6 +46,7 @@ from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block, read_equal
 from novelsum.formula import Array
 from novelsum.formulas import EQUATIONS
+from novelsum.spark.matching import search
 from novelsum.spark.progress import collect
 from novelsum.spark.shared import Shared
 
@@ -482,9 +483,8 @@ def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tu
 def _holders(spark: SparkSession, what: Change, groups: int, new: _New, wanted: set[bytes]) -> dict[bytes, list[int]]:
     """The old rows that have a digest of a new row or a ``wanted`` one, by digest, smallest number first."""
     came = {*new.ids, *(id_ for ids in new.equal.values() for id_ in ids)}
-    keys = Shared.of(spark.sparkContext, (came, wanted | set(new.digest)))
-    met = spark.sparkContext.parallelize(range(groups), groups).map(partial(_met, what, keys)).collect()
-    keys.destroy()
+    keys = frozenset[Any]([*came, *wanted, *new.digest])
+    met = search(spark.sparkContext, range(groups), keys, partial(_met, what))
     known = sorted(id_ for of_group, _ in met for id_ in of_group)
     if known:
         raise InputError(
@@ -497,15 +497,12 @@ def _holders(spark: SparkSession, what: Change, groups: int, new: _New, wanted: 
     return holders
 
 
-def _met(
-    what: Change, keys: Shared[tuple[set[Any], set[bytes]]], group: int
-) -> tuple[list[Any], list[tuple[int, bytes]]]:
-    """Ids of the group that are new ones too, and number and digest of its rows with a wanted embedding."""
-    ids, wanted = keys.value
+def _met(what: Change, wanted: frozenset[Any], group: int) -> Iterator[tuple[list[Any], list[tuple[int, bytes]]]]:
+    """The wanted ids that the group has, and number and digest of its rows with a wanted digest."""
     lists = Lists.read(what.last / group_name(group))
     rows = zip(lists.row.tolist(), lists.digest.tolist(), strict=True)
-    held = what.ids_left(group).column("id").to_pylist()
-    return [id_ for id_ in held if id_ in ids], [row for row in rows if row[1] in wanted]
+    left = what.ids_left(group).column("id").to_pylist()
+    yield [id_ for id_ in left if id_ in wanted], [row for row in rows if row[1] in wanted]
 
 
 # --- rows -------------------------------------------------------------------------------------------------

@@ -81,7 +81,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Columns:
-    """Some points of the data set, as :func:`columns` makes them.
+    """Some points of the data set, as :func:`in_space` brings them there.
 
     ``points`` (n, D) float64 in the metric's space; ``lengths`` (n,) that bring them back to the raw vectors;
     ``rows`` (n,) int64; ``distinct`` (n,) bool, true on one of those with equal embeddings.

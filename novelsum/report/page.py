@@ -1,6 +1,6 @@
 """The page of a report: its words, tables and style around the pictures of :mod:`~novelsum.report.figures`.
 
-All that comes from the input or from settings goes through :func:`~novelsum.plain.escaped`.
+All that comes from the input or from settings goes through :func:`~novelsum.report.text.escaped`.
 """
 
 import re
@@ -137,7 +137,7 @@ def _facts(data: dict[str, Any]) -> str:
     ]
     if data["groups"]:
         facts.append((f"{data['groups']['reached']:,} of {data['groups']['count']:,}", "groups reached"))
-    recall = (data["density_estimate"] or {}).get("recall")
+    recall = data["density_estimate"].get("recall")
     if recall is not None:
         facts.append((f"{100 * recall:.1f}%", "recall of neighbours"))
     return "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in facts)
@@ -243,8 +243,8 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     rows = [
         (
             escaped(row["name"], 40),
-            *(number(row.get(name), 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
-            "–" if row.get("seconds") is None else f"{row['seconds']:,.1f}",
+            *(number(row[name], 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
+            f"{row['seconds']:,.1f}",
         )
         for row in data["comparison"]
     ]
@@ -308,9 +308,8 @@ def _provenance(data: dict[str, Any]) -> str:
 
 def _estimate(data: dict[str, Any]) -> dict[str, Any]:
     """What the run says of its density factors: method, and recall where they are approximate."""
-    given = {"method": "given", "from": data["settings"].get("density")}
-    found = data["density_estimate"] or (given if data["job"] == "select_subset" else {"method": "exact"})
-    return {**found, "recall": 1} if found.get("method") == "exact" else found
+    found: dict[str, Any] = data["density_estimate"]
+    return {**found, "recall": 1} if found["method"] == "exact" else found
 
 
 # --- pieces of HTML ---------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelsum.formula import Array
+from novelsum.rows import common_places
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import (
     CELLS,
@@ -34,7 +35,6 @@ _SEGMENTS, _SEGMENT = 8, 8
 _NEAR = 0.1
 _LOOSE = 1e-3
 _RENEWED = 1.5
-_NEVER = np.iinfo(np.int32).max
 
 _STATE: dict[str, tuple[str, tuple[int, ...]]] = {
     "upper": ("f8", ()),
@@ -287,10 +287,8 @@ class BlockCheck:
     def _settled(self, question: Question) -> Array:
         """The driver's bounds of the block's candidates, inf where it gives none."""
         bounds = np.full(len(self.candidates.rows), np.inf)
-        place = np.searchsorted(self.candidates.rows, question.settled)
-        place[place == len(bounds)] = 0
-        here = self.candidates.rows[place] == question.settled
-        bounds[place[here]] = question.settled_upper[here]
+        place, settled = common_places(self.candidates.rows, question.settled)
+        bounds[place] = question.settled_upper[settled]
         return bounds
 
     def _report(
