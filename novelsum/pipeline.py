@@ -149,7 +149,8 @@ def _open(
 ) -> _Inputs:
     """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
     columns = settings.id_column, settings.embedding_column
-    source = open_source(settings.input, *columns, seen["input"]) if settings.input else None
+    about = settings.group_column if settings.quota else None
+    source = open_source(settings.input, *columns, seen["input"], about) if settings.input else None
     reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
     if state and source:
         source = state.check_source(source)
@@ -197,7 +198,7 @@ class _Steps:
             remove_dead(spark.sparkContext, place.folder("ingest"))
             manifest, shown = self._with_spark(spark)
         finally:
-            spark.stop()
+            session.stop(spark)
         self._draw(manifest, shown)
         self.clock.seconds["total"] = round(time.monotonic() - started, 3)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files

@@ -87,7 +87,7 @@ def _measure(
         with clock.time("diversity"):
             results = _measure_all(spark, settings, pools, folder)
     finally:
-        spark.stop()
+        session.stop(spark)
     for pool in pools:
         place.stage_rejected(pool.work, f"{REJECTED}/{pool.work.name}")
     rows = _rows(settings, pools, results)
