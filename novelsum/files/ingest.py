@@ -78,8 +78,8 @@ _FAULTS = {
 """Reason of a bad row: what its rows do, and what to do about them; in the order they are reported."""
 
 
-def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location, stage: Location) -> Pool:
-    """Write the store of a run to ``work`` and bad rows to ``stage``; return the pool.
+def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location) -> Pool:
+    """Write the store of a run, and bad rows that are set aside, to the folder ``work``; return the pool.
 
     Raises InputError where the input breaks the contract.
     """
@@ -101,10 +101,11 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     bad_rows = _refuse_or_count(found, source, chunks, settings, dimension)
     if bad_rows:
         logger.warning("ingest: %d of %d rows are bad and set aside: %s", sum(bad_rows.values()), source.rows, bad_rows)
-        _write_rejected(checked, source, chunks, stage)
+        _write_rejected(checked, source, chunks, work)
     if drop and (settings.update or settings.save_state):
         _write_equal(checked, work)
 
+    (work / "store").make_folder()
     bounds = _bounds([id_ for _, ids in found_ids for id_ in ids], parts)
     in_range = _together(checked.flatMap(partial(_by_range, drop, bounds)), parts)
     sizes = dict(in_range.mapPartitionsWithIndex(_size).collect()) if bounds else {}
@@ -365,14 +366,14 @@ def _place(source: Source, chunk: Chunk, position: int) -> tuple[str, int]:
     raise IndexError(position)
 
 
-def _write_rejected(checked: RDD[Rows], source: Source, chunks: list[Chunk], stage: Location) -> None:
-    """Write the bad rows to ``<stage>/rejected``: id as text, reason, and where the row is."""
-    (stage / REJECTED).make_folder()
-    checked.mapPartitionsWithIndex(partial(_write_rejected_part, source, chunks, stage)).count()
+def _write_rejected(checked: RDD[Rows], source: Source, chunks: list[Chunk], work: Location) -> None:
+    """Write the bad rows to ``<work>/rejected``: id as text, reason, and where the row is."""
+    (work / REJECTED).make_folder()
+    checked.mapPartitionsWithIndex(partial(_write_rejected_part, source, chunks, work)).count()
 
 
 def _write_rejected_part(
-    source: Source, chunks: list[Chunk], stage: Location, part: int, checked: Iterable[Rows]
+    source: Source, chunks: list[Chunk], work: Location, part: int, checked: Iterable[Rows]
 ) -> Iterator[int]:
     for rows in checked:
         bad = rows.take(np.flatnonzero(rows.reasons != GOOD))
@@ -389,7 +390,7 @@ def _write_rejected_part(
                     "file_row": [file_row for _, file_row in places],
                 }
             )
-            (stage / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
+            (work / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
         yield len(bad)
 
 

@@ -99,11 +99,14 @@ class Effort:
 class Run:
     """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
 
+    ``work``, ``factors``, ``log``: where the store, the density factors and the pick log lie;
     ``groups``: the groups, in order, if there are quotas.
     """
 
     id: str
     work: Location
+    factors: Location
+    log: Location
     scoring: Scoring
     budget: int
     begun: int
@@ -140,19 +143,28 @@ class Report:
 
 
 def select(
-    spark: SparkSession, pool: Pool, settings: Settings, first: int | None, begun: int = 0
+    spark: SparkSession,
+    pool: Pool,
+    factors: Location,
+    log: Location,
+    settings: Settings,
+    first: int | None,
+    begun: int = 0,
 ) -> tuple[list[Candidate], Effort]:
-    """Pick ``budget`` candidates of the pool, whose density factors lie beside it.
+    """Pick ``budget`` candidates of the pool, whose density factors lie in the folder ``factors``.
 
-    Begins with what the pick log holds, of which the first ``begun`` are samples selected before; if it is empty, with
-    the row ``first``.
+    Begins with what the pick log in the folder ``log`` holds, of which the first ``begun`` are samples selected before;
+    if it is empty, with the row ``first``.
     """
     context = spark.sparkContext
-    (pool.work / "picks").make_folder()
-    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
+    (log / "picks").make_folder()
+    budget = settings.picks(pool.candidates)
+    quotas = Quotas.of(settings.quota, pool.groups, budget) if settings.quota else None
     run = Run(
         new_run(pool.work),
         pool.work,
+        factors,
+        log,
         Scoring(
             settings.formula,
             settings.metric,
@@ -160,7 +172,7 @@ def select(
             settings.density_power,
             settings.quality_power,
         ),
-        settings.budget,
+        budget,
         begun,
         twins=pool.distinct < pool.candidates,
         groups=quotas.groups if quotas else (),
@@ -170,9 +182,9 @@ def select(
     try:
         _preflight(context, blocks, pool, settings, run)
         selection = _Selection(context, blocks, run, pool, quotas, first)
-        with Progress("selection (picks)", settings.budget) as progress:
+        with Progress("selection (picks)", budget) as progress:
             progress.reach(selection.picked)
-            while selection.picked < settings.budget:
+            while selection.picked < budget:
                 selection.round()
                 progress.reach(selection.picked)
         selection.log()
@@ -187,10 +199,11 @@ def select(
 def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
     """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
     wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
-    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
     able = None
-    if quotas:
-        is_open = quotas.is_open(np.zeros_like(quotas.least), settings.budget)
+    if settings.quota:
+        budget = settings.picks(pool.candidates)
+        quotas = Quotas.of(settings.quota, pool.groups, budget)
+        is_open = quotas.is_open(np.zeros_like(quotas.least), budget)
         able = {name for name, open_ in zip(quotas.groups, is_open, strict=True) if open_}
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
     drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able)).collect()
@@ -227,7 +240,7 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
         needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
         free[host, device] = (available, folder)
     for disk in needed:
-        needed[disk] += selections_bytes(settings.budget, dimension) if settings.compare else 0
+        needed[disk] += selections_bytes(run.budget, dimension) if settings.compare else 0
     largest = max(block.rows for block in pool.blocks)
     cores = context.defaultParallelism
     of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
@@ -235,7 +248,7 @@ def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: 
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
         "time, %.3g distance operations",
-        settings.budget,
+        run.budget,
         pool.candidates,
         _size(sum(needed.values())),
         len({host for host, _ in needed}),
@@ -419,22 +432,22 @@ class _Selection:
         """Write the picks that the log lacks; until then they go with every broadcast."""
         if len(self._picks) > self._logged:
             novelty = np.array(self.novelty[self._logged - self.run.begun :])
-            picklog.append(self.run.work, self._logged, self._picks[self._logged :], novelty)
+            picklog.append(self.run.log, self._logged, self._picks[self._logged :], novelty)
             self._logged = len(self._picks)
 
 
 def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
     """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
-    recovered = picklog.recover(run.work)
+    recovered = picklog.recover(run.log)
     if recovered is None and not run.begun:
         return Logged.joined(first), np.zeros(1), 0
     if recovered is None or len(recovered[0]) < run.begun:
         raise RunError(
-            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to log them anew"
+            f"the samples of --already-selected in {run.log / 'picks'} are damaged; run again to log them anew"
         )
     logged, sums = recovered
     if len(logged) > run.begun:
-        logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.work / "picks")
+        logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.log / "picks")
     return logged, sums, len(logged)
 
 
@@ -451,9 +464,7 @@ def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Cand
     """The picks with id, density and place in the input."""
     run = selection.run
     rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
-    found = {
-        detail[0]: detail[1:] for detail in blocks.flatMap(partial(_ids_of_rows, pool.work, np.sort(rows))).collect()
-    }
+    found = {detail[0]: detail[1:] for detail in blocks.flatMap(partial(_ids_of_rows, run, np.sort(rows))).collect()}
     scale = units.powered * units.length
     picks = []
     for place, row in enumerate(rows.tolist()):
@@ -485,7 +496,7 @@ def _draw(
 
 def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Logged]:
     """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
-    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+    with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         rows = held.candidates.rows
         at = np.flatnonzero(rows == first) if first is not None else rows[:0]
         return held.longest, float(held.powered.max()), held.logged(at)
@@ -497,7 +508,7 @@ def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
     asked = message.value
     question = asked.question
     picks = _picks_of(run, asked)
-    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+    with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         start = held.start(question.committed, asked.number, asked.confirmed)
         weights = Weights.of(run.places, run.scoring.proximity_power)
         check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
@@ -512,13 +523,11 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _ids_of_rows(
-    work: Location, rows: NDArray[np.int64], block: Block
-) -> Iterator[tuple[int, str | int, float, int, int]]:
+def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> Iterator[tuple[int, str | int, float, int, int]]:
     """Row, id, density and place in the input of those of some sorted rows that the block has."""
-    table = read_block_columns(work, block.name, ["row", "id", "file", "file_row"])
+    table = read_block_columns(run.work, block.name, ["row", "id", "file", "file_row"])
     at, _ = common_places(table.column("row").to_numpy(), rows)
-    density = read_density(work, block.name).density[at]
+    density = read_density(run.factors, block.name).density[at]
     row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
     yield from zip(row, id_, density.tolist(), file, file_row, strict=True)
 
@@ -550,7 +559,7 @@ def _picks_of(run: Run, asked: Round) -> Picks:
     held = _cache.picks
     parts = [(asked.since, asked.picks)]
     if _cache.known < asked.since:
-        parts.append((_cache.known, picklog.read(run.work, _cache.known, asked.since)))
+        parts.append((_cache.known, picklog.read(run.log, _cache.known, asked.since)))
     for start, logged in parts:
         samples = _samples(run, logged)
         part = slice(start, start + len(samples))

@@ -3,8 +3,8 @@
 The store and the pick log are the truth. Scratch is made from the store when a task does not find it, and a
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
 
-Scratch is named for the work directory and the try, so that a try finds what those before it have left when they were
-killed. The output's lock sees to it that only one try lives.
+Scratch is named for where the run has its store and for the try, so that a try finds what those before it have left
+when they were killed. The output's lock sees to it that only one try lives.
 """
 
 import errno
@@ -133,7 +133,14 @@ class Scratch:
 
 @contextmanager
 def opened(
-    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[Group, ...]
+    work: Location,
+    factors: Location,
+    run: str,
+    block: Block,
+    scoring: Scoring,
+    units: Units,
+    twins: bool,
+    groups: tuple[Group, ...],
 ) -> Iterator[Scratch]:
     """Hold a block's scratch, made from the store if it is not there whole. ``groups``: those of quotas, in order."""
     folder = folder_of(run) / block.name
@@ -141,7 +148,7 @@ def opened(
         for is_last in (False, False, True):
             try:
                 if not folder.exists():
-                    density = read_density(work, block.name).density
+                    density = read_density(factors, block.name).density
                     _make(folder, read_block(work, block.name), density, scoring, twins, groups)
                 lock = held.enter_context(open(folder / "lock", "wb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # of Linux and macOS, not of Windows

@@ -68,13 +68,20 @@ def start(job: str, master: str | None) -> SparkSession:
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         conf.set(f"spark.executorEnv.{variable}", threads)
-    if not submitted and SparkContext._gateway is None:
-        SparkContext._ensure_initialized(gateway=_launched(conf))
-    spark = Session(SparkContext.getOrCreate(conf))
-    interrupt.listen_again()
+    with interrupt.held():
+        if not submitted and SparkContext._gateway is None:
+            SparkContext._ensure_initialized(gateway=_launched(conf))
+        spark = Session(SparkContext.getOrCreate(conf))
     if _PACKAGE.is_dir():
         spark.sparkContext.addPyFile(_zipped(_PACKAGE.name))
     return spark
+
+
+def stop(spark: SparkSession) -> None:
+    """Stop Spark; after a signal without a word of the tasks that this ends."""
+    if interrupt.came():
+        spark.sparkContext.setLogLevel("OFF")
+    spark.stop()
 
 
 def _launched(conf: SparkConf) -> Any:
