@@ -176,7 +176,7 @@ def _once(parts: list[_Found]) -> Logged:
     """All that was found, each row once."""
     logged = Logged.joined([part.logged for part in parts])
     _, first = np.unique(logged.rows, return_index=True)
-    return Logged(*(getattr(logged, name)[first] for name in Logged.__dataclass_fields__))
+    return logged[first]
 
 
 def _keys_of(ids: pa.Array, vectors: NDArray[np.floating[Any]]) -> Iterator[tuple[str | int, bytes]]:

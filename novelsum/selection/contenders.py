@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from novelsum import formula
 from novelsum.density.neighbors import paired_squared_distances
@@ -24,10 +25,21 @@ TIE = 1e-9
 _WINDOW = 512
 """So many latest picks are kept as columns of distances to the contenders."""
 _OUTDATED = 0.9
-_MET_AT_ONCE = 64
+_LIKELIEST = 32
+"""So many of the likeliest next picks are evaluated at first, then twice as many."""
+_EVALUATED_AT_ONCE = 64
+_FEW_PICKS = 64
+_KEYS_AT_ONCE = 1 << 18
+RANKED_BYTES = 256 << 20
+"""Ranked picks of contenders take no more; those of whom has not been evaluated for the longest are forgotten."""
 _SAME_MASS = 1e-11
 _NEAR = 1e-6
 """Squared distances below this share of the squared norms are computed again, as a product has lost their digits."""
+
+
+def contender_bytes(dimension: int, itemsize: int) -> int:
+    """Bytes that a candidate takes in the pool, its ranked picks aside; ``itemsize`` of a value of its vector."""
+    return (8 + itemsize) * dimension + 8 * _WINDOW + 8 * COARSE + 128
 
 
 @dataclass(frozen=True)
@@ -60,90 +72,61 @@ class Draft:
     open_until: Integers
 
 
-class _Ranked:
-    """What a contender's sum is made of: its keys and masses against the first ``count`` picks, in order of rank.
+class _Ranking:
+    """The picks ranked for some contenders: a row of the table for each, the lowest keys first.
 
-    ``doubtful`` counts picks that are too near to a neighbour in rank to tell which comes first.
+    ``keys`` (m, w) float64; ``order`` (m, w) int32, the place of the pick that each key is of; ``count`` (m,) int64,
+    how many of the first picks are ranked. What lies behind them means nothing.
     """
 
-    def __init__(self, budget: int, tolerance: float) -> None:
-        self.count = 0
-        self._keys, self._masses = np.empty(budget + 2), np.empty(budget)
-        self._keys[:2] = -np.inf, np.inf  # one sentinel before the first key, one after the last
-        self._tolerance = tolerance
-        self._doubtful = 0
-        self._inserted: list[tuple[Integers, Integers, int]] = []
+    def __init__(self) -> None:
+        self.keys = np.empty((0, _FEW_PICKS))
+        self.order, self.count = np.empty((0, _FEW_PICKS), np.int32), np.empty(0, np.int64)
 
-    @property
-    def keys(self) -> Array:
-        """(count,) ascending."""
-        return self._keys[1 : self.count + 1]
+    def make_room(self, rows: int, picks: int) -> int:
+        """Have so many rows, as far as their bytes allow it, for so many picks; how many there are then."""
+        before, width = self.keys.shape
+        if picks > width:
+            width = 2 * picks
+        most = max(_EVALUATED_AT_ONCE, RANKED_BYTES // (12 * width))
+        rows = min(max(rows, 2 * before) if rows > before else before, most)
+        if (rows, width) != self.keys.shape:
+            self.keys, self.order, self.count = (
+                _enlarged(array, (rows, width)[: array.ndim]) for array in (self.keys, self.order, self.count)
+            )
+        return rows
 
-    def insert(self, keys: Array, masses: Array) -> None:
-        """Put further picks (k,) into their places."""
-        order = np.argsort(keys)
-        n, k = self.count, len(keys)
-        keys = keys[order]
-        places = self.keys.searchsorted(keys)
-        places += np.arange(k)
-        old = np.ones(n + k, bool)
-        old[places] = False
-        inner = self._keys[1 : n + k + 1]
-        inner[old] = self.keys.copy()
-        inner[places] = keys
-        self._keys[n + k + 1] = np.inf
-        self._masses[: n + k][old] = self._masses[:n].copy()
-        self._masses[places] = masses[order]
-        doubtful = self._doubts(places)
-        self._doubtful += doubtful
-        self._inserted.append((order + n, places, doubtful))
-        self.count = n + k
+    def insert(self, at: Integers, keys: Array, n: int) -> tuple[Array, NDArray[np.int32]]:
+        """Rank the first n picks in some rows, given the keys (k, c) of the last c of them; keys and order (k, n)."""
+        ranked, order = self.keys[at, :n], self.order[at, :n]
+        first = n - keys.shape[1]
+        places = np.arange(first, n, dtype=np.int32)
+        is_new = places >= self.count[at, None]
+        np.copyto(ranked[:, first:], keys, where=is_new)
+        np.copyto(order[:, first:], places, where=is_new)
+        by_key = np.argsort(ranked, axis=1, kind="stable")  # fast where most keys are in order
+        ranked, order = np.take_along_axis(ranked, by_key, axis=1), np.take_along_axis(order, by_key, axis=1)
+        self.keys[at, :n], self.order[at, :n], self.count[at] = ranked, order, n
+        return ranked, order
 
-    def _doubts(self, places: Integers) -> int:
-        """How many of the picks at some places cannot be told in rank from a neighbour, where that matters."""
-        here = self._keys[places + 1]
-        before, after = here - self._keys[places], self._keys[places + 2] - here
-        if before.min() > self._tolerance and after.min() > self._tolerance:
-            return 0
-        doubtful = 0
-        for left in (places[before <= self._tolerance] - 1, places[after <= self._tolerance]):
-            unlike = np.abs(self._masses[left + 1] - self._masses[left]) > _SAME_MASS * self._masses[left]
-            doubtful += int(unlike.sum())
-        return doubtful
+    def back_to(self, n: int) -> None:
+        """Take out the picks after the first n."""
+        late = np.flatnonzero(self.count > n)
+        for start in range(0, len(late), _EVALUATED_AT_ONCE):
+            at = late[start : start + _EVALUATED_AT_ONCE]
+            most = int(self.count[at].max())
+            stays = (self.order[at, :most] < n) & (np.arange(most) < self.count[at, None])
+            self.keys[at, :n] = self.keys[at, :most][stays].reshape(len(at), n)
+            self.order[at, :n] = self.order[at, :most][stays].reshape(len(at), n)
+            self.count[at] = n
 
-    def back_to(self, count: int) -> bool:
-        """Take out the picks after the first ``count``; whether it was remembered where they are."""
-        while self.count > count and self._inserted:
-            picks, places, doubtful = self._inserted.pop()
-            kept = np.ones(self.count, bool)
-            kept[places] = False
-            if picks.min() < count:
-                # Some of these stay. Their places are not remembered, so they are put in again.
-                stay = places[picks < count]
-                keys, masses = self.keys[stay], self._masses[stay]
-            else:
-                keys = masses = np.empty(0)
-            self._keys[1 : kept.sum() + 1] = self.keys[kept]
-            self._masses[: kept.sum()] = self._masses[: self.count][kept]
-            self.count = int(kept.sum())
-            self._keys[self.count + 1] = np.inf
-            self._doubtful -= doubtful
-            if len(keys):
-                self.insert(keys, masses)
-        return self.count == count
 
-    def settle(self) -> None:
-        """The picks inserted so far stay."""
-        self._inserted = []
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether the order of some picks, and with it the sum, is uncertain."""
-        return self._doubtful > 0
-
-    def total(self, weights: Weights) -> float:
-        """Σ w · mass."""
-        return float(self._masses[: self.count] @ weights.w[: self.count])
+def _enlarged(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """What of an array fits into another shape, anything beside it."""
+    larger = np.empty(shape, array.dtype)
+    kept = tuple(slice(0, min(sizes)) for sizes in zip(shape, array.shape, strict=True))
+    larger[kept] = array[kept]
+    return larger
 
 
 class Contenders:
@@ -184,10 +167,11 @@ class Contenders:
         self._excess = 0.0
         self._outlook = Outlook.empty(0)
         self._outlook_error = np.empty(0, np.float32)
-        self._columns = np.empty((0, _WINDOW))
+        self._columns = np.empty((_WINDOW, 0))
         self._first_column = 0
         self._tolerance = 0.0
-        self._ranked: dict[int, _Ranked] = {}
+        self._ranking = _Ranking()
+        self._ranked_in = np.empty(0, np.int64)
         self._snapshots: list[Array] = []
         self._drafted = 0
         self._renewed: list[int] = []
@@ -211,9 +195,9 @@ class Contenders:
     def admit(self, samples: Samples, upper: Array, outlook: Outlook, error: Single) -> Integers:
         """Take candidates in, whose sums ``upper`` bounds against the committed picks; return their slots."""
         norms = np.square(samples.points).sum(axis=1)
-        columns = np.full((len(samples), _WINDOW), np.inf)
+        columns = np.full((_WINDOW, len(samples)), np.inf)
         drafted = slice(self._committed, self._committed + self._drafted)
-        columns[:, self._window(drafted)] = self._squared(samples.points, norms, drafted)
+        columns[self._window(drafted)] = self._squared(samples.points, norms, drafted).T
         first = len(self.rows)
         self.rows = np.concatenate([self.rows, samples.rows])
         self.points = np.concatenate([self.points, samples.points])
@@ -228,7 +212,8 @@ class Contenders:
         self._standing = np.concatenate([self._standing, self._standing_of(upper / (1 + self._excess))])
         self._outlook = Outlook.joined([self._outlook, outlook])
         self._outlook_error = np.concatenate([self._outlook_error, error])
-        self._columns = np.concatenate([self._columns, columns])
+        self._columns = np.concatenate([self._columns, columns], axis=1)
+        self._ranked_in = np.concatenate([self._ranked_in, np.full(len(norms), -1)])
         greatest = max(self._norms.max(initial=0.0), self._picked_norms[: self.picks].max(initial=0.0))
         self._tolerance = float(16 * (self.points.shape[1] + 4) * np.finfo(np.float64).eps * greatest)
         return np.arange(first, len(self.rows))
@@ -261,12 +246,11 @@ class Contenders:
             "_exact_at",
             "_standing",
             "_outlook_error",
+            "_ranked_in",
         ):
             setattr(self, name, getattr(self, name)[kept])
         self._outlook = self._outlook[kept]
-        self._columns = self._columns[kept]
-        rows = set(self.rows.tolist())
-        self._ranked = {row: ranked for row, ranked in self._ranked.items() if row in rows}
+        self._columns = self._columns[:, kept]
         return settled
 
     # --- drafting -----------------------------------------------------------------------------------------
@@ -277,7 +261,6 @@ class Contenders:
         :meth:`commit` says how many of them stand.
         """
         draft = Draft([], [], [], np.full(len(self._by_group), length + 1))
-        everyone = np.arange(len(self.rows))
         self._snapshots = []
         self._make_room(length + 1)
         by_group = self._by_group.copy()
@@ -289,7 +272,7 @@ class Contenders:
                 self.upper[~is_open[self.groups]] = -np.inf
             if step == length or not np.any(self.upper > -np.inf):
                 break
-            slot = self._best(everyone)
+            slot = self._best()
             self._snapshots.append(self.upper.copy())
             draft.slots.append(slot)
             draft.scores.append(float(self.upper[slot]))
@@ -309,7 +292,7 @@ class Contenders:
         if self._committed + length > self._first_column + _WINDOW:
             kept = slice(self._committed - min(self._committed, _WINDOW // 4), self._committed)
             columns = np.full_like(self._columns, np.inf)
-            columns[:, : kept.stop - kept.start] = self._columns[:, self._window(kept)]
+            columns[: kept.stop - kept.start] = self._columns[self._window(kept)]
             self._columns, self._first_column = columns, kept.start
 
     def challenge(self, draft: Draft, new: Integers, steps: int) -> tuple[int, int | None]:
@@ -329,8 +312,8 @@ class Contenders:
                     if winner != slot:
                         challenger = winner
                         break
-            column = self.picks - self._first_column
-            self.upper[new] += self._gains(new, self._columns[new, column], self.picks) * self.quality[new]
+            column = self._columns[self.picks - self._first_column, new]
+            self.upper[new] += self._gains(new, column, self.picks) * self.quality[new]
             self.picks += 1
         stands = self.picks - self._committed
         if stands < len(draft.slots):
@@ -339,9 +322,7 @@ class Contenders:
             self._exact_at[:old] = -1
             # Those of the draft count picks that are none now.
             self._outlook[np.array(self._renewed, np.int64)] = Outlook.empty(len(self._renewed))
-            self._ranked = {
-                row: ranked for row, ranked in self._ranked.items() if ranked.back_to(min(ranked.count, self.picks))
-            }
+            self._ranking.back_to(self.picks)
         assert self.picks <= drafted
         return stands, challenger
 
@@ -353,36 +334,36 @@ class Contenders:
             self._push(challenger)
         np.add.at(self._by_group, self._picked.groups[self._committed : self.picks], 1)
         self._committed, self._drafted, self._renewed = self.picks, 0, []
-        for ranked in self._ranked.values():
-            ranked.settle()
         return value
 
-    def _best(self, slots: Integers) -> int:
+    def _best(self) -> int:
         """The slot with the greatest score, the smallest row of equals. Its bound is exact afterwards."""
-        while True:
-            slot = slots[np.argmax(self.upper[slots])]
-            if self._exact_at[slot] == self.picks:
-                break
-            if int(self.rows[slot]) not in self._ranked:
-                likely = min(_MET_AT_ONCE, len(slots))
-                self._meet(slots[np.argpartition(self.upper[slots], -likely)[-likely:]])
-            self._evaluate(slot)
-        v = self.upper[slot]
-        self._raise_to(slots, v)
-        equals = slots[self.upper[slots] >= v - TIE * abs(v)]
-        return int(slot) if len(equals) == 1 else self._first_of(equals)
+        at_once = _LIKELIEST
+        while self._exact_at[np.argmax(self.upper)] != self.picks:
+            likeliest = self._likeliest(at_once)
+            self._evaluate(likeliest[~self._is_exact(likeliest)])
+            at_once *= 2
+        v = self.upper.max()
+        self._raise_to(self._everyone, v)
+        equals = np.flatnonzero(self.upper >= v - TIE * abs(v))
+        return int(equals[0]) if len(equals) == 1 else self._first_of(equals)
+
+    def _likeliest(self, most: int) -> Integers:
+        """The slots with the greatest bounds, of those that can be picked."""
+        slots = np.argpartition(self.upper, -most)[-most:] if most < len(self.upper) else self._everyone
+        return np.asarray(slots[self.upper[slots] > -np.inf])
+
+    @property
+    def _everyone(self) -> Integers:
+        return np.arange(len(self.rows))
 
     def _raise_to(self, slots: Integers, v: float) -> bool:
         """Evaluate all slots whose bound reaches v within a tie; whether there were any."""
-        floor = v - TIE * abs(v)
-        reach = slots[self.upper[slots] >= floor]
-        stale = reach[~self._is_exact(reach)]
-        self._meet(stale)
-        for slot in stale:
-            self._evaluate(slot)
+        reach = slots[self.upper[slots] >= v - TIE * abs(v)]
+        self._evaluate(reach[~self._is_exact(reach)])
         return len(reach) > 0
 
-    def _error(self, slots: Integers, keys: Single) -> Single:
+    def _error(self, slots: Integers | slice, keys: Single) -> Single:
         """How far keys in float32 may be on the other side of a pick in the slots' outlooks."""
         error: Single = self._outlook_error[slots] + np.float32(1e-6) * keys[:, -1]
         return error
@@ -399,12 +380,12 @@ class Contenders:
         self._picked.quality[n] = self.quality[slot]
         self._picked.groups[n] = self.groups[slot]
         self._picked_norms[n] = self._norms[slot]
-        self._columns[:, column] = self._squared(self.points, self._norms, slice(n, n + 1))[:, 0]
-        self.upper += self._gains(np.arange(len(self.rows)), self._columns[:, column], n) * self.quality
+        self._columns[column] = self._squared(self.points, self._norms, slice(n, n + 1))[:, 0]
+        self.upper += self._gains(slice(None), self._columns[column], n) * self.quality
         self.upper[slot] = -np.inf
         self.picks = n + 1
 
-    def _gains(self, slots: Integers, squared: Array, n: int) -> Array:
+    def _gains(self, slots: Integers | slice, squared: Array, n: int) -> Array:
         """What the pick at place n adds to the sums of some slots at most, given its distances to them."""
         d = from_squared(squared, self.scoring.metric)
         powered = self._picked.powered[n : n + 1]
@@ -420,58 +401,88 @@ class Contenders:
 
     # --- exact values -------------------------------------------------------------------------------------
 
-    def _evaluate(self, slot: int) -> None:
-        """Replace a slot's bound by its exact score against the picks of the moment."""
-        self.evaluated += 1
-        ranked = self._ranked_of(slot)
-        known = ranked.count
-        if known < self.picks:
-            ranked.insert(*self._terms(slot, slice(known, self.picks)))
-        self._sums[slot] = self._sum_by_rule(slot) if ranked.is_doubtful else ranked.total(self.weights)
-        exact = self._sums[slot] * self.quality[slot]
-        if self._exact_at[slot] < 0 and exact > 0 and self.upper[slot] < np.inf:
-            self._excess += 0.01 * (self.upper[slot] / exact - 1 - self._excess)
-        if self.scoring.formula == "paper" and self._outlook.counted[slot] < _OUTDATED * self.picks:
-            self._look_out(slot, ranked)
-        self.upper[slot] = exact
-        self._standing[slot] = self._standing_of(exact)
-        self._exact_at[slot] = self.picks
+    def _evaluate(self, slots: Integers) -> None:
+        """Replace the bounds of slots by their exact scores against the picks of the moment."""
+        at_once = max(_EVALUATED_AT_ONCE, _KEYS_AT_ONCE // max(1, self.picks))
+        for start in range(0, len(slots), at_once):
+            self._evaluate_some(slots[start : start + at_once])
 
-    def _meet(self, slots: Integers) -> None:
-        """Rank the committed picks for slots that are to be evaluated, by one matrix product and not one by one."""
-        slots = np.array([slot for slot in slots if int(self.rows[slot]) not in self._ranked], np.int64)
-        picks = slice(0, self._committed)
-        for start in range(0, len(slots), _MET_AT_ONCE):
-            some = slots[start : start + _MET_AT_ONCE]
-            for slot, squared in zip(some, self._squared(self.points[some], self._norms[some], picks), strict=True):
-                self._ranked_of(slot).insert(*self._terms_of(slot, squared, picks))
+    def _evaluate_some(self, slots: Integers) -> None:
+        """The same for no more of them than are ranked at once."""
+        self.evaluated += len(slots)
+        keys, order = self._ranked(slots)
+        masses = keys
+        if self.scoring.formula == "paper":
+            masses = from_squared(keys, self.scoring.metric) * self._picked.powered[order]
+            is_outdated = self._outlook.counted[slots] < _OUTDATED * self.picks
+            self._look_out(slots[is_outdated], keys[is_outdated])
+        sums = (masses * self.weights.w[: self.picks]).sum(axis=1)
+        for place in self._doubtful(keys, masses):
+            sums[place] = self._sum_by_rule(slots[place])
+        exact = sums * self.quality[slots]
+        is_met = (self._exact_at[slots] < 0) & (exact > 0) & (self.upper[slots] < np.inf)
+        if is_met.any():
+            excess = self.upper[slots[is_met]] / exact[is_met] - 1
+            self._excess += (1 - 0.99 ** len(excess)) * (float(excess.mean()) - self._excess)
+        self._sums[slots], self.upper[slots] = sums, exact
+        self._standing[slots] = self._standing_of(exact)
+        self._exact_at[slots] = self.picks
 
-    def _ranked_of(self, slot: int) -> _Ranked:
-        """A slot's record, empty if it has none yet."""
-        row = int(self.rows[slot])
-        if row not in self._ranked:
-            tolerance = 2 * self._tolerance if self.scoring.formula == "paper" else -1.0
-            self._ranked[row] = _Ranked(len(self._picked), tolerance)
-        return self._ranked[row]
+    def _ranked(self, slots: Integers) -> tuple[Array, NDArray[np.int32]]:
+        """Keys (m, n) of all picks for slots, the lowest first, and which pick each is of."""
+        self._find_places(slots)
+        n, at = self.picks, self._ranked_in[slots]
+        known = self._ranking.count[at]
+        by_column = (known > 0) & (known >= self._first_column)
+        keys, order = np.empty((len(slots), n)), np.empty((len(slots), n), np.int32)
+        for some in (np.flatnonzero(by_column), np.flatnonzero(~by_column)):
+            if len(some):
+                part = slice(int(known[some].min()), n)
+                new = self._keys(slots[some], part, by_column=bool(by_column[some[0]]))
+                keys[some], order[some] = self._ranking.insert(at[some], new, n)
+        return keys, order
+
+    def _find_places(self, slots: Integers) -> None:
+        """See to it that all slots have a place in the ranking; who was evaluated the longest ago may lose it."""
+        ranked_in = self._ranked_in
+        held = np.flatnonzero(ranked_in >= 0)
+        places = self._ranking.make_room(len(held) + int((ranked_in[slots] < 0).sum()), self.picks)
+        ranked_in[held[ranked_in[held] >= places]] = -1
+        new = slots[ranked_in[slots] < 0]
+        if not len(new):
+            return
+        is_free = np.ones(places, bool)
+        is_free[ranked_in[ranked_in >= 0]] = False
+        if is_free.sum() < len(new):
+            others = np.setdiff1d(held[ranked_in[held] >= 0], slots)
+            oldest = others[np.argsort(self._exact_at[others])][: max(len(new), len(others) // 2)]
+            is_free[ranked_in[oldest]] = True
+            ranked_in[oldest] = -1
+        ranked_in[new] = np.flatnonzero(is_free)[: len(new)]
+        self._ranking.count[ranked_in[new]] = 0
 
     def _standing_of(self, scores: Any) -> Any:
         return scores / self._best_score if self._best_score > 0 else scores
 
-    def _terms(self, slot: int, picks: slice) -> tuple[Array, Array]:
-        """Keys and masses of some picks for a slot: (k,) each."""
-        if picks.start > 0 and self._first_column <= picks.start:
-            squared = self._columns[slot, self._window(picks)]
+    def _keys(self, slots: Integers, picks: slice, *, by_column: bool) -> Array:
+        """What some picks are ranked by for slots (m, k), from the columns that are kept or by a matrix product."""
+        if by_column:
+            squared = self._columns[self._window(picks)][:, slots].T
         else:
-            squared = self._squared(self.points[slot : slot + 1], self._norms[slot : slot + 1], picks)[0]
-        return self._terms_of(slot, squared, picks)
-
-    def _terms_of(self, slot: int, squared: Array, picks: slice) -> tuple[Array, Array]:
-        """The same from squared distances (k,)."""
-        d = from_squared(squared, self.scoring.metric)
+            squared = self._squared(self.points[slots], self._norms[slots], picks)
         if self.scoring.formula == "released":
-            keys = d * (self.powered[slot] + self._picked.powered[picks])
-            return keys, keys
-        return squared, d * self._picked.powered[picks]
+            d = from_squared(squared, self.scoring.metric)
+            return np.asarray(d * (self.powered[slots, None] + self._picked.powered[picks]))
+        return squared
+
+    def _doubtful(self, keys: Array, masses: Array) -> Integers:
+        """The rows of keys that are ranked (m, n) where picks too near one another to tell the first differ in mass."""
+        if self.scoring.formula == "released":
+            return np.empty(0, np.int64)
+        is_near = keys[:, 1:] - keys[:, :-1] <= 2 * self._tolerance
+        at, left = np.nonzero(is_near) if is_near.any() else np.empty((2, 0), np.int64)
+        one, other = masses[at, left], masses[at, left + 1]
+        return np.unique(at[np.abs(other - one) > _SAME_MASS * one])
 
     def _sum_by_rule(self, slot: int) -> float:
         """The sum of one slot by the formula itself, from distances computed pair by pair."""
@@ -499,18 +510,12 @@ class Contenders:
             different = different[[np.argmax(scores)]]
         return int(different[0])
 
-    def _look_out(self, slot: int, ranked: _Ranked) -> None:
-        """Renew what a slot's outlook says of ranks."""
-        keys = from_squared(ranked.keys, self.scoring.metric)
-        low = np.float32(keys[0])
-        scale = np.float32(COARSE / (1.001 * (keys[-1] - keys[0]) + 1e-6 * keys[-1] + 1e-30))
-        before = np.searchsorted(keys, np.float64(low) + np.arange(COARSE) / np.float64(scale))
-        before[0] = 0  # keys below the first cell are looked up in it
-        outlook = self._outlook
-        outlook.low[slot], outlook.scale[slot], outlook.counted[slot] = low, scale, self._committed
-        outlook.before[slot] = before
-        self._renewed.append(slot)
-        self._outlook_error[slot] = 1e-6 * keys[-1]
+    def _look_out(self, slots: Integers, keys: Array) -> None:
+        """Renew what the outlooks of slots say of ranks, from all keys (m, n)."""
+        keys = from_squared(keys, self.scoring.metric)
+        self._outlook[slots] = Outlook.of(keys)
+        self._outlook_error[slots] = 1e-6 * keys[:, -1]
+        self._renewed += slots.tolist()
 
     def _squared(self, points: Array, norms: Array, picks: slice) -> Array:
         """Squared distances of points to some picks by a matrix product; pairs near one another by the rule."""
@@ -519,7 +524,9 @@ class Contenders:
         squared = points @ others.T
         squared *= -2.0
         squared += sums
-        at, column = np.nonzero(squared < _NEAR * sums)
-        if len(at):
+        sums *= _NEAR
+        is_near = squared < sums
+        if is_near.any():
+            at, column = np.nonzero(is_near)
             squared[at, column] = paired_squared_distances(points, others, at, column)
         return np.asarray(squared)

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from novelsum.errors import DamageError
 from novelsum.files.location import Location
+from novelsum.files.store import StoredBlock
 from novelsum.formula import Array
+from novelsum.groups import Group
+from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import Integers
 
 logger = logging.getLogger("novelsum")
@@ -36,7 +39,18 @@ class Logged:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, part: slice) -> "Logged":
+    @staticmethod
+    def of(stored: StoredBlock, density: Array, scoring: Scoring, groups: tuple[Group, ...]) -> "Logged":
+        """All candidates of a block, with their density factors. ``groups``: those of quotas, in order."""
+        quality, numbers = np.ones(len(density)), np.zeros(len(density), np.int64)
+        if stored.quality is not None:
+            quality = stored.quality**scoring.quality_power
+        if groups and stored.groups is not None:
+            number_of = {group: number for number, group in enumerate(groups)}
+            numbers = np.array([number_of[group] for group in stored.groups.to_pylist()], np.int64)
+        return Logged(stored.rows, density**scoring.density_power, quality, numbers, stored.vectors)
+
+    def __getitem__(self, part: slice | Integers) -> "Logged":
         return Logged(*(getattr(self, name)[part] for name in Logged.__dataclass_fields__))
 
     @staticmethod

@@ -168,12 +168,8 @@ def _make(
         norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
         lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
         is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
-        save = {
-            "vectors": stored.vectors,
-            "rows": stored.rows,
-            "norms": norms,
-            "powered": density**scoring.density_power,
-        }
+        logged = Logged.of(stored, density, scoring, groups)
+        save = {"vectors": logged.vectors, "rows": logged.rows, "norms": norms, "powered": logged.powered}
         if not is_plain:
             longest = np.sqrt(norms.max(initial=0.0)) or 1.0
             spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
@@ -182,10 +178,9 @@ def _make(
         else:
             save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
         if stored.quality is not None:
-            save["quality"] = stored.quality**scoring.quality_power
-        if groups and stored.groups is not None:
-            number_of = {group: number for number, group in enumerate(groups)}
-            save["groups"] = np.array([number_of[group] for group in stored.groups.to_pylist()], np.int64)
+            save["quality"] = logged.quality
+        if groups:
+            save["groups"] = logged.groups
         if twins:
             save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
         for name, values in save.items():

@@ -103,8 +103,8 @@ class Outlook:
         return Outlook(zeros, zeros, cells.astype(np.int32), zeros.astype(np.int32), cells)
 
     @staticmethod
-    def of(keys: NDArray[Any], terms: NDArray[Any]) -> "Outlook":
-        """From all keys (m, n) of the picks themselves, and bounds on their terms (m, n)."""
+    def of(keys: NDArray[Any], terms: NDArray[Any] | None = None) -> "Outlook":
+        """From all keys (m, n) of the picks themselves, and bounds on their terms (m, n); without them no ``part``."""
         m, n = keys.shape
         least, greatest = keys.min(axis=1), keys.max(axis=1)
         low = least.astype(np.float32)
@@ -112,8 +112,11 @@ class Outlook:
         cell = np.clip((keys - low[:, None]) * scale[:, None], 0, COARSE - 1).astype(np.int64)
         cell += np.arange(m)[:, None] * COARSE
         count = np.bincount(cell.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
-        part = np.bincount(cell.reshape(-1), weights=terms.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
-        return Outlook(low, scale, _before(count), np.full(m, n, np.int32), part.astype(np.float32))
+        part = np.zeros((m, COARSE), np.float32)
+        if terms is not None:
+            sums = np.bincount(cell.reshape(-1), weights=terms.reshape(-1), minlength=m * COARSE)
+            part[:] = sums.reshape(m, COARSE)
+        return Outlook(low, scale, _before(count), np.full(m, n, np.int32), part)
 
     def __getitem__(self, at: slice | Integers) -> "Outlook":
         return Outlook(*(getattr(self, name)[at] for name in Outlook.__dataclass_fields__))
