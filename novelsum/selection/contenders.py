@@ -122,8 +122,8 @@ class _Ranking:
 
 
 def _enlarged(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """What of an array fits into another shape, anything beside it."""
-    larger = np.empty(shape, array.dtype)
+    """What of an array fits into another shape, 0 beside it."""
+    larger = np.zeros(shape, array.dtype)
     kept = tuple(slice(0, min(sizes)) for sizes in zip(shape, array.shape, strict=True))
     larger[kept] = array[kept]
     return larger
