@@ -19,9 +19,9 @@ from novelsum.selection.sketch import (
     COARSE,
     Integers,
     Outlook,
+    Shares,
     Single,
     Sketch,
-    Spread,
     Weights,
     gain_bounds,
     list_bound,
@@ -166,9 +166,8 @@ class BlockCheck:
         picks: Picks,
     ) -> None:
         self.candidates, self.state, self.scoring, self.weights, self.picks = candidates, state, scoring, weights, picks
-        self._paper = scoring.formula == "paper"
         self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
-        self._spread = Spread.of(picks.powered)
+        self._shares = Shares.of(scoring.equation, candidates.powered, picks.powered)
         self._sketched = np.empty(len(candidates.rows))
         self._kept = slice(0, 0)
         self._columns = state["recent"].shape[1]
@@ -241,13 +240,13 @@ class BlockCheck:
         closes = self._closes(at, question)[:, None]
         first_step = np.full(len(at), steps)
         bound = self.state["upper"][at]
-        outlook, error = self._outlook[at], self.error[at]
+        outlook, error, shares = self._outlook[at], self.error[at], self._shares[at]
         surplus = self._sketched[at] - bound
         beside = self._sketched[at] - outlook.part.sum(axis=1, dtype=np.float64)
         for first, end in segments:
-            if first and self._paper:
-                powered = self.picks.powered[n : n + first]
-                joint = outlook.joint_bound(keys[:, :first], error, powered, self.weights, surplus)
+            if first and not shares.equation.ranked_by_mass:
+                added = slice(n, n + first)
+                joint = outlook.joint_bound(shares, added, keys[:, :first], error, self.weights, surplus)
                 bound = np.minimum(bound, joint + beside)
             along = np.zeros((len(at), end - first + 1))
             np.cumsum(self._gains(at, keys[:, first:end], n + first), axis=1, out=along[:, 1:])
@@ -340,7 +339,7 @@ class BlockCheck:
         return np.concatenate([beside[0], kept, beside[1]], axis=1)
 
     def _products(self, at: slice | Integers, part: slice) -> Single:
-        """Keys by a matrix product: distances, for ``released`` weighted."""
+        """Keys by a matrix product, which gives distances."""
         candidates, picks = self.candidates, self.picks
         points, others, norms = candidates.points[at], picks.points[part], candidates.norms[at]
         keys = points @ others.T
@@ -358,20 +357,12 @@ class BlockCheck:
             np.maximum(keys, 0, out=keys)
             np.sqrt(keys, out=keys)
         np.maximum(keys, 0, out=keys)
-        if not self._paper:
-            keys *= (candidates.powered[at, None] + picks.powered[part]).astype(np.float32)
-        return np.asarray(keys, dtype=np.float32)
+        return np.asarray(self._shares[at].keys(keys, part), dtype=np.float32)
 
     def _gains(self, at: slice | Integers, keys: Single, start: int) -> Single:
         """Bounds on what the picks from place ``start`` on add, given their keys (m, k)."""
-        powered = self.picks.powered[start : start + keys.shape[1]]
-        error = self.error[at, None]
-        if self._paper:
-            highest = self._outlook[at].highest_weights(keys, self.error[at], self.weights)
-        else:
-            highest = None
-            error = error * (self.candidates.powered[at, None] + powered).astype(np.float32)
-        return gain_bounds(self.scoring.formula, keys, error, highest, powered, start, self._spread, self.weights)
+        picks, error = slice(start, start + keys.shape[1]), self.error[at]
+        return gain_bounds(self._shares[at], picks, keys, error, self._outlook, at, error, self.weights)
 
     # --- bounds -------------------------------------------------------------------------------------------
 
@@ -399,12 +390,12 @@ class BlockCheck:
 
     def _bound_from_list(self, at: Integers, n: int) -> None:
         keys = self._keys(at, slice(0, n))
-        bound, outlook = list_bound(self.scoring.formula, keys, self.picks.powered[:n], self.error[at], self.weights)
+        bound, outlook = list_bound(self._shares[at], keys, self.error[at], self.weights)
         self._lower(at, bound, outlook, n)
 
     def _bound_from_sketch(self, at: Integers, known: Integers, n: int) -> None:
         """From sketches that hold the first ``known`` (m,) picks; all 0: from new ones."""
-        state, first = self.state, int(known.min())
+        state, first, shares = self.state, int(known.min()), self._shares[at]
         keys = self._keys(at, slice(first, n))
         if known.any():
             sketch = Sketch(*(state[name][at] for name in _SKETCH))
@@ -412,24 +403,20 @@ class BlockCheck:
             sketch = Sketch.over(keys, self.error[at])
             state["laid_at"][at] = n
         if n > first:
-            masses = keys * self.picks.powered[first:n].astype(np.float32) if self._paper else keys
             is_new = np.arange(first, n) >= known[:, None]
-            sketch.add(keys, masses, is_new, self.error[at], self.scoring.formula, self._spread, self.weights)
+            sketch.add(shares, slice(first, n), keys, is_new, self.error[at], self.weights)
             for name in _SKETCH:
                 state[name][at] = getattr(sketch, name)
             state["counted"][at] = n
             state["outgrown"][at] = sketch.outgrown()
-        bound, outlook = sketch.upper_bound(self.scoring.formula, self.error[at], self._spread, self.weights)
+        bound, outlook = sketch.upper_bound(shares, self.error[at], self.weights)
         self._lower(at, bound, outlook, n)
 
     def _lower(self, at: Integers, bound: Array, outlook: Outlook, n: int) -> None:
         """Take a new bound, with what errors of keys add to it, and its outlook."""
-        powered, weights = self.picks.powered[:n], self.weights
-        if self._paper:
-            missing = self.error[at] * (np.sort(powered)[::-1] @ weights.w[:n])
-        else:
-            heaviest = np.sort(powered)[::-1] @ weights.w[:n]
-            missing = self.error[at] * (self.candidates.powered[at] * weights.sums[n] + heaviest)
+        heaviest_first = np.sort(self.picks.powered[:n])[::-1]
+        shares = self._shares[at]
+        missing = self.error[at] * shares.equation.weighed(self.weights.w[:n], shares.own, heaviest_first)
         self._sketched[at] = bound + missing + 1e-30
         self.state["upper"][at] = np.minimum(self.state["upper"][at], self._sketched[at])
         self._outlook[at] = outlook

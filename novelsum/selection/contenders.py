@@ -18,7 +18,7 @@ from novelsum.density.neighbors import paired_squared_distances
 from novelsum.formula import Array, from_squared, squared_distances
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import COARSE, Integers, Outlook, Single, Spread, Weights, gain_bounds
+from novelsum.selection.sketch import COARSE, Integers, Outlook, Shares, Single, Weights, gain_bounds
 
 TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
@@ -387,16 +387,11 @@ class Contenders:
 
     def _gains(self, slots: Integers | slice, squared: Array, n: int) -> Array:
         """What the pick at place n adds to the sums of some slots at most, given its distances to them."""
-        d = from_squared(squared, self.scoring.metric)
-        powered = self._picked.powered[n : n + 1]
-        spread = Spread.of(self._picked.powered[: n + 1])
-        if self.scoring.formula == "released":
-            keys = (d * (self.powered[slots] + powered)).astype(np.float32)[:, None]
-            highest = None
-        else:
-            keys = d.astype(np.float32)[:, None]
-            highest = self._outlook[slots].highest_weights(keys, self._error(slots, keys), self.weights)
-        gains = gain_bounds(self.scoring.formula, keys, np.zeros(1), highest, powered, n, spread, self.weights)
+        shares = Shares.of(self.scoring.equation, self.powered[slots], self._picked.powered[: n + 1])
+        picks = slice(n, n + 1)
+        keys = shares.keys(from_squared(squared, self.scoring.metric)[:, None], picks).astype(np.float32)
+        doubt = self._error(slots, keys)
+        gains = gain_bounds(shares, picks, keys, np.zeros(1), self._outlook, slots, doubt, self.weights)
         return gains[:, 0].astype(np.float64) * (1 + 1e-6)
 
     # --- exact values -------------------------------------------------------------------------------------
@@ -410,15 +405,18 @@ class Contenders:
     def _evaluate_some(self, slots: Integers) -> None:
         """The same for no more of them than are ranked at once."""
         self.evaluated += len(slots)
+        equation = self.scoring.equation
         keys, order = self._ranked(slots)
         masses = keys
-        if self.scoring.formula == "paper":
-            masses = from_squared(keys, self.scoring.metric) * self._picked.powered[order]
+        if not equation.ranked_by_mass:
+            masses = from_squared(keys, self.scoring.metric)
             is_outdated = self._outlook.counted[slots] < _OUTDATED * self.picks
-            self._look_out(slots[is_outdated], keys[is_outdated])
+            self._look_out(slots[is_outdated], masses[is_outdated])
+            masses *= equation.share(self.powered[slots, None], self._picked.powered[order])
         sums = (masses * self.weights.w[: self.picks]).sum(axis=1)
-        for place in self._doubtful(keys, masses):
-            sums[place] = self._sum_by_rule(slots[place])
+        if not equation.ranked_by_mass:
+            for place in self._doubtful(keys, masses):
+                sums[place] = self._sum_by_rule(slots[place])
         exact = sums * self.quality[slots]
         is_met = (self._exact_at[slots] < 0) & (exact > 0) & (self.upper[slots] < np.inf)
         if is_met.any():
@@ -465,20 +463,23 @@ class Contenders:
         return scores / self._best_score if self._best_score > 0 else scores
 
     def _keys(self, slots: Integers, picks: slice, *, by_column: bool) -> Array:
-        """What some picks are ranked by for slots (m, k), from the columns that are kept or by a matrix product."""
+        """What some picks are ranked by for slots (m, k), from the columns that are kept or by a matrix product.
+
+        Where they are ranked by distance, its square does.
+        """
         if by_column:
             squared = self._columns[self._window(picks)][:, slots].T
         else:
             squared = self._squared(self.points[slots], self._norms[slots], picks)
-        if self.scoring.formula == "released":
-            d = from_squared(squared, self.scoring.metric)
-            return np.asarray(d * (self.powered[slots, None] + self._picked.powered[picks]))
-        return squared
+        equation = self.scoring.equation
+        if not equation.ranked_by_mass:
+            return squared
+        return from_squared(squared, self.scoring.metric) * equation.share(
+            self.powered[slots, None], self._picked.powered[picks]
+        )
 
     def _doubtful(self, keys: Array, masses: Array) -> Integers:
-        """The rows of keys that are ranked (m, n) where picks too near one another to tell the first differ in mass."""
-        if self.scoring.formula == "released":
-            return np.empty(0, np.int64)
+        """Those whose picks, ranked by keys (m, n), are too near one another to tell the first and differ in mass."""
         is_near = keys[:, 1:] - keys[:, :-1] <= 2 * self._tolerance
         at, left = np.nonzero(is_near) if is_near.any() else np.empty((2, 0), np.int64)
         one, other = masses[at, left], masses[at, left + 1]
@@ -497,7 +498,7 @@ class Contenders:
             proximity_power=self.scoring.proximity_power,
             density_power=1.0,
         )
-        return float(v[0]) * (n if self.scoring.formula == "released" else 1)
+        return float(v[0] * self.scoring.equation.divisor(n))
 
     def _first_of(self, equals: Integers) -> int:
         """Of slots too close to tell apart, the one with the greatest score by rule, the smallest row of equals."""
@@ -510,11 +511,10 @@ class Contenders:
             different = different[[np.argmax(scores)]]
         return int(different[0])
 
-    def _look_out(self, slots: Integers, keys: Array) -> None:
-        """Renew what the outlooks of slots say of ranks, from all keys (m, n)."""
-        keys = from_squared(keys, self.scoring.metric)
-        self._outlook[slots] = Outlook.of(keys)
-        self._outlook_error[slots] = 1e-6 * keys[:, -1]
+    def _look_out(self, slots: Integers, ranked: Array) -> None:
+        """Renew what the outlooks of slots say of ranks, from their distances (m, n) to all picks, the lowest first."""
+        self._outlook[slots] = Outlook.of(ranked)
+        self._outlook_error[slots] = 1e-6 * ranked[:, -1]
         self._renewed += slots.tolist()
 
     def _squared(self, points: Array, norms: Array, picks: slice) -> Array:

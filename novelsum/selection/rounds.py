@@ -504,8 +504,8 @@ def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
     picks = []
     for place, row in enumerate(rows.tolist()):
         id_, density, file, file_row = found[row]
-        mean_of = max(run.begun + place, 1) if run.scoring.formula == "released" else 1
-        picks.append(Candidate(row, id_, selection.novelty[place] / mean_of * scale, density, file, file_row))
+        novelty = selection.novelty[place] / int(run.scoring.equation.divisor(run.begun + place)) * scale
+        picks.append(Candidate(row, id_, novelty, density, file, file_row))
     return picks
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from novelsum.formula import Formula, Metric
+from novelsum.formulas import EQUATIONS, Equation
 
 
 @dataclass(frozen=True)
@@ -14,3 +15,8 @@ class Scoring:
     proximity_power: float
     density_power: float
     quality_power: float = 1.0
+
+    @property
+    def equation(self) -> Equation:
+        """The formula's object."""
+        return EQUATIONS[self.formula]

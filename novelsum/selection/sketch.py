@@ -1,17 +1,10 @@
 """The rank sketch: bounds on a candidate's novelty in memory that does not grow with the selection. NumPy only.
 
 Exact novelty needs the sorted distances of a candidate to all n picks. The sketch keeps, for each candidate,
-G cells over the range of those distances, each with the count c and the mass m of the picks in it. A pick's
-*key* is what it is ranked by, its *mass* is what the weight of its rank multiplies:
+G cells over the range of those distances, each with the count c and the mass m of the picks in it. What key, mass
+and share of a pick are says the formula's object, see :mod:`novelsum.formulas`.
 
-===========  ==============================  ==================
-formula      key                             mass
-===========  ==============================  ==================
-paper        d(x, x_j)                       σ(x_j)^κ2 · d(x, x_j)
-released     (σ(x)^κ2 + σ(x_j)^κ2) · d       the same
-===========  ==============================  ==================
-
-All functions bound the sum Σ w^κ1 · mass; the released formula divides it by n, which changes no comparison.
+All functions bound the sum Σ w^κ1 · mass. What it is divided by to be v changes no comparison.
 
 Keys are float32 from matrix products, so each is known within ``error`` only. The bounds hold for the true
 keys all the same. docs/algorithm.md proves each.
@@ -23,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import Array, Formula, proximity_weights
+from novelsum.formula import Array, proximity_weights
+from novelsum.formulas import Equation
 
 Single = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -64,16 +58,42 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """The least and greatest σ^κ2 over a set of picks."""
+class Shares:
+    """What the distances of m candidates to n picks are multiplied by, see :mod:`novelsum.formulas`.
 
-    least: float
-    greatest: float
+    ``own`` (m,) and ``powered`` (n,): σ^κ2 of candidates and picks. ``least``, ``greatest``: of the shares of all those
+    picks, (m, 1), or (1, 1) where all candidates have the same.
+    """
+
+    equation: Equation
+    own: Array
+    powered: Array
+    least: Array
+    greatest: Array
 
     @staticmethod
-    def of(powered: Array) -> "Spread":
-        """Of powered density factors (n,)."""
-        return Spread(float(powered.min()), float(powered.max()))
+    def of(equation: Equation, own: Array, powered: Array) -> "Shares":
+        """As the share does not fall as σ^κ2 of the pick rises, its ends are those of the lightest and heaviest."""
+        ends = equation.share(own[:, None], np.array([powered.min(), powered.max()])).reshape(-1, 2)
+        return Shares(equation, own, powered, ends[:, :1], ends[:, 1:])
+
+    def __getitem__(self, at: slice | Integers) -> "Shares":
+        ends = (self.least, self.greatest) if len(self.least) == 1 else (self.least[at], self.greatest[at])
+        return Shares(self.equation, self.own[at], self.powered, *ends)
+
+    def to(self, picks: slice) -> Array:
+        """The shares of some picks: (m, k), or (k,) where all candidates have the same."""
+        return self.equation.share(self.own[:, None], self.powered[picks])
+
+    def keys(self, d: NDArray[Any], picks: slice) -> NDArray[Any]:
+        """What some picks are ranked by, from their distances (m, k), which are overwritten."""
+        if self.equation.ranked_by_mass:
+            d *= self.to(picks).astype(d.dtype)
+        return d
+
+    def masses(self, keys: NDArray[Any], picks: slice) -> NDArray[Any]:
+        """Their masses (m, k) from their keys."""
+        return keys if self.equation.ranked_by_mass else keys * self.to(picks).astype(keys.dtype)
 
 
 # --- what further picks do to a sum -----------------------------------------------------------------------
@@ -147,10 +167,12 @@ class Outlook:
         rank = np.take(self.before.reshape(-1), self._cells(keys, -2 * error))
         return np.asarray(weights.single[rank])
 
-    def joint_bound(self, keys: Single, error: Single, powered: Array, weights: Weights, surplus: Array) -> Array:
+    def joint_bound(
+        self, shares: Shares, picks: slice, keys: Single, error: Single, weights: Weights, surplus: Array
+    ) -> Array:
         """The sum (m,) float64 after all of some picks are added, less what the bound has beside ``part``.
 
-        ``keys`` (m, k) of the picks, inf where one is not to be added; ``powered`` (k,) their σ^κ2. ``surplus`` (m,):
+        ``keys`` (m, k) of the picks, inf where one is not to be added; they are ranked by distance. ``surplus`` (m,):
         by how much the bound that ``part`` belongs to is above another that is known.
 
         All terms of a cell fall at least as much as its last rank does, by the picks that surely go before the
@@ -166,7 +188,8 @@ class Outlook:
         rank = np.take((self.before + shift).reshape(-1), self._cells(keys, -2 * error))
         new = weights.w[rank]
         new *= np.where(keys < np.inf, keys + error[:, None], 0)
-        grown = ((self.part * falls).sum(axis=1) + new @ powered) * (1 + SLACK)
+        added = shares.equation.weighed(new, shares.own, shares.powered[picks])
+        grown = ((self.part * falls).sum(axis=1) + added) * (1 + SLACK)
         return np.asarray(grown - surplus * falls.min(axis=1))
 
 
@@ -178,33 +201,36 @@ def _before(count: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def gain_bounds(
-    formula: Formula,
+    shares: Shares,
+    picks: slice,
     keys: Single,
     error: NDArray[Any],
-    highest_weights: Single | None,
-    powered: Array,
-    n: int,
-    spread: Spread,
+    outlook: Outlook,
+    at: slice | Integers,
+    doubt: Single,
     weights: Weights,
 ) -> Single:
     """Upper bounds on what each of k picks adds to the sums of m candidates: (m, k) float32.
 
     Parameters
     ----------
-    keys : (m, k) of the picks, added one after the other to n earlier ones.
-    error : (m, 1) or (m, k), how far a key may be from the true one.
-    highest_weights : (m, k) weight of the lowest rank each can take (``paper`` only).
-    powered : (k,) σ^κ2 of the picks.
-    spread : of σ^κ2 over the earlier picks and these.
+    shares : at the candidates, of these picks and all before them.
+    picks : the places of these, added one after the other.
+    keys : (m, k) of these.
+    error : (m,) or (1,), how far a distance may be from the true one.
+    outlook, at : which of all outlooks are those of the candidates.
+    doubt : (m,), how far a key may be on the other side of one in the outlook.
 
-    ``paper``: d · [(σ_y^κ2 − σ_min^κ2) · w(r) + σ_min^κ2 · w(n + 1)]. ``released``: key · w(n + 1).
+    Ranked by distance: d · [(share_y − share_min) · w(r) + share_min · w(n + 1)]. Ranked by mass: key · w(n + 1).
     """
-    last = weights.w[n : n + keys.shape[1]]
-    if highest_weights is None:
-        return np.asarray((keys + error) * (last * (1 + SLACK)).astype(np.float32))
-    gains = highest_weights * ((powered - spread.least) * (1 + SLACK)).astype(np.float32)
-    gains += (spread.least * (1 + SLACK) * last).astype(np.float32)
-    gains *= keys + error
+    last, share = weights.w[picks], shares.to(picks)
+    if shares.equation.ranked_by_mass:
+        largest = keys + error[:, None] * share.astype(np.float32)
+        return np.asarray(largest * (last * (1 + SLACK)).astype(np.float32))
+    gains = outlook[at].highest_weights(keys, doubt, weights)
+    gains *= ((share - shares.least) * (1 + SLACK)).astype(np.float32)
+    gains += (shares.least * (1 + SLACK) * last).astype(np.float32)
+    gains *= keys + error[:, None]
     return gains
 
 
@@ -259,17 +285,16 @@ class Sketch:
 
     def add(
         self,
+        shares: Shares,
+        picks: slice,
         keys: Single,
-        masses: Single,
         is_new: NDArray[np.bool_],
         error: Single,
-        formula: Formula,
-        spread: Spread,
         weights: Weights,
     ) -> None:
-        """Count picks with these keys and masses (m, n) into the cells, where they are new.
+        """Count some picks with these keys (m, n) into the cells, where they are new.
 
-        For ``paper`` v jumps where two keys change places, as masses do not follow keys. So a key within
+        Ranked by distance, v jumps where two keys change places, as masses do not follow keys. So a key within
         rounding of a cell's edge makes the bound looser by what the jump can be at most.
         """
         np.minimum(self.least, keys.min(axis=1, initial=np.inf, where=is_new), out=self.least)
@@ -281,25 +306,25 @@ class Sketch:
         cell = position.astype(np.int64)
         flat = (cell + (np.arange(len(self)) * CELLS)[:, None])[is_new]
         np.add.at(self.count.reshape(-1), flat, np.float32(1))
-        np.add.at(self.mass.reshape(-1), flat, masses[is_new])
-        if formula == "paper":
+        np.add.at(self.mass.reshape(-1), flat, shares.masses(keys, picks)[is_new])
+        if not shares.equation.ranked_by_mass:
             position -= cell
-            self._loosen(keys, position, cell, is_new, error, spread, weights)
+            self._loosen(shares, keys, position, cell, is_new, error, weights)
 
     def _loosen(
         self,
+        shares: Shares,
         keys: Single,
         within: Single,
         cell: Integers,
         is_new: NDArray[np.bool_],
         error: Single,
-        spread: Spread,
         weights: Weights,
     ) -> None:
         """Make room for keys so near to an edge that they may truly lie beyond it.
 
         Such a key may change places with the others near that edge, whose terms are as large as its own but for
-        their σ^κ2, and with no one else.
+        their shares, and with no one else.
         """
         doubt = (2 * error * self.scale + np.float32(CELLS * 2e-7))[:, None]
         at, column = np.nonzero(((within < doubt) | (within > 1 - doubt)) & is_new)
@@ -318,8 +343,9 @@ class Sketch:
         before = np.cumsum(self.count[candidates], axis=1, dtype=np.float64)
         first = (before - self.count[candidates])[inverse, below].astype(np.int64)
         last = np.minimum(first + others, len(weights.w) - 1)
-        largest = spread.greatest * (keys[at, column] + 2 * error[at])
-        smallest = spread.least * np.maximum(keys[at, column] - 4 * error[at], 0)
+        least, greatest = (ends[:, 0].astype(np.float32) for ends in (shares[at].least, shares[at].greatest))
+        largest = greatest * (keys[at, column] + 2 * error[at])
+        smallest = least * np.maximum(keys[at, column] - 4 * error[at], 0)
         jump = (weights.w[first] - weights.w[last]) * (largest - smallest)
         np.add.at(self.loose, at, (jump * (1 + SLACK)).astype(np.float32))
 
@@ -328,7 +354,7 @@ class Sketch:
         below = (self.least < self.low) & (self.count[:, 0] > 1)
         return np.asarray(below | (self.count[:, -1] > np.maximum(4, self.count.sum(axis=1) / 32)))
 
-    def upper_bound(self, formula: Formula, error: Single, spread: Spread, weights: Weights) -> tuple[Array, Outlook]:
+    def upper_bound(self, shares: Shares, error: Single, weights: Weights) -> tuple[Array, Outlook]:
         """At least Σ w^κ1 · mass of the picks counted, up to what errors of the keys add to masses: (m,) float64.
 
         With the outlook that goes with it.
@@ -340,7 +366,9 @@ class Sketch:
             rows = slice(start, start + _ROWS_AT_ONCE)
             some = Sketch(*(getattr(self, name)[rows] for name in Sketch.__dataclass_fields__))
             terms = (
-                some._released_terms(weights) if formula == "released" else some._terms(error[rows], spread, weights)
+                some._rising_terms(weights)
+                if shares.equation.ranked_by_mass
+                else some._terms(shares[rows], error[rows], weights)
             )
             terms *= 1 + SLACK
             bound[rows] = terms.sum(axis=1)
@@ -357,7 +385,7 @@ class Sketch:
         masses += 1
         return np.asarray(self.mass * masses, dtype=np.float64)
 
-    def _released_terms(self, weights: Weights) -> Array:
+    def _rising_terms(self, weights: Weights) -> Array:
         """Masses rise with rank while weights fall: the sum of products is at most that of the cell's means."""
         before = np.zeros((len(self), CELLS + 1), np.int64)
         np.cumsum(self.count, axis=1, out=before[:, 1:], dtype=np.int64)
@@ -366,7 +394,7 @@ class Sketch:
         in_cell /= np.maximum(self.count, 1)
         return np.asarray(in_cell)
 
-    def _terms(self, error: Single, spread: Spread, weights: Weights) -> Array:
+    def _terms(self, shares: Shares, error: Single, weights: Weights) -> Array:
         """In a cell, k terms at the largest value stand in front, the rest at the smallest behind."""
         before = np.zeros((len(self), CELLS + 1), np.int64)
         np.cumsum(self.count, axis=1, out=before[:, 1:], dtype=np.int64)
@@ -379,10 +407,10 @@ class Sketch:
         small = np.maximum(edges[:, :-1], self.least[:, None])
         small -= doubt
         np.maximum(small, 0, out=small)
-        small *= spread.least
+        small *= shares.least
         room = np.minimum(edges[:, 1:], self.greatest[:, None])
         room += doubt
-        room *= spread.greatest
+        room *= shares.greatest
         room -= small
         np.maximum(room, 0, out=room)
         k = self._masses()
@@ -406,13 +434,11 @@ class Sketch:
 # --- while the list of all keys is shorter than a sketch --------------------------------------------------
 
 
-def list_bound(
-    formula: Formula, keys: Single, powered: Array, error: Single, weights: Weights
-) -> tuple[Array, Outlook]:
-    """The same from all keys (m, n) themselves, of picks with σ^κ2 ``powered`` (n,)."""
+def list_bound(shares: Shares, keys: Single, error: Single, weights: Weights) -> tuple[Array, Outlook]:
+    """The same from all keys (m, n) of the first n picks themselves."""
     order = np.argsort(keys, axis=1)
     ranked = np.take_along_axis(keys, order, axis=1)
-    if formula == "released":
+    if shares.equation.ranked_by_mass:
         return np.asarray(ranked @ weights.w[: keys.shape[1]]) * (1 + SLACK), Outlook.empty(len(keys))
     # Keys too close to tell apart are each given the lowest rank that any of them can have.
     rank = np.tile(np.arange(keys.shape[1]), (len(keys), 1))
@@ -420,6 +446,6 @@ def list_bound(
     np.maximum.accumulate(rank, axis=1, out=rank)
     terms = weights.w[rank]
     terms *= ranked
-    terms *= powered[order]
+    terms *= np.take_along_axis(np.broadcast_to(shares.to(slice(keys.shape[1])), keys.shape), order, axis=1)
     terms *= 1 + SLACK
     return np.asarray(terms.sum(axis=1)), Outlook.of(ranked, terms)
