@@ -242,7 +242,8 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
         of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
         memory = f"for each of {context.defaultParallelism} task(s) at a time"
     else:
-        of_task = pool.candidates * contender_bytes(dimension, pool.itemsize) + 2 * RANKED_BYTES
+        ranked = min(RANKED_BYTES, 24 * pool.candidates * places)
+        of_task = pool.candidates * contender_bytes(dimension, pool.itemsize) + ranked
         memory = "in the driver, which has all candidates in its pool"
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory %s, %.3g distance operations",

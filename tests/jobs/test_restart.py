@@ -23,7 +23,7 @@ from novelsum.files.lock import held
 from novelsum.files.workplace import Workplace
 
 BUDGET = 200
-COMMAND = [sys.executable, str(ROOT / "jobs" / "curate.py")]
+COMMAND = [sys.executable, str(ROOT / "tests" / "with_rounds.py"), "curate"]
 POLL = 0.001
 
 
@@ -37,7 +37,7 @@ def curate(output: Path, *more: object) -> subprocess.CompletedProcess[str]:
 
 
 def start(output: Path, *more: object, within: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
-    """The job in a process group of its own, Java and workers in it."""
+    """The job in a process group of its own, Java and workers in it. Unlike the runs that go on, it has rounds."""
     command = [*within, *COMMAND, *arguments(output, *more)]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, start_new_session=True, env={**os.environ, **environment})

@@ -121,7 +121,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("formula_", formula.FORMULAS)
 @pytest.mark.parametrize("quality_power", [0.5, 3.0])
-def test_picks_by_quality_are_the_oracles(world, engine, tmp_path, formula_, quality_power):
+def test_picks_by_quality_are_the_oracles(world, engine, tmp_path, either_way, formula_, quality_power):
     settings = {"formula": formula_, "quality_power": quality_power, "first": "w002"}
     found = engine(written(world, tmp_path / "in"), BUDGET, block_rows=350, quality_column="q", **settings)
     assert_same(found, oracle_picks(world, BUDGET, **settings))
@@ -169,7 +169,7 @@ def test_a_power_of_quality_beyond_all_numbers_is_refused_before_any_search(
     ],
     ids=["greatest", "least", "shares", "none of the largest", "all fixed"],
 )
-def test_picks_under_quotas_are_the_oracles(world, engine, tmp_path, quota):
+def test_picks_under_quotas_are_the_oracles(world, engine, tmp_path, either_way, quota):
     settings = {"quota": quota, "first": "w004"}
     first_group = world[1][4]
     if not any(text.startswith(first_group) or text.startswith("*") for text in quota):
@@ -179,7 +179,7 @@ def test_picks_under_quotas_are_the_oracles(world, engine, tmp_path, quota):
 
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
-def test_quality_and_quotas_together_with_copies_are_the_oracles(world, engine, tmp_path, duplicates):
+def test_quality_and_quotas_together_with_copies_are_the_oracles(world, engine, tmp_path, either_way, duplicates):
     settings = {
         "quota": ("web=:19.1%", "code=34.9%:", "math=1=4"),
         "quality_power": 2.0,
@@ -205,7 +205,7 @@ def test_the_first_pick_comes_from_a_group_that_may_have_it(world, engine, tmp_p
 
 
 @pytest.mark.parametrize("formula_", formula.FORMULAS)
-def test_picks_after_ids_selected_before_are_the_oracles(world, engine, tmp_path, formula_):
+def test_picks_after_ids_selected_before_are_the_oracles(world, engine, tmp_path, either_way, formula_):
     """Also for the id of a copy that was dropped: the candidate with its embedding stands for it."""
     path = written(world, tmp_path / "in")
     before = ["w001", "w000", "w444", "w680", "w017"]
@@ -224,7 +224,7 @@ def write_parquet_ids(path, ids):
 
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
-def test_picks_after_samples_outside_the_pool_are_the_oracles(world, engine, tmp_path, duplicates):
+def test_picks_after_samples_outside_the_pool_are_the_oracles(world, engine, tmp_path, either_way, duplicates):
     """Their neighbours are those in the pool. One with a candidate's id or, copies dropped, embedding is that one."""
     points = world[0]
     path = written(world, tmp_path / "in")

@@ -1,6 +1,7 @@
 """The selection engine: exactness over all settings, whatever the drafts, and what it says and survives."""
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -8,13 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import Points
 
 from novelsum import formula
 from novelsum.errors import RunError
 from novelsum.files.store import Block
-from novelsum.selection import rounds
+from novelsum.selection import contenders, rounds
 from novelsum.settings import Settings
 
 
@@ -31,6 +33,13 @@ def clustered() -> Points:
     return Points([f"c{i:03d}" for i in range(400)], vectors[order].astype(np.float32))
 
 
+@pytest.fixture(autouse=True)
+def in_rounds(request) -> None:
+    """All pools here are small, and selected from in rounds all the same unless a test asks for both ways."""
+    if "either_way" not in request.fixturenames:
+        request.getfixturevalue("with_rounds")
+
+
 def assert_same(found, expected) -> None:
     assert found.picks == expected.picks
     assert found.novelty == pytest.approx(expected.novelty, rel=1e-9, abs=1e-300)
@@ -43,7 +52,7 @@ def assert_same(found, expected) -> None:
 @pytest.mark.parametrize("metric", formula.METRICS)
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 def test_every_setting_gives_the_picks_of_the_formula(
-    clustered, engine, oracle, tmp_path, duplicates, metric, method, κ1, κ2
+    clustered, engine, oracle, tmp_path, either_way, duplicates, metric, method, κ1, κ2
 ):
     settings = {
         "formula": method,
@@ -55,6 +64,67 @@ def test_every_setting_gives_the_picks_of_the_formula(
     }
     path = clustered.write(tmp_path / "in")
     assert_same(engine(path, 100, block_rows=130, **settings), oracle(clustered, 100, **settings))
+
+
+@pytest.mark.parametrize("method", formula.FORMULAS)
+def test_without_rounds_few_ranked_picks_are_kept_and_many_forgotten(
+    clustered, engine, oracle, tmp_path, monkeypatch, method
+):
+    """There is room for 64 contenders' only, and columns of distances reach back some 20 picks."""
+    monkeypatch.setattr(rounds, "WHOLE_BYTES", 1 << 40)
+    monkeypatch.setattr(contenders, "RANKED_BYTES", 0)
+    monkeypatch.setattr(contenders, "_KEYS_AT_ONCE", 0)
+    monkeypatch.setattr(contenders, "_WINDOW", 90)
+    settings = {"duplicates": "keep", "neighbors": 4, "formula": method}
+    path = clustered.write(tmp_path / "in")
+    assert_same(engine(path, 120, block_rows=200, **settings), oracle(clustered, 120, **settings))
+
+
+def test_a_small_pool_is_selected_from_by_the_driver_alone(
+    clustered, engine, oracle, spark, tmp_path, monkeypatch, caplog
+):
+    """No round, no scratch, no Spark job; the limit is what the candidates take there."""
+    taken = 360 * contenders.contender_bytes(16, 4)
+    caplog.set_level("INFO", "novelsum")
+    path = clustered.write(tmp_path / "in")
+    for limit, has_rounds in ((taken, False), (taken - 1, True)):
+        monkeypatch.setattr(rounds, "WHOLE_BYTES", limit)
+        caplog.clear()
+        found = engine(path, 70, neighbors=4)
+        assert_same(found, oracle(clustered, 70, neighbors=4))
+        assert (found.effort.rounds > 0) == has_rounds
+        (line,) = (text for text in caplog.messages if text.startswith("selection: 70 of"))
+        told = r"about \d+ MiB of memory in the driver, which has all candidates in its pool, 8.06e\+05 distance"
+        assert bool(re.search(r"; 0 MiB of scratch on 0 host\(s\), " + told, line)) != has_rounds
+        jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)
+        latest = jobs.apply(0).description()
+        assert (latest.isDefined() and latest.get().startswith("novelsum selection: ")) == has_rounds
+
+
+def test_a_selection_without_rounds_that_is_cut_goes_on(clustered, oracle, run_here, tmp_path, monkeypatch, either_way):
+    """From its log, which has a file for every 64 picks or so; so does one in rounds."""
+    options = {"input": clustered.write(tmp_path / "in"), "output": str(tmp_path / "out"), "budget": 200}
+    options |= {"neighbors": 4, "report": False}
+    log, written = rounds._Selection.log, []
+
+    def log_and_die(self) -> None:
+        log(self)
+        written.append(self.picked)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rounds._Selection, "log", log_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            run_here("curate", **options)
+    assert not (tmp_path / "out" / "selected").exists()
+    run_here("curate", **options)
+    assert (
+        pq.read_table(tmp_path / "out" / "selected").column("id").to_pylist()
+        == oracle(clustered, 200, neighbors=4).picks
+    )
+    manifest = json.loads((tmp_path / "out" / "_MANIFEST.json").read_text())["selected"]
+    assert manifest["resumed_picks"] == written[1] < 200
 
 
 @pytest.mark.parametrize(
@@ -97,17 +167,17 @@ def test_lengths_beyond_float32_give_the_same_picks(clustered, engine, oracle, t
 
 def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engine, oracle, tmp_path, monkeypatch):
     """All scratch of the run is removed again and again, as if every executor were lost."""
-    round_ = rounds._Selection.round
+    advance = rounds._Selection.advance
     removed = []
 
     def round_and_loss(self) -> None:
-        round_(self)
+        advance(self)
         if self.effort.rounds % 7 == 0:
             removed.extend(_scratch(self.run.id))
             for folder in removed[-1:]:
                 shutil.rmtree(folder)
 
-    monkeypatch.setattr(rounds._Selection, "round", round_and_loss)
+    monkeypatch.setattr(rounds._Selection, "advance", round_and_loss)
     found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
     assert removed
     assert_same(found, oracle(clustered, 80, neighbors=4))
@@ -115,11 +185,11 @@ def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engi
 
 def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tmp_path, monkeypatch):
     """A task that dies in the middle leaves its mark; what it left is not believed."""
-    round_ = rounds._Selection.round
+    advance = rounds._Selection.advance
     spoiled = []
 
     def round_and_death(self) -> None:
-        round_(self)
+        advance(self)
         if self.effort.rounds % 9 == 0:
             for folder in _scratch(self.run.id):
                 for block in folder.iterdir():
@@ -128,7 +198,7 @@ def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tm
                     np.load(block / "state-upper.npy", mmap_mode="r+")[:] = -1.0
                     spoiled.append(block)
 
-    monkeypatch.setattr(rounds._Selection, "round", round_and_death)
+    monkeypatch.setattr(rounds._Selection, "advance", round_and_death)
     found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
     assert spoiled
     assert_same(found, oracle(clustered, 80, neighbors=4))
