@@ -22,6 +22,7 @@ from pyspark.sql import SparkSession
 from novelsum import formula, pipeline
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import read_density, require_finite_powers
+from novelsum.density.reference import mark_itself
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import look, open_source
@@ -91,6 +92,11 @@ def write_parquet(path: Path, ids: Any, vectors: Any, **columns: Any) -> str:
     return str(path)
 
 
+def numbered(vectors: np.ndarray) -> Points:
+    """Vectors as float32, their numbers as ids."""
+    return Points([f"x{i:05d}" for i in range(len(vectors))], np.asarray(vectors, dtype=np.float32))
+
+
 def read_points(*folders: Path) -> Points:
     """All rows of some folders, sorted by id."""
     tables = [ds.dataset(folder).to_table(["id", "embedding"]) for folder in folders]
@@ -112,6 +118,41 @@ def sample() -> Points:
 
 
 @pytest.fixture(scope="session")
+def repeated(sample: Points) -> Points:
+    """600 prompts, 100 of them copies of others."""
+    rng = np.random.default_rng(8)
+    vectors = np.concatenate([sample.vectors[:500], sample.vectors[rng.integers(0, 40, 100)]])
+    return numbered(vectors[rng.permutation(600)])
+
+
+@pytest.fixture(scope="session")
+def clustered() -> Points:
+    """400 points: clusters, 40 exact copies, near copies, one far point, and scales apart."""
+    rng = np.random.default_rng(5)
+    centres = rng.normal(size=(12, 16))
+    vectors = centres[rng.integers(0, 12, 400)] + 0.3 * rng.normal(size=(400, 16))
+    vectors[300:340] = vectors[rng.integers(0, 8, 40)]
+    vectors[340:360] = vectors[:20] + 1e-6 * rng.normal(size=(20, 16))
+    vectors[360] *= 300
+    order = rng.permutation(400)
+    return Points([f"c{i:03d}" for i in range(400)], vectors[order].astype(np.float32))
+
+
+@pytest.fixture(scope="session")
+def graded() -> tuple[Points, np.ndarray, np.ndarray]:
+    """Points with ids, groups of unequal size and qualities, zeros among them; some points twice."""
+    rng = np.random.default_rng(11)
+    centers = rng.normal(size=(6, 12))
+    group = rng.choice(6, 700, p=[0.5, 0.2, 0.13, 0.08, 0.05, 0.04])
+    vectors = (centers[group] + 0.7 * rng.normal(size=(700, 12))).astype(np.float32)
+    vectors[::35] = vectors[1::35]
+    names = np.array(["web", "chat", "code", 'a "b" 100%', "math=1", "\u00e4"])[group]
+    quality = np.round(rng.uniform(0, 2, 700), 1)
+    quality[::35] = 0.3
+    return Points([f"w{i:03d}" for i in range(700)], vectors), names, quality
+
+
+@pytest.fixture(scope="session")
 def spark() -> Iterator[Any]:
     started = session.start("tests", "local[2]")
     yield started
@@ -127,6 +168,12 @@ class Outcome:
     density: dict[Any, float]
     pool: Any
     effort: Any = None
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    """The same picks; novelties may differ by rounding, however small they are."""
+    assert found.picks == expected.picks
+    assert found.novelty == pytest.approx(expected.novelty, rel=1e-9, abs=1e-300)
 
 
 @pytest.fixture
@@ -171,6 +218,31 @@ def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.fixture
+def density(spark: Any, tmp_path: Path):
+    """Density by id and the report of a run of ingest and density alone."""
+    runs = iter(range(100))
+
+    def run(path: str, reference: str | None = None, **settings: Any) -> tuple[dict[Any, float], dict[str, Any]]:
+        chosen = replace(Settings(input=path, reference=reference, density_method="approximate"), **settings)
+        work = Location.of(str(tmp_path / f"work-{next(runs)}"))
+        pools = []
+        for number, source in enumerate(filter(None, (path, reference))):
+            folder = work / str(number)
+            (folder / "store").make_folder()
+            pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, folder, folder))
+        if reference:
+            pools[0] = mark_itself(spark, *pools, chosen)
+        report = estimate_density(spark, pools[0], chosen, pools[1] if reference else None)
+        found = {}
+        for block in pools[0].blocks:
+            ids = read_block(pools[0].work, block.name).ids.to_pylist()
+            found.update(zip(ids, read_density(pools[0].work, block.name).density.tolist(), strict=True))
+        return found, report
+
+    return run
+
+
+@pytest.fixture
 def run_here(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Run a job from end to end in this process, in the session of the tests, which outlives it."""
 
@@ -180,6 +252,15 @@ def run_here(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
             pipeline.run(job, Settings(**settings))
 
     return run
+
+
+def density_by_formula(points: Points, **settings: Any) -> dict[Any, float]:
+    """Density by id, by the formula alone."""
+    chosen = replace(Settings(), **settings)
+    if chosen.duplicates == "drop":
+        points = points.distinct()
+    sigma = formula.density(points.vectors, chosen.neighbors, formula=chosen.formula, metric=chosen.metric)
+    return dict(zip(points.ids, sigma.tolist(), strict=True))
 
 
 def _oracle(points: Points, budget: int, first: Any = None, seed: int = 42, **settings: Any) -> Outcome:

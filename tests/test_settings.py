@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, error_line, run_job
 
 from novelsum import settings
 from novelsum.errors import UsageError
@@ -74,3 +74,30 @@ def test_the_tables_of_the_readme_have_every_setting_and_no_other():
         documented = re.findall(r"`(--[a-z-]+)`", " ".join([*cells, others]))
         known = {settings.flag(field) for job in jobs for field in settings.fields_of(job)}
         assert sorted(documented) == sorted(known)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--input", "x"), "--output is missing"),
+        (("--input", "x", "--output", "y"), "--budget is missing"),
+        (("--input", "x", "--output", "y", "--budget", 0), "--budget must be at least 1, not 0"),
+        (("--input", "x", "--output", "y", "--budget", "many"), "argument --budget: invalid int value: 'many'"),
+        (("--formula", "mine"), "--formula: invalid choice: 'mine'"),
+        (
+            ("--input", "x", "--output", "y", "--budget", 1, "--density-power", "nan"),
+            "--density-power must be a finite",
+        ),
+        (("--input", "x", "--output", "x", "--budget", 1), "lie in one another"),
+        (("--input", "x/y", "--output", "x", "--budget", 1), "lie in one another"),
+        (("--bugdet", 3), "unrecognized arguments: --bugdet 3"),
+        (("--config", "{config}"), "unknown key 'bugdet'; did you mean budget?"),
+        (("--config", "none.toml"), "--config none.toml cannot be read"),
+    ],
+)
+def test_bad_usage_exits_2_and_names_the_setting(tmp_path, arguments, words):
+    config = tmp_path / "c.toml"
+    config.write_text("bugdet = 3\n")
+    done = run_job("curate", *(str(a).format(config=config) for a in arguments))
+    assert done.returncode == 2, done.stderr
+    assert words in error_line(done)

@@ -17,21 +17,19 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pyspark
 import pytest
-from conftest import ROOT, SAMPLE, Points, _gateway, run_job
+from conftest import ROOT, SAMPLE, _gateway
 from documents import PAGES, SHOWN, SUBMIT, Block, Command, understood
 
 import novelsum
 from novelsum import settings
 from novelsum.density import near
-from novelsum.diversity.onepass import mapped_points
 from novelsum.files import lock
 from novelsum.files.ingest import BLOCK_BYTES
 from novelsum.report import survey
 from novelsum.report.output import metrics
 from novelsum.selection import check, rounds, sketch
 from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes
-from novelsum.selection.scoring import Scoring
-from novelsum.selection.scratch import Units, block_bytes, opened
+from novelsum.selection.scratch import block_bytes
 from novelsum.spark import progress, session
 
 BLOCKS = documents.blocks()
@@ -371,34 +369,6 @@ def test_metrics_have_the_numbers_of_a_manifest_under_the_names_of_the_page():
     text = (ROOT / "docs" / "operations.md").read_text()
     for name in found:
         assert name.removesuffix("null") in text
-
-
-@pytest.mark.more
-def test_scratch_is_for_its_owner_alone(engine, prompts, tmp_path, monkeypatch):
-    """Whatever the umask, as docs/operations.md promises: in a selection and in a comparison."""
-    path = Points(prompts.ids[:60], prompts.vectors[:60]).write(tmp_path / "in")
-    pool = engine(path, 3).pool
-    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path / "scratch"))
-    before = os.umask(0)
-    try:
-        scoring = Scoring("paper", "cosine", 1.0, 0.5, 1.0)
-        with opened(pool.work, "one", pool.blocks[0], scoring, Units(), False, ()):
-            pass
-        mapped_points("two", pool.work, pool.blocks[0].name, "cosine")
-    finally:
-        os.umask(before)
-    for private in (f"novelsum-one/{pool.blocks[0].name}", "novelsum-two"):
-        assert (tmp_path / "scratch" / private).stat().st_mode & 0o777 == 0o700
-
-
-@pytest.mark.more
-def test_work_and_stage_are_for_their_owner_alone(tmp_path):
-    """What lies in them has other modes, but nobody else gets there."""
-    output = tmp_path / "out"
-    done = run_job("estimate_density", "--input", SAMPLE, "--keep-work", "--output", output)
-    assert done.returncode == 0, done.stderr
-    for kept in (output / "_work", output / "_work" / "work"):
-        assert kept.stat().st_mode & 0o777 == 0o700, kept
 
 
 # --- programs that cannot be here -------------------------------------------------------------------------

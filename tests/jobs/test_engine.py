@@ -1,4 +1,4 @@
-"""Density and selection on Spark equal the formula, pick for pick and bit for bit, whatever the layout."""
+"""Ingest, density and selection on Spark equal the formula, pick for pick and bit for bit, whatever the layout."""
 
 import numpy as np
 import pytest

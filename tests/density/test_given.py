@@ -1,0 +1,46 @@
+"""A density that is given: every candidate has one, once, and positive."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import error_line, run_job, write_parquet
+
+from novelsum.density.given import load_density
+from novelsum.errors import InputError
+from novelsum.files.source import open_density
+
+RNG = np.random.default_rng(11)
+VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
+IDS = [f"n{i:02d}" for i in range(40)]
+
+
+def test_a_candidate_without_density_is_refused(tmp_path):
+    """Exit code 3, how many and the first id."""
+    path, density, output = tmp_path / "in.parquet", tmp_path / "density.parquet", tmp_path / "out"
+    write_parquet(path, IDS, VECTORS)
+    pq.write_table(pa.table({"id": IDS[:-2], "density": np.ones(38)}), density)
+    done = run_job("select_subset", "--input", path, "--density", density, "--output", output, "--budget", 5)
+    assert done.returncode == 3, done.stderr
+    line = error_line(done)
+    assert f"2 candidate(s) have no density in {density}; estimate it over the same input" in line
+    assert "first id: 'n38'" in line
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("ids", "values", "words"),
+    [
+        ([*IDS, "n03"], np.ones(41), "1 candidate.s. have more than one density in .*n03"),
+        (IDS, np.r_[0.0, np.ones(39)], "1 candidate.s. have a density in .* not a positive finite number.*n00"),
+        (IDS, np.r_[np.ones(39), np.inf], "not a positive finite number.*n39"),
+    ],
+    ids=["repeated", "zero", "infinite"],
+)
+def test_a_density_that_cannot_be_used_is_refused(spark, engine, tmp_path, ids, values, words):
+    """How many candidates, and the first id."""
+    density = tmp_path / "density.parquet"
+    pq.write_table(pa.table({"id": ids, "density": values}), density)
+    pool = engine(write_parquet(tmp_path / "in.parquet", IDS, VECTORS), 1, neighbors=3).pool
+    with pytest.raises(InputError, match=words):
+        load_density(spark, pool, open_density(str(density), "id"))

@@ -1,0 +1,109 @@
+"""Distances of many shapes, with keys as far off as they may be, for the tests of bounds and drafts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from novelsum import formula
+from novelsum.selection.check import BlockCheck, Candidates, Picks, state_of
+from novelsum.selection.scoring import Scoring
+from novelsum.selection.sketch import Weights
+
+CANDIDATES, PICKS = 12, 330
+thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+
+
+@dataclass(frozen=True)
+class Distances:
+    """True distances d (m, N), σ^κ2 of picks (N,) and candidates (m,), and keys (m, N) float32 as far off as error."""
+
+    scoring: Scoring
+    d: np.ndarray
+    powered: np.ndarray
+    own: np.ndarray
+    error: np.ndarray
+    keys: np.ndarray
+
+    def sums(self, n: int) -> np.ndarray:
+        """Σ w · mass of the first n picks for every candidate, by the formula."""
+        power = self.scoring.proximity_power
+        v = formula.novelty(
+            self.d[:, :n],
+            self.powered[:n],
+            self.own,
+            formula=self.scoring.formula,
+            proximity_power=power,
+            density_power=1.0,
+        )
+        return v * (n if self.scoring.formula == "released" else 1)
+
+
+SHAPES = {
+    "uniform": lambda rng, shape: rng.random(shape),
+    "ties": lambda rng, shape: rng.integers(0, 4, shape) / 3,
+    "zeros": lambda rng, shape: np.where(rng.random(shape) < 0.5, 0, rng.random(shape)),
+    "one far": lambda rng, shape: np.where(np.arange(shape[1]) == shape[1] // 3, 1e3, rng.random(shape)),
+    "alike": lambda rng, shape: 1 + 1e-3 * rng.normal(size=shape),
+    "nearly tied": lambda rng, shape: (rng.integers(1, 6, shape) / 5) * (1 + 1e-7 * rng.normal(size=shape)),
+    "growing": lambda rng, shape: np.sort(rng.lognormal(0, 1, shape), axis=1),
+    "shrinking": lambda rng, shape: -np.sort(-rng.lognormal(0, 1, shape), axis=1),
+    "one value": lambda rng, shape: np.full(shape, 0.7),
+}
+SPREADS = {
+    "equal": lambda rng, n: np.full(n, 0.5),
+    "like real ones": lambda rng, n: rng.lognormal(0, 0.2, n),
+    "a million apart": lambda rng, n: 10.0 ** rng.uniform(-6, 0, n),
+    "one heavy": lambda rng, n: np.where(np.arange(n) == n // 2, 1.0, 1e-6),
+}
+
+
+@st.composite
+def distances(draw) -> Distances:
+    """Distances of some shape and scale, density factors of some spread, keys with some error."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    scale = draw(st.sampled_from([1.0, 1e-12, 4.0]))
+    d = SHAPES[draw(st.sampled_from(sorted(SHAPES)))](rng, (CANDIDATES, PICKS)) * scale
+    powered = SPREADS[draw(st.sampled_from(sorted(SPREADS)))](rng, PICKS)
+    own = rng.choice(powered, CANDIDATES)
+    scoring = Scoring(
+        draw(st.sampled_from(formula.FORMULAS)), "euclidean", draw(st.sampled_from([0.0, 0.5, 1.0, 2.0])), 1.0
+    )
+    error = np.maximum(draw(st.sampled_from([0.0, 1e-6, 1e-3])), 2**-22) * d.max(axis=1)
+    off = rng.choice([-0.5, 0.5, 0.0], d.shape) * error[:, None]
+    keys = np.maximum(d + off, 0)
+    if scoring.formula == "released":
+        keys *= own[:, None] + powered
+    return Distances(scoring, d, powered, own, error, keys.astype(np.float32))
+
+
+class GivenKeys(BlockCheck):
+    """A block whose keys are given, and not computed from vectors."""
+
+    def __init__(self, world: Distances, rows: np.ndarray | None = None, twin: np.ndarray | None = None) -> None:
+        m, n = world.d.shape
+        nothing = np.zeros((m, 1), np.float32)
+        ones = np.ones(m, np.float32)
+        rows = np.arange(m) if rows is None else rows
+        state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in state_of(1).items()}
+        state["upper"][:] = np.inf
+        state["recent_rows"] = np.full(state["recent"].shape[1], -1)
+        super().__init__(
+            Candidates(rows, nothing, ones, ones, world.own, twin=twin),
+            state,
+            world.scoring,
+            Weights.of(n, world.scoring.proximity_power),
+            Picks(np.arange(1000, 1000 + n), np.zeros((n, 1), np.float32), np.ones(n, np.float32), world.powered),
+        )
+        self.error = world.error.astype(np.float32) * np.float32(1 + 1e-6)
+        self._given = world.keys
+
+    def _products(self, at, part):
+        return self._given[at][:, part].copy()
+
+    def bring_to(self, n: int) -> np.ndarray:
+        """Bounds of all candidates against the first n picks."""
+        self.state["upper"][:] = np.inf
+        self._bound(np.arange(len(self.candidates.rows)), n)
+        return self.state["upper"]

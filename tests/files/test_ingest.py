@@ -1,0 +1,172 @@
+"""Rows that break the contract are refused or set aside with a reason each; rows without a group stay apart."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import error_line, run_job, write_parquet
+from graded import written
+
+from novelsum.errors import InputError
+from novelsum.files.ingest import ingest
+from novelsum.files.location import Location
+from novelsum.files.source import open_source
+from novelsum.files.store import Pool, read_block
+from novelsum.groups import group_of
+from novelsum.settings import Settings
+
+RNG = np.random.default_rng(11)
+VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
+IDS = [f"n{i:02d}" for i in range(40)]
+
+
+def test_bad_rows_are_set_aside_with_a_reason_each(tmp_path):
+    """--on-bad-rows drop: every kind of bad row is in rejected/, counted in the manifest, and not selected."""
+    vectors = [row.tolist() for row in VECTORS]
+    ids = list(IDS)
+    ids[0] = None
+    vectors[1] = None
+    vectors[2] = [1.0, float("nan"), 0.0, 0.0]
+    vectors[3] = [1.0, float("inf"), 0.0, 0.0]
+    vectors[4] = [0.0] * 4
+    vectors[5] = [1.0] * 3
+    vectors[6] = []
+    vectors[7] = [1.0, None, 2.0, 3.0]
+    ids[9] = ids[8]
+    ids.append(IDS[10])
+    vectors.append(vectors[10])
+    path = write_parquet(tmp_path / "in.parquet", ids, pa.array(vectors, pa.list_(pa.float32())))
+    output = tmp_path / "out"
+    done = run_job(
+        "curate",
+        "--input",
+        path,
+        "--output",
+        output,
+        "--budget",
+        30,
+        "--neighbors",
+        3,
+        "--on-bad-rows",
+        "drop",
+    )
+    assert done.returncode == 0, done.stderr
+    rejected = pq.read_table(output / "rejected").to_pylist()
+    reasons = {row["file_row"]: row["reason"] for row in rejected}
+    assert reasons == {
+        0: "null id",
+        1: "null embedding",
+        2: "not finite",
+        3: "not finite",
+        4: "zero vector",
+        5: "unequal length",
+        6: "null embedding",
+        7: "not finite",
+        8: "duplicate id",
+        9: "duplicate id",
+        40: "duplicate id",
+    }
+    assert {row["file"] for row in rejected} == {path}
+    assert json.loads((output / "_MANIFEST.json").read_text())["input"]["bad_rows"] == {
+        "null id": 1,
+        "null embedding": 2,
+        "not finite": 3,
+        "zero vector": 1,
+        "unequal length": 1,
+        "duplicate id": 3,
+    }
+    assert set(pq.read_table(output / "selected").column("id").to_pylist()) == set(IDS[10:])
+
+
+def lists(*rows: object) -> pa.Array:
+    """Rows instead of the first of VECTORS."""
+    return pa.array([*rows, *VECTORS[len(rows) :].tolist()], pa.list_(pa.float32()))
+
+
+REFUSED_BY_ROWS = {
+    "null id": (
+        [None, *IDS[1:]],
+        VECTORS,
+        "1 row(s) of {path} have a null id in column 'id' (first: row 0 of {path})",
+    ),
+    "duplicate id": (
+        ["n01", *IDS[1:]],
+        VECTORS,
+        "2 row(s) of {path} share their id in column 'id' with another row",
+    ),
+    "null vector": (
+        IDS,
+        lists(None),
+        "null, empty or malformed in column 'embedding' (first: id 'n00', row 0 of {path})",
+    ),
+    "NaN": (
+        IDS,
+        lists([0, 1, 2, float("nan")]),
+        "1 row(s) of {path} hold NaN, infinite or null values in column 'embe",
+    ),
+    "zero vector": (
+        IDS,
+        lists([0, 0, 0, -0.0]),
+        "are zero vectors in column 'embedding', which have no cosine distance",
+    ),
+    "unequal lengths": (
+        IDS,
+        lists([1, 2], [1, 2, 3, 4, 5]),
+        "2 row(s) of {path} have another length than most, 4, in",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_BY_ROWS)
+def test_rows_that_break_the_contract_are_refused(tmp_path, case):
+    """Exit code 3, one line with the column, a row id, how many rows and what to do; no output folder."""
+    ids, vectors, words = REFUSED_BY_ROWS[case]
+    path = write_parquet(tmp_path / "in.parquet", ids, vectors)
+    done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 5)
+    assert done.returncode == 3, done.stderr
+    assert words.format(path=path) in error_line(done)
+    assert "--on-bad-rows drop" in error_line(done)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_bad_quality_is_a_bad_row(graded, run_here, tmp_path):
+    points, names, quality = graded
+    bad = quality.copy()
+    bad[[3, 9]] = [-1, np.nan]
+    path = written((points, names, bad), tmp_path / "in")
+    options = {"input": path, "output": str(tmp_path / "out"), "budget": 5, "quality_column": "q", "report": False}
+    with pytest.raises(InputError, match=r"2 row\(s\) .* quality"):
+        run_here("curate", **options)
+    run_here("curate", on_bad_rows="drop", **options)
+    rejected = pq.read_table(tmp_path / "out" / "rejected").to_pylist()
+    assert sorted((row["id"], row["reason"]) for row in rejected) == [("w003", "bad quality"), ("w009", "bad quality")]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [
+        (pa.array(["None", None, "(no group)"] * 10), {"None": 10, None: 10, "(no group)": 10}),
+        (pa.array([1, None, -2] * 10, pa.int32()), {"1": 10, None: 10, "-2": 10}),
+        (pa.array([True, None, False] * 10), {"True": 10, None: 10, "False": 10}),
+        (pa.array([1.5, float("nan"), None] * 10), {"1.5": 10, "nan": 10, None: 10}),
+        (pa.array(["a", None, "b"] * 10).dictionary_encode(), {"a": 10, None: 10, "b": 10}),
+        (pa.nulls(30), {None: 30}),
+    ],
+    ids=["text", "integers", "booleans", "floats", "dictionary", "nothing but null"],
+)
+def test_rows_without_a_group_stay_apart_from_every_text(spark, tmp_path, column, expected):
+    """In the pool, in the store, where it is null, and on the way through JSON."""
+    path = write_parquet(tmp_path / "in.parquet", IDS[:30], VECTORS[:30], kind=column)
+    work = Location.of(str(tmp_path / "work"))
+    (work / "store").make_folder()
+    settings = Settings(input=path, group_column="kind")
+    pool = ingest(spark, open_source(path, "id", "embedding"), settings, work, work)
+    assert pool.groups == expected
+    assert Pool.from_json(pool.work, json.loads(json.dumps(pool.for_json()))) == pool
+    stored = {}
+    for block in pool.blocks:
+        content = read_block(pool.work, block.name)
+        stored.update(zip(content.ids.to_pylist(), content.groups.to_pylist(), strict=True))
+    assert stored == dict(zip(IDS[:30], map(group_of, column.to_pylist()), strict=True))

@@ -1,0 +1,178 @@
+"""The page: a browser shows it whole, alone, and as text."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import browser
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import run_job
+from hostile import COLUMN, HOSTILE_SHOWN, WIDE_GROUP, hostile_sample
+
+from novelsum.report.page import returns_in_words
+from novelsum.report.text import number
+
+BUDGET, SHOWN = 40, 5
+PICTURES = ["density", "groups", "map", "novelty"]
+PICTURES_OF_COMPARISON = sorted([*PICTURES, "comparison"])
+
+
+@pytest.fixture(scope="module")
+def source() -> pa.Table:
+    return hostile_sample()
+
+
+@pytest.fixture(scope="module")
+def output(source, tmp_path_factory) -> Path:
+    """What curate makes of it."""
+    folder = tmp_path_factory.mktemp("report")
+    (folder / "in").mkdir()
+    for part in range(3):
+        pq.write_table(source.slice(part * 1000, 1000), folder / "in" / f"{part}.parquet")
+    arguments = ("--input", folder / "in", "--output", folder / "out", "--budget", BUDGET, "--show", SHOWN)
+    done = run_job("curate", *arguments, "--text-column", "text", "--group-column", COLUMN)
+    assert done.returncode == 0, done.stderr
+    assert f"report     {folder / 'out' / 'report.html'}" in done.stdout
+    return folder / "out"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[browser.Page]:
+    with browser.browser() as started:
+        yield started
+
+
+def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], width: int) -> None:
+    """Every picture is drawn, with a title and a caption, its words inside; nothing else is loaded or complained of."""
+    page.open(path.as_uri(), width)
+    drawn = page.evaluate(
+        """[...document.querySelectorAll("figure")].map(figure => {
+            const svg = figure.querySelector("svg"), box = svg.getBoundingClientRect();
+            const inside = [...svg.querySelectorAll("path, use")].filter(mark => {
+                const at = mark.getBoundingClientRect();
+                return at.width + at.height > 0 && at.left >= box.left - 2 && at.right <= box.right + 2;
+            });
+            return {name: svg.getAttribute("aria-labelledby").replace("-title", ""), width: box.width,
+                    height: box.height, marks: inside.length, labels: svg.querySelectorAll("text").length,
+                    outside: [...svg.querySelectorAll("text")].filter(text => {
+                        const at = text.getBoundingClientRect();
+                        return at.left < box.left - 1 || at.right > box.right + 1;
+                    }).map(text => text.textContent),
+                    title: document.getElementById(svg.getAttribute("aria-labelledby")).textContent,
+                    caption: figure.querySelector("figcaption").innerText};
+        })"""
+    )
+    assert sorted(picture["name"] for picture in drawn) == pictures
+    for place, picture in enumerate(drawn, 1):
+        assert picture["width"] > 300, picture
+        assert picture["height"] > 100, picture
+        assert picture["marks"] > 10, picture
+        assert picture["labels"] > 5, picture
+        assert picture["outside"] == [], picture
+        assert picture["title"], picture
+        assert picture["caption"].startswith(f"Figure {place}."), picture
+    for event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
+        assert not page.named(event)
+    requested = [request["request"]["url"] for request in page.named("Network.requestWillBeSent")]
+    assert [url for url in requested if not url.startswith("data:")] == [path.as_uri()]
+    ids = page.evaluate('[...document.querySelectorAll("[id]")].map(element => element.id)')
+    assert len(ids) == len(set(ids))
+
+
+def assert_no_overflow(page: browser.Page) -> None:
+    """Nothing reaches over the right edge, also not what a scrolling table would hide."""
+    width = page.evaluate("document.documentElement.clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    over = page.evaluate(
+        """[...document.querySelectorAll("body *")].filter(element => !element.closest("svg *")
+            && element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
+            .map(element => element.tagName + " " + element.textContent.slice(0, 50))"""
+    )
+    assert over == []
+
+
+def test_the_page_is_whole_and_alone(page, output):
+    assert_whole_and_alone(page, output / "report.html", PICTURES, 1280)
+    assert_no_overflow(page)
+
+
+def test_the_page_fits_a_phone(page, output):
+    assert_whole_and_alone(page, output / "report.html", PICTURES, 360)
+    assert_no_overflow(page)
+
+
+def test_hostile_text_is_shown_as_text(page, output):
+    """Markup, quotes and mathematics as they are, unseen characters as their numbers, nothing as an element."""
+    page.open((output / "report.html").as_uri())
+    assert page.evaluate('document.querySelectorAll("script, img, iframe, object, b[onclick]").length') == 0
+    handlers = '[...document.querySelectorAll("*")].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith("on"))'
+    assert page.evaluate(handlers) == []
+    seen, held = page.evaluate("document.body.innerText"), page.evaluate("document.documentElement.textContent")
+    assert seen.count(HOSTILE_SHOWN) == SHOWN * 4  # each pick and its three neighbours
+    assert not {"\u202e", "\u2066"} & set(held)
+    group = "<b onclick='x'>$w$</b>[U+202E]"
+    assert group in seen
+    labels = page.evaluate('[...document.querySelectorAll("#groups-figure_1 text")].map(label => label.textContent)')
+    assert {"<b onclick='x'>$w$</b>[…", f"{WIDE_GROUP[:11]}…"} <= set(labels)
+    assert COLUMN in seen
+    policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, source, run_here, tmp_path):
+    """The strategies in the order of NovelSum."""
+    path, output = tmp_path / "in.parquet", tmp_path / "out"
+    pq.write_table(source.slice(0, 500), path)
+    options = {"density_method": "approximate", "compare": True, "budget": BUDGET, "group_column": COLUMN}
+    run_here("curate", input=str(path), output=str(output), **options)
+    manifest, data = (json.loads((output / name).read_text()) for name in ("_MANIFEST.json", "report.json"))
+    for width in (1280, 360):
+        assert_whole_and_alone(page, output / "report.html", PICTURES_OF_COMPARISON, width)
+        assert_no_overflow(page)
+    rows = page.evaluate('[...document.querySelectorAll("tr")].map(row => row.innerText.split(/\\t|\\n/).join(" | "))')
+    names = {"NovelSelect": "novelselect", "random": "random", "farthest first": "farthest_first", "k-means": "kmeans"}
+    shown = [row.split(" | ") for row in rows if row.split(" | ")[0] in names]
+    found = {names[name]: cells for name, *cells in shown}
+    assert sorted(found) == sorted(manifest["comparison"])
+    for name, measured in manifest["comparison"].items():
+        values = [measured[key] for key in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")]
+        assert found[name] == [*(number(value, 4) for value in values), f"{measured['seconds']:,.1f}"]
+    in_order = sorted(manifest["comparison"], key=lambda name: -manifest["comparison"][name]["novelsum_mean"])
+    assert list(found) == [row["strategy"] for row in data["comparison"]] == in_order
+    seen = page.evaluate("document.body.innerText")
+    assert f"Of 4 strategies at this budget, {shown[0][0]} has the highest NovelSum." in seen
+    recall = manifest["density"]["recall"]
+    assert 0.95 <= recall <= 1
+    assert re.search(rf"recall of neighbours\s+{100 * recall:.1f}%", seen)
+    assert f"measured | {manifest['density']['measured']}" in rows
+    assert f"probes | {manifest['density']['probes']}" in rows
+
+
+def test_what_a_page_complains_of_is_seen(page):
+    """By the events whose absence is asserted of a report."""
+    page.open("data:text/html,<script>console.log(1); nowhere()</script><img src='http://127.0.0.1:9/x'>")
+    assert page.named("Runtime.consoleAPICalled")
+    assert page.named("Runtime.exceptionThrown")
+    assert page.named("Log.entryAdded")
+
+
+def test_without_chromium_the_tests_of_the_page_fail(monkeypatch):
+    """They say what is missing instead of being skipped."""
+    monkeypatch.setenv("PATH", "/nowhere")
+    with (
+        pytest.raises(RuntimeError, match="Chromium, which is not installed: apt-get install chromium"),
+        browser.browser(),
+    ):
+        pass
+
+
+def test_a_small_budget_tells_nothing_of_returns():
+    """Also where the novelty of its picks happens to be even."""
+    found = {"flat_from_pick": None, "flat_below_growth": 0.05, "doublings": [{"growth": 0.01}]}
+    data = {"novelty": found, "selected": {"picks": 8}}
+    assert returns_in_words(data) == "The budget is too small to tell where returns flatten."
+    found["doublings"][-1]["growth"] = 0.2
+    assert "from pick 4 to pick 8 novelty grew by 20.0%" in returns_in_words(data)
