@@ -17,7 +17,7 @@ KNOWS = {
 """The rooms that each may import from, beside itself and what lies above all rooms."""
 KERNELS = [
     *("formula", "formulas", "explain", "groups", "density/neighbors", "density/cells", "diversity/novelsum"),
-    *(f"selection/{name}" for name in ("scoring", "quotas", "sketch", "contenders", "check")),
+    *(f"selection/{name}" for name in ("scoring", "quotas", "candidates", "sketch", "contenders", "check")),
 ]
 
 

@@ -29,7 +29,7 @@ from novelsum.files.source import Chunk, Source, open_selected, read_columns, re
 from novelsum.files.store import Block, Pool, read_block
 from novelsum.files.workplace import SelectedBefore
 from novelsum.selection import picklog
-from novelsum.selection.picklog import Logged
+from novelsum.selection.candidates import Candidates
 from novelsum.settings import Settings
 from novelsum.spark.shared import Shared
 
@@ -48,9 +48,9 @@ class _Wanted:
 
 @dataclass(frozen=True)
 class _Found:
-    """Candidates that were looked for, as they are logged, with ids and digests."""
+    """Candidates that were looked for, as they are stored, with ids and digests."""
 
-    logged: Logged
+    stored: Candidates
     ids: list[str | int]
     digests: list[bytes]
 
@@ -90,7 +90,7 @@ def log_already_selected(
     return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
 
 
-def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Logged:
+def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Candidates:
     """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
     parts = _search(spark, pool, settings, _Wanted(wanted, frozenset()))
@@ -120,7 +120,7 @@ def _with_vectors(
     corpus: Pool | None,
     given: Source | None,
     settings: Settings,
-) -> Logged:
+) -> Candidates:
     """Samples of which embeddings are given: candidates where they are, and those outside the pool."""
     work = pool.work / "already"
     (work / "store").make_folder()
@@ -164,17 +164,15 @@ def _with_vectors(
             load_density(spark, held, given)
         for block, content, chosen in zip(held.blocks, blocks, outside, strict=True):
             density = read_density(work, block.name).density[chosen]
-            nothing = np.zeros(len(density))
             rows = pool.candidates + content.rows[chosen]
-            powered = density**settings.density_power
-            logged = Logged(rows, powered, nothing + 1, nothing.astype(np.int64), content.vectors[chosen])
-            parts.append(_Found(logged, [], []))
+            taken = Candidates.plain(rows, content.vectors[chosen], density**settings.density_power)
+            parts.append(_Found(taken, [], []))
     return _once(parts)
 
 
-def _once(parts: list[_Found]) -> Logged:
+def _once(parts: list[_Found]) -> Candidates:
     """All that was found, each row once."""
-    logged = Logged.joined([part.logged for part in parts])
+    logged = Candidates.joined([part.stored for part in parts])
     _, first = np.unique(logged.rows, return_index=True)
     return logged[first]
 
@@ -213,9 +211,8 @@ def _search_block(work: Location, density_power: float, message: Shared[_Wanted]
         [i for i, (id_, digest) in enumerate(keys) if id_ in wanted.ids or digest in wanted.digests], np.int64
     )
     powered = read_density(work, block.name).density[at] ** density_power
-    nothing = np.zeros(len(at))
-    logged = Logged(stored.rows[at], powered, nothing + 1, nothing.astype(np.int64), stored.vectors[at])
-    return _Found(logged, [keys[i][0] for i in at], [keys[i][1] for i in at])
+    found = Candidates.plain(stored.rows[at], stored.vectors[at], powered)
+    return _Found(found, [keys[i][0] for i in at], [keys[i][1] for i in at])
 
 
 def _digests_of(

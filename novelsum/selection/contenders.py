@@ -7,7 +7,8 @@ nearly equal novelty, two picks at nearly equal distance) values are computed ag
 So no decision depends on who else is in the pool.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from novelsum import formula
 from novelsum.density.neighbors import paired_squared_distances
 from novelsum.formula import Array, from_squared, squared_distances
+from novelsum.selection.candidates import Candidates, Columns, Dismissed, Picks, Units
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import COARSE, Integers, Outlook, Shares, Single, Weights, gain_bounds
@@ -31,7 +33,7 @@ _EVALUATED_AT_ONCE = 64
 _FEW_PICKS = 64
 _KEYS_AT_ONCE = 1 << 18
 RANKED_BYTES = 256 << 20
-"""Ranked picks of contenders take no more; those of whom has not been evaluated for the longest are forgotten."""
+"""Ranked picks take no more: contenders that were evaluated the longest ago lose theirs."""
 _SAME_MASS = 1e-11
 _NEAR = 1e-6
 """Squared distances below this share of the squared norms are computed again, as a product has lost their digits."""
@@ -43,20 +45,44 @@ def contender_bytes(dimension: int, itemsize: int) -> int:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Some candidates: rows (n,) int64, points (n, D) float64 in the metric's space, σ^κ2 (n,) float64.
+class Arrivals(Columns):
+    """Candidates that the pool takes in, as they are stored, and what is known of them against the committed picks.
 
-    ``quality`` (n,) float64, q^γ, which multiplies the sum; ``groups`` (n,) int64, numbers of the quotas' groups.
+    ``upper`` (n,) float64 bounds their sums; ``error`` (n,) float32: how far distances in their ``outlook`` may be from
+    the true ones.
     """
 
-    rows: Integers
-    points: Array
-    powered: Array
-    quality: Array
-    groups: Integers
+    candidates: Candidates
+    upper: Array
+    outlook: Outlook
+    error: Single
 
-    def __len__(self) -> int:
-        return len(self.rows)
+    @staticmethod
+    def unknown(candidates: Candidates) -> "Arrivals":
+        """Of candidates nothing is known of."""
+        n = len(candidates)
+        return Arrivals(candidates, np.full(n, np.inf), Outlook.empty(n), np.zeros(n, np.float32))
+
+
+@dataclass(frozen=True)
+class _Slots(Columns):
+    """The contenders, and what is known of each.
+
+    ``candidates`` in units, ``stored`` (p, D) their vectors as in the store. ``upper`` (p,) bounds the score, which is
+    computed, with its ``sums``, against the first ``exact_at`` picks; -1: not since it counted other picks, or never.
+    ``standing``: the score last known over the best of its time. ``ranked_in``: the row of the ranking, or -1.
+    """
+
+    candidates: Candidates
+    stored: NDArray[Any]
+    norms: Array
+    upper: Array
+    sums: Array
+    exact_at: Integers
+    standing: Array
+    ranked_in: Integers
+    outlook: Outlook
+    outlook_error: Single
 
 
 @dataclass(frozen=True)
@@ -70,6 +96,38 @@ class Draft:
     scores: list[float]
     sums: list[float]
     open_until: Integers
+    _pool: "Contenders"
+    _snapshots: list[Array]
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    @property
+    def picks(self) -> Candidates:
+        """The drafted, as they are stored."""
+        return self._pool.stored(self.slots)
+
+    def challenge(self, arrivals: Arrivals | None, steps: int) -> "Verdict":
+        """Take candidates in; the longest prefix of at most ``steps`` that none of them beats, and who does."""
+        return self._pool._challenge(self, arrivals, steps)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many picks of a draft stand, and the slot of the challenger that is picked after them."""
+
+    draft: Draft
+    stands: int
+    challenger: int | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the draft stands as it is."""
+        return self.stands == len(self.draft) and self.challenger is None
+
+    def commit(self) -> tuple[Candidates, list[float]]:
+        """Make these picks final; as they are stored, with the sum of each when it was picked."""
+        return self.draft._pool._commit(self)
 
 
 class _Ranking:
@@ -132,155 +190,137 @@ def _enlarged(array: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
 class Contenders:
     """Candidates in slots 0 ... p - 1, and the picks, to which a draft adds for a while.
 
-    ``upper`` (p,) float64 bounds the score of each against the picks of the moment; -inf once it cannot be picked.
+    The order of things is that of the types: :meth:`draft` gives a :class:`Draft`, whose ``challenge``, in which
+    arrivals are admitted, gives a :class:`Verdict`, which alone can be committed; between one commit and the next
+    draft :meth:`dismiss` makes room.
     """
 
     def __init__(
-        self, scoring: Scoring, weights: Weights, places: int, dimension: int, quotas: Quotas | None = None
+        self,
+        scoring: Scoring,
+        units: Units,
+        weights: Weights,
+        before: Candidates,
+        first: Candidates,
+        everyone: Candidates | None = None,
+        quotas: Quotas | None = None,
     ) -> None:
-        """``places``: how many picks there will be, those before the start included."""
+        """With picks already made, as they are stored: those ``before`` the selection, which quotas do not count, and
+        its ``first`` ones. ``everyone``: all other candidates, where they are contenders from the start.
+
+        ``weights`` are of as many picks as there will be.
+        """
         self.scoring, self.weights = scoring, weights
-        self.picks = 0
-        self._committed = 0
-        self._picked = Samples(
-            np.empty(places, np.int64),
-            np.empty((places, dimension)),
-            np.empty(places),
-            np.empty(places),
-            np.empty(places, np.int64),
-        )
-        self._picked_norms = np.empty(places)
-        self._quotas = quotas
+        self._units, self._quotas = units, quotas
         self._by_group = np.zeros(len(quotas.groups) if quotas else 1, np.int64)
+        np.add.at(self._by_group, first.groups, 1)
+        picked = Picks.measured(Candidates.joined([before, first]).in_units(scoring.metric, units))
+        self._picked = picked.room(len(weights.w) - 1)
+        self._picked[: len(picked)] = picked
+        self.picks = self._committed = self._first_column = len(picked)
         self.evaluated = 0
-        self.rows = np.empty(0, np.int64)
-        self.points = np.empty((0, dimension))
-        self.powered = np.empty(0)
-        self.quality = np.empty(0)
-        self.groups = np.empty(0, np.int64)
-        self.upper = np.empty(0)
-        self._sums = np.empty(0)
-        self._norms = np.empty(0)
-        self._exact_at = np.empty(0, np.int64)
-        self._standing = np.empty(0)
-        self._best_score = 0.0
-        self._excess = 0.0
-        self._outlook = Outlook.empty(0)
-        self._outlook_error = np.empty(0, np.float32)
+        self._best_score = self._excess = self._tolerance = 0.0
         self._columns = np.empty((_WINDOW, 0))
-        self._first_column = 0
-        self._tolerance = 0.0
         self._ranking = _Ranking()
-        self._ranked_in = np.empty(0, np.int64)
-        self._snapshots: list[Array] = []
-        self._drafted = 0
         self._renewed: list[int] = []
+        self._slots = self._slots_of(Arrivals.unknown(before[:0]))
+        self._admit(Arrivals.unknown(before[:0] if everyone is None else everyone))
 
-    def picked(self, part: slice) -> Samples:
-        """Some of the picks, in the order of picking."""
-        return Samples(*(getattr(self._picked, name)[part] for name in Samples.__dataclass_fields__))
+    @property
+    def candidates(self) -> Candidates:
+        """Of all slots, in units."""
+        return self._slots.candidates
 
-    def begin(self, samples: Samples, *, counts: bool) -> None:
-        """Take samples for the first picks, before there are contenders; ``counts``: by quotas, too."""
-        part = slice(self.picks, self.picks + len(samples))
-        for name in Samples.__dataclass_fields__:
-            getattr(self._picked, name)[part] = getattr(samples, name)
-        self._picked_norms[part] = np.square(samples.points).sum(axis=1)
-        if counts:
-            np.add.at(self._by_group, samples.groups, 1)
-        self.picks = self._committed = self._first_column = part.stop
+    @property
+    def upper(self) -> Array:
+        """Bounds on the score of each against the picks of the moment; -inf once it cannot be picked."""
+        return self._slots.upper
+
+    def picked(self, part: slice) -> Candidates:
+        """Some of the picks in the order of picking, in units."""
+        return self._picked[part]
+
+    def stored(self, slots: Sequence[int]) -> Candidates:
+        """Some contenders as they are stored."""
+        at = np.array(slots, np.int64)
+        some = self.candidates[at]
+        return replace(some, vectors=self._slots.stored[at], powered=some.powered * self._units.powered)
 
     # --- who is in the pool -------------------------------------------------------------------------------
 
-    def admit(self, samples: Samples, upper: Array, outlook: Outlook, error: Single) -> Integers:
-        """Take candidates in, whose sums ``upper`` bounds against the committed picks; return their slots."""
-        norms = np.square(samples.points).sum(axis=1)
-        columns = np.full((_WINDOW, len(samples)), np.inf)
-        drafted = slice(self._committed, self._committed + self._drafted)
-        columns[self._window(drafted)] = self._squared(samples.points, norms, drafted).T
-        first = len(self.rows)
-        self.rows = np.concatenate([self.rows, samples.rows])
-        self.points = np.concatenate([self.points, samples.points])
-        self.powered = np.concatenate([self.powered, samples.powered])
-        self.quality = np.concatenate([self.quality, samples.quality])
-        self.groups = np.concatenate([self.groups, samples.groups])
-        upper = np.where(samples.quality > 0, upper, 0.0) * samples.quality
-        self.upper = np.concatenate([self.upper, upper])
-        self._sums = np.concatenate([self._sums, np.zeros(len(upper))])
-        self._norms = np.concatenate([self._norms, norms])
-        self._exact_at = np.concatenate([self._exact_at, np.full(len(norms), -1)])
-        self._standing = np.concatenate([self._standing, self._standing_of(upper / (1 + self._excess))])
-        self._outlook = Outlook.joined([self._outlook, outlook])
-        self._outlook_error = np.concatenate([self._outlook_error, error])
+    def _admit(self, arrivals: Arrivals) -> Integers:
+        """Take candidates in; their slots."""
+        new = self._slots_of(arrivals)
+        columns = np.full((_WINDOW, len(new)), np.inf)
+        drafted = slice(self._committed, self.picks)
+        columns[self._window(drafted)] = self._squared(new.candidates.vectors, new.norms, drafted).T
+        first = len(self._slots)
+        self._slots = _Slots.joined([self._slots, new])
         self._columns = np.concatenate([self._columns, columns], axis=1)
-        self._ranked_in = np.concatenate([self._ranked_in, np.full(len(norms), -1)])
-        greatest = max(self._norms.max(initial=0.0), self._picked_norms[: self.picks].max(initial=0.0))
-        self._tolerance = float(16 * (self.points.shape[1] + 4) * np.finfo(np.float64).eps * greatest)
-        return np.arange(first, len(self.rows))
+        greatest = max(self._slots.norms.max(initial=0.0), self._picked.norms[: self.picks].max(initial=0.0))
+        self._tolerance = float(16 * (new.stored.shape[1] + 4) * np.finfo(np.float64).eps * greatest)
+        return np.arange(first, len(self._slots))
 
-    def dismiss(self, capacity: int) -> tuple[Integers, Array]:
+    def _slots_of(self, arrivals: Arrivals) -> _Slots:
+        candidates = arrivals.candidates.in_units(self.scoring.metric, self._units)
+        upper = np.where(candidates.quality > 0, arrivals.upper, 0.0) * candidates.quality
+        nowhere = np.full(len(upper), -1)
+        return _Slots(
+            candidates,
+            stored=arrivals.candidates.vectors,
+            norms=np.square(candidates.vectors).sum(axis=1),
+            upper=upper,
+            sums=np.zeros(len(upper)),
+            exact_at=nowhere,
+            standing=self._standing_of(upper / (1 + self._excess)),
+            ranked_in=nowhere.copy(),
+            outlook=arrivals.outlook,
+            outlook_error=arrivals.error,
+        )
+
+    def dismiss(self, capacity: int) -> Dismissed:
         """Let go of picked candidates, and of those with the lowest standing above the capacity.
 
-        Returns the rows of these, ascending, and bounds of their sums, often exact, for the executors to go on with.
+        What is known of the latter is for the executors to go on with.
 
         Standing, the score last known over the best of its time, tells better than a bound who may be picked
         soon: bounds of candidates never evaluated are the loosest.
         """
-        kept = np.flatnonzero(self.upper > -np.inf)
+        candidates, upper = self.candidates, self.upper
+        kept = np.flatnonzero(upper > -np.inf)
         gone = kept[:0]
         if len(kept) > capacity:
-            by_standing = np.argpartition(-self._standing[kept], capacity)
+            by_standing = np.argpartition(-self._slots.standing[kept], capacity)
             kept, gone = np.sort(kept[by_standing[:capacity]]), kept[by_standing[capacity:]]
-        gone = gone[np.argsort(self.rows[gone])]
-        gone = gone[self.quality[gone] > 0]
-        settled = self.rows[gone], self.upper[gone] / self.quality[gone] * (1 + 2 * TIE)
-        for name in (
-            "rows",
-            "points",
-            "powered",
-            "quality",
-            "groups",
-            "upper",
-            "_sums",
-            "_norms",
-            "_exact_at",
-            "_standing",
-            "_outlook_error",
-            "_ranked_in",
-        ):
-            setattr(self, name, getattr(self, name)[kept])
-        self._outlook = self._outlook[kept]
-        self._columns = self._columns[:, kept]
-        return settled
+        gone = gone[np.argsort(candidates.rows[gone])]
+        gone = gone[candidates.quality[gone] > 0]
+        self._slots, self._columns = self._slots[kept], self._columns[:, kept]
+        return Dismissed(candidates.rows[gone], upper[gone] / candidates.quality[gone] * (1 + 2 * TIE))
 
     # --- drafting -----------------------------------------------------------------------------------------
 
     def draft(self, length: int, left: int) -> Draft:
-        """The next picks of exact greedy selection inside the pool, ``left`` to pick in all.
-
-        :meth:`commit` says how many of them stand.
-        """
-        draft = Draft([], [], [], np.full(len(self._by_group), length + 1))
-        self._snapshots = []
+        """The next picks of exact greedy selection inside the pool, ``left`` to pick in all."""
+        assert self.picks == self._committed, "a draft is committed before the next"
+        draft = Draft([], [], [], np.full(len(self._by_group), length + 1), self, [])
         self._make_room(length + 1)
-        by_group = self._by_group.copy()
+        by_group, groups = self._by_group.copy(), self.candidates.groups
         while True:
-            step = len(draft.slots)
+            step = len(draft)
             if self._quotas:
                 is_open = self._quotas.is_open(by_group, left - step)
                 np.minimum(draft.open_until, step, out=draft.open_until, where=~is_open)
-                self.upper[~is_open[self.groups]] = -np.inf
+                self.upper[~is_open[groups]] = -np.inf
             if step == length or not np.any(self.upper > -np.inf):
                 break
             slot = self._best()
-            self._snapshots.append(self.upper.copy())
+            draft._snapshots.append(self.upper.copy())
             draft.slots.append(slot)
             draft.scores.append(float(self.upper[slot]))
-            draft.sums.append(float(self._sums[slot]))
+            draft.sums.append(float(self._slots.sums[slot]))
             self._best_score = draft.scores[-1]
-            by_group[self.groups[slot]] += 1
+            by_group[groups[slot]] += 1
             self._push(slot)
-        self._drafted = len(draft.slots)
         return draft
 
     def _window(self, picks: slice) -> slice:
@@ -295,51 +335,51 @@ class Contenders:
             columns[: kept.stop - kept.start] = self._columns[self._window(kept)]
             self._columns, self._first_column = columns, kept.start
 
-    def challenge(self, draft: Draft, new: Integers, steps: int) -> tuple[int, int | None]:
-        """The longest prefix of at most ``steps`` of the draft that no new slot beats, and the slot that beats it."""
-        drafted = self.picks
+    def _challenge(self, draft: Draft, arrivals: Arrivals | None, steps: int) -> Verdict:
+        """See :meth:`Draft.challenge`."""
+        new = self._admit(arrivals) if arrivals else np.empty(0, np.int64)
+        groups, quality, upper = self.candidates.groups[new], self.candidates.quality[new], self.upper
         self.picks = self._committed
         challenger = None
-        for step in range(steps):
+        for step in range(min(steps, len(draft))):
             slot, v = draft.slots[step], draft.scores[step]
-            able = new[draft.open_until[self.groups[new]] > step]
+            able = new[draft.open_until[groups] > step]
             if self._raise_to(able, v):
-                equals = able[self._is_exact(able) & (self.upper[able] >= v - TIE * abs(v))]
+                equals = able[self._is_exact(able) & (upper[able] >= v - TIE * abs(v))]
                 if len(equals):
-                    best = equals[np.argmax(self.upper[equals])]
-                    clear = self.upper[best] > v + TIE * abs(v)
+                    best = equals[np.argmax(upper[equals])]
+                    clear = upper[best] > v + TIE * abs(v)
                     winner = self._first_of(equals if clear else np.append(equals, slot))
                     if winner != slot:
                         challenger = winner
                         break
             column = self._columns[self.picks - self._first_column, new]
-            self.upper[new] += self._gains(new, column, self.picks) * self.quality[new]
+            upper[new] += self._gains(new, column, self.picks) * quality
             self.picks += 1
         stands = self.picks - self._committed
-        if stands < len(draft.slots):
-            old = len(self._snapshots[stands])
-            self.upper[:old] = self._snapshots[stands]
-            self._exact_at[:old] = -1
+        if stands < len(draft):
+            old = len(draft._snapshots[stands])
+            upper[:old] = draft._snapshots[stands]
+            self._slots.exact_at[:old] = -1
             # Those of the draft count picks that are none now.
-            self._outlook[np.array(self._renewed, np.int64)] = Outlook.empty(len(self._renewed))
+            self._slots.outlook[np.array(self._renewed, np.int64)] = Outlook.empty(len(self._renewed))
             self._ranking.back_to(self.picks)
-        assert self.picks <= drafted
-        return stands, challenger
+        return Verdict(draft, stands, challenger)
 
-    def commit(self, challenger: int | None = None) -> float | None:
-        """Make the picks that stand final, and the challenger after them; return the challenger's sum."""
-        value = None
-        if challenger is not None:
-            value = float(self._sums[challenger])
-            self._push(challenger)
-        np.add.at(self._by_group, self._picked.groups[self._committed : self.picks], 1)
-        self._committed, self._drafted, self._renewed = self.picks, 0, []
-        return value
+    def _commit(self, verdict: Verdict) -> tuple[Candidates, list[float]]:
+        """See :meth:`Verdict.commit`."""
+        slots, sums = verdict.draft.slots[: verdict.stands], verdict.draft.sums[: verdict.stands]
+        if verdict.challenger is not None:
+            slots, sums = [*slots, verdict.challenger], [*sums, float(self._slots.sums[verdict.challenger])]
+            self._push(verdict.challenger)
+        np.add.at(self._by_group, self.candidates.groups[slots], 1)
+        self._committed, self._renewed = self.picks, []
+        return self.stored(slots), sums
 
     def _best(self) -> int:
         """The slot with the greatest score, the smallest row of equals. Its bound is exact afterwards."""
         at_once = _LIKELIEST
-        while self._exact_at[np.argmax(self.upper)] != self.picks:
+        while self._slots.exact_at[np.argmax(self.upper)] != self.picks:
             likeliest = self._likeliest(at_once)
             self._evaluate(likeliest[~self._is_exact(likeliest)])
             at_once *= 2
@@ -355,7 +395,7 @@ class Contenders:
 
     @property
     def _everyone(self) -> Integers:
-        return np.arange(len(self.rows))
+        return np.arange(len(self._slots))
 
     def _raise_to(self, slots: Integers, v: float) -> bool:
         """Evaluate all slots whose bound reaches v within a tie; whether there were any."""
@@ -365,33 +405,29 @@ class Contenders:
 
     def _error(self, slots: Integers | slice, keys: Single) -> Single:
         """How far keys in float32 may be on the other side of a pick in the slots' outlooks."""
-        error: Single = self._outlook_error[slots] + np.float32(1e-6) * keys[:, -1]
+        error: Single = self._slots.outlook_error[slots] + np.float32(1e-6) * keys[:, -1]
         return error
 
     def _is_exact(self, slots: Integers) -> np.ndarray:
-        return np.asarray(self._exact_at[slots] == self.picks)
+        return np.asarray(self._slots.exact_at[slots] == self.picks)
 
     def _push(self, slot: int) -> None:
         """Add a contender to the picks, and to everyone's bound what that adds at most."""
         n, column = self.picks, self.picks - self._first_column
-        self._picked.rows[n] = self.rows[slot]
-        self._picked.points[n] = self.points[slot]
-        self._picked.powered[n] = self.powered[slot]
-        self._picked.quality[n] = self.quality[slot]
-        self._picked.groups[n] = self.groups[slot]
-        self._picked_norms[n] = self._norms[slot]
-        self._columns[column] = self._squared(self.points, self._norms, slice(n, n + 1))[:, 0]
-        self.upper += self._gains(slice(None), self._columns[column], n) * self.quality
+        slots = self._slots
+        self._picked[n : n + 1] = Picks.measured(slots.candidates[slot : slot + 1])
+        self._columns[column] = self._squared(slots.candidates.vectors, slots.norms, slice(n, n + 1))[:, 0]
+        slots.upper[:] += self._gains(slice(None), self._columns[column], n) * slots.candidates.quality
         self.upper[slot] = -np.inf
         self.picks = n + 1
 
     def _gains(self, slots: Integers | slice, squared: Array, n: int) -> Array:
         """What the pick at place n adds to the sums of some slots at most, given its distances to them."""
-        shares = Shares.of(self.scoring.equation, self.powered[slots], self._picked.powered[: n + 1])
+        shares = Shares.of(self.scoring.equation, self.candidates.powered[slots], self._picked.powered[: n + 1])
         picks = slice(n, n + 1)
         keys = shares.keys(from_squared(squared, self.scoring.metric)[:, None], picks).astype(np.float32)
         doubt = self._error(slots, keys)
-        gains = gain_bounds(shares, picks, keys, np.zeros(1), self._outlook, slots, doubt, self.weights)
+        gains = gain_bounds(shares, picks, keys, np.zeros(1), self._slots.outlook, slots, doubt, self.weights)
         return gains[:, 0].astype(np.float64) * (1 + 1e-6)
 
     # --- exact values -------------------------------------------------------------------------------------
@@ -410,26 +446,26 @@ class Contenders:
         masses = keys
         if not equation.ranked_by_mass:
             masses = from_squared(keys, self.scoring.metric)
-            is_outdated = self._outlook.counted[slots] < _OUTDATED * self.picks
+            is_outdated = self._slots.outlook.counted[slots] < _OUTDATED * self.picks
             self._look_out(slots[is_outdated], masses[is_outdated])
-            masses *= equation.share(self.powered[slots, None], self._picked.powered[order])
+            masses *= equation.share(self.candidates.powered[slots, None], self._picked.powered[order])
         sums = (masses * self.weights.w[: self.picks]).sum(axis=1)
         if not equation.ranked_by_mass:
             for place in self._doubtful(keys, masses):
                 sums[place] = self._sum_by_rule(slots[place])
-        exact = sums * self.quality[slots]
-        is_met = (self._exact_at[slots] < 0) & (exact > 0) & (self.upper[slots] < np.inf)
+        exact = sums * self.candidates.quality[slots]
+        is_met = (self._slots.exact_at[slots] < 0) & (exact > 0) & (self.upper[slots] < np.inf)
         if is_met.any():
             excess = self.upper[slots[is_met]] / exact[is_met] - 1
             self._excess += (1 - 0.99 ** len(excess)) * (float(excess.mean()) - self._excess)
-        self._sums[slots], self.upper[slots] = sums, exact
-        self._standing[slots] = self._standing_of(exact)
-        self._exact_at[slots] = self.picks
+        self._slots.sums[slots], self.upper[slots] = sums, exact
+        self._slots.standing[slots] = self._standing_of(exact)
+        self._slots.exact_at[slots] = self.picks
 
     def _ranked(self, slots: Integers) -> tuple[Array, NDArray[np.int32]]:
         """Keys (m, n) of all picks for slots, the lowest first, and which pick each is of."""
         self._find_places(slots)
-        n, at = self.picks, self._ranked_in[slots]
+        n, at = self.picks, self._slots.ranked_in[slots]
         known = self._ranking.count[at]
         by_column = (known > 0) & (known >= self._first_column)
         keys, order = np.empty((len(slots), n)), np.empty((len(slots), n), np.int32)
@@ -442,7 +478,7 @@ class Contenders:
 
     def _find_places(self, slots: Integers) -> None:
         """See to it that all slots have a place in the ranking; who was evaluated the longest ago may lose it."""
-        ranked_in = self._ranked_in
+        ranked_in = self._slots.ranked_in
         held = np.flatnonzero(ranked_in >= 0)
         places = self._ranking.make_room(len(held) + int((ranked_in[slots] < 0).sum()), self.picks)
         ranked_in[held[ranked_in[held] >= places]] = -1
@@ -453,7 +489,7 @@ class Contenders:
         is_free[ranked_in[ranked_in >= 0]] = False
         if is_free.sum() < len(new):
             others = np.setdiff1d(held[ranked_in[held] >= 0], slots)
-            oldest = others[np.argsort(self._exact_at[others])][: max(len(new), len(others) // 2)]
+            oldest = others[np.argsort(self._slots.exact_at[others])][: max(len(new), len(others) // 2)]
             is_free[ranked_in[oldest]] = True
             ranked_in[oldest] = -1
         ranked_in[new] = np.flatnonzero(is_free)[: len(new)]
@@ -470,12 +506,12 @@ class Contenders:
         if by_column:
             squared = self._columns[self._window(picks)][:, slots].T
         else:
-            squared = self._squared(self.points[slots], self._norms[slots], picks)
+            squared = self._squared(self.candidates.vectors[slots], self._slots.norms[slots], picks)
         equation = self.scoring.equation
         if not equation.ranked_by_mass:
             return squared
         return from_squared(squared, self.scoring.metric) * equation.share(
-            self.powered[slots, None], self._picked.powered[picks]
+            self.candidates.powered[slots, None], self._picked.powered[picks]
         )
 
     def _doubtful(self, keys: Array, masses: Array) -> Integers:
@@ -489,11 +525,11 @@ class Contenders:
         """The sum of one slot by the formula itself, from distances computed pair by pair."""
         n = self.picks
         by_row = np.argsort(self._picked.rows[:n])
-        squared = squared_distances(self.points[slot : slot + 1], self._picked.points[:n][by_row])
+        squared = squared_distances(self.candidates.vectors[slot : slot + 1], self._picked.vectors[:n][by_row])
         v = formula.novelty(
             from_squared(squared, self.scoring.metric),
             self._picked.powered[:n][by_row],
-            self.powered[slot : slot + 1],
+            self.candidates.powered[slot : slot + 1],
             formula=self.scoring.formula,
             proximity_power=self.scoring.proximity_power,
             density_power=1.0,
@@ -502,25 +538,27 @@ class Contenders:
 
     def _first_of(self, equals: Integers) -> int:
         """Of slots too close to tell apart, the one with the greatest score by rule, the smallest row of equals."""
-        equals = equals[np.argsort(self.rows[equals])]
-        vectors = np.column_stack([self.points[equals], self.powered[equals], self.quality[equals]])
+        equals = equals[np.argsort(self.candidates.rows[equals])]
+        vectors = np.column_stack(
+            [self.candidates.vectors[equals], self.candidates.powered[equals], self.candidates.quality[equals]]
+        )
         _, first = np.unique(vectors, axis=0, return_index=True)
         different = equals[np.sort(first)]
         if len(different) > 1:
-            scores = [self._sum_by_rule(int(slot)) * self.quality[slot] for slot in different]
+            scores = [self._sum_by_rule(int(slot)) * self.candidates.quality[slot] for slot in different]
             different = different[[np.argmax(scores)]]
         return int(different[0])
 
     def _look_out(self, slots: Integers, ranked: Array) -> None:
         """Renew what the outlooks of slots say of ranks, from their distances (m, n) to all picks, the lowest first."""
-        self._outlook[slots] = Outlook.of(ranked)
-        self._outlook_error[slots] = 1e-6 * ranked[:, -1]
+        self._slots.outlook[slots] = Outlook.of(ranked)
+        self._slots.outlook_error[slots] = 1e-6 * ranked[:, -1]
         self._renewed += slots.tolist()
 
     def _squared(self, points: Array, norms: Array, picks: slice) -> Array:
         """Squared distances of points to some picks by a matrix product; pairs near one another by the rule."""
-        others = self._picked.points[picks]
-        sums = norms[:, None] + self._picked_norms[picks]
+        others = self._picked.vectors[picks]
+        sums = norms[:, None] + self._picked.norms[picks]
         squared = points @ others.T
         squared *= -2.0
         squared += sums

@@ -34,17 +34,24 @@ from pyspark.sql import SparkSession
 from novelsum.density.factors import read_density
 from novelsum.errors import InputError, RunError
 from novelsum.files.location import Location
-from novelsum.files.store import Block, Pool, read_block, read_columns
+from novelsum.files.store import Block, Pool, read_columns
 from novelsum.formula import Array, metric_space
 from novelsum.groups import Group
 from novelsum.selection import picklog, scratch
-from novelsum.selection.check import BlockCheck, Findings, Picks, Question, state_bytes
-from novelsum.selection.contenders import RANKED_BYTES, Contenders, Draft, Samples, contender_bytes
-from novelsum.selection.picklog import Logged
+from novelsum.selection.candidates import Candidates, Dismissed, Picks, Units
+from novelsum.selection.check import BlockCheck, Question, state_bytes
+from novelsum.selection.contenders import (
+    RANKED_BYTES,
+    Arrivals,
+    Contenders,
+    Draft,
+    Verdict,
+    contender_bytes,
+)
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.scratch import Units, block_bytes, compared_bytes, selections_bytes
-from novelsum.selection.sketch import Integers, Outlook, Single, Weights
+from novelsum.selection.scratch import block_bytes, compared_bytes, read_candidates, selections_bytes
+from novelsum.selection.sketch import Weights
 from novelsum.settings import Settings
 from novelsum.spark.local import folder_of, new_run
 from novelsum.spark.progress import Progress
@@ -136,16 +143,17 @@ class Round:
     number: int
     confirmed: int
     since: int
-    picks: Logged
+    picks: Candidates
     question: Question
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a block answers: the candidates found (k), and what it found of them."""
+    """What a block answers: candidates that may be picked soon, and what :class:`Findings` say besides."""
 
-    found: Logged
-    findings: Findings
+    arrivals: Arrivals
+    safe_steps: int
+    recomputed: int
 
 
 def select(
@@ -322,7 +330,7 @@ class _Selection:
         self._confirmed = -1
         prepare = partial(_prepare, run, first) if run.has_rounds else partial(_read, run)
         prepared = blocks.map(prepare, "scratch and the first pick")
-        found = Logged.joined([logged for _, _, logged in prepared])
+        found = Candidates.joined([stored for _, _, stored in prepared])
         self._picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
         self.novelty: list[float] = sums[run.begun :].tolist()
         self.effort.resumed_picks = max(0, self._logged - run.begun)
@@ -335,15 +343,10 @@ class _Selection:
         )
         self.run = replace(run, units=units)
         weights = Weights.of(run.places, run.scoring.proximity_power)
-        self.contenders = Contenders(run.scoring, weights, run.places, pool.dimension, quotas)
-        self.contenders.begin(_samples(self.run, before), counts=False)
-        self.contenders.begin(_samples(self.run, self._picks[run.begun :]), counts=True)
-        self._vectors: dict[int, NDArray[np.floating]] = {}
-        self._settled = self.contenders.dismiss(self._capacity)
-        if not run.has_rounds:
-            others = found[np.flatnonzero(~np.isin(found.rows, self._picks.rows))]
-            unknown = np.full(len(others), np.inf), Outlook.empty(len(others)), np.zeros(len(others), np.float32)
-            self._admit(others, *unknown)
+        everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, self._picks.rows))]
+        made = self._picks[run.begun :]
+        self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, quotas)
+        self._dismissed = Dismissed.nobody()
 
     @property
     def picked(self) -> int:
@@ -358,20 +361,19 @@ class _Selection:
         clock = self._spent("draft", clock)
         reports = self._verify(draft) if self.run.has_rounds else []
         clock = self._spent("verify", clock)
-        new = self._admit(*_arrivals(reports)) if reports else np.empty(0, np.int64)
-        safe_steps = min((report.findings.safe_steps for report in reports), default=len(draft.slots))
-        stands, challenger = contenders.challenge(draft, new, min(safe_steps, len(draft.slots)))
-        accepted = [*draft.slots[:stands], *([] if challenger is None else [challenger])]
-        self._picks = Logged.joined([self._picks, self._logged_slots(accepted)])
-        challenger_sum = contenders.commit(challenger)
-        self.novelty += [*draft.sums[:stands], *([] if challenger_sum is None else [challenger_sum])]
-        effort.drafted += len(draft.slots)
-        effort.rejected += len(draft.slots) - stands
-        effort.reported += len(new)
-        effort.bounds_recomputed += sum(report.findings.recomputed for report in reports)
+        safe_steps = min((report.safe_steps for report in reports), default=len(draft))
+        arrivals = Arrivals.joined([report.arrivals for report in reports]) if reports else None
+        verdict = draft.challenge(arrivals, safe_steps)
+        picks, sums = verdict.commit()
+        self._picks = Candidates.joined([self._picks, picks])
+        self.novelty += sums
+        effort.drafted += len(draft)
+        effort.rejected += len(draft) - verdict.stands
+        effort.reported += len(arrivals) if arrivals else 0
+        effort.bounds_recomputed += sum(report.recomputed for report in reports)
         effort.evaluated = contenders.evaluated
         if self.run.has_rounds:
-            self._end_round(len(draft.slots), stands, len(accepted))
+            self._end_round(verdict, len(picks))
         clock = self._spent("admit", clock)
         if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
             self.log()
@@ -380,20 +382,18 @@ class _Selection:
             "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported, %d bounds recomputed",
             effort.rounds,
             self.picked,
-            len(draft.slots),
+            len(draft),
             safe_steps,
-            stands,
-            len(new),
-            sum(report.findings.recomputed for report in reports),
+            verdict.stands,
+            len(arrivals) if arrivals else 0,
+            sum(report.recomputed for report in reports),
         )
 
-    def _end_round(self, drafted: int, stands: int, accepted: int) -> None:
+    def _end_round(self, verdict: Verdict, accepted: int) -> None:
         """Choose the length of the next draft and who stays in the pool."""
-        self._confirmed = self.effort.rounds if drafted == stands == accepted else -1
-        self._adapt(drafted, stands, accepted)
-        self._settled = self.contenders.dismiss(self._capacity)
-        rows = set(self.contenders.rows.tolist())
-        self._vectors = {row: vector for row, vector in self._vectors.items() if row in rows}
+        self._confirmed = self.effort.rounds if verdict.is_whole else -1
+        self._adapt(len(verdict.draft), verdict.stands, accepted)
+        self._dismissed = self.contenders.dismiss(self._capacity)
         self.effort.rounds += 1
 
     def _spent(self, phase: str, since: float) -> float:
@@ -404,43 +404,25 @@ class _Selection:
     def _verify(self, draft: Draft) -> list[Report]:
         """Ask all blocks; one Spark job."""
         contenders, number = self.contenders, self.effort.rounds
-        committed, steps = len(self._picks), len(draft.slots)
-        may_follow = draft.open_until[contenders.groups] > steps
+        committed, steps = len(self._picks), len(draft)
+        may_follow = draft.open_until[contenders.candidates.groups] > steps
         upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
         place = max(1, int(self._capacity * _REFILL))
         question = Question(
             committed=committed,
             scores=np.array(draft.scores),
-            pool=np.sort(contenders.rows),
+            pool=np.sort(contenders.candidates.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
             most=max(1, self._capacity // len(self._blocks)),
-            settled=self._settled[0],
-            settled_upper=self._settled[1],
+            dismissed=self._dismissed,
             open_until=draft.open_until,
         )
-        picks = Logged.joined([self._picks[self._logged :], self._logged_slots(draft.slots)])
+        picks = Candidates.joined([self._picks[self._logged :], draft.picks])
         message = Shared.of(self._context, Round(number, self._confirmed, self._logged, picks, question))
         what = f"round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of {self.run.budget}"
         reports = self._blocks.map(partial(_check_block, self.run, message), what)
         message.destroy()
         return reports
-
-    def _admit(self, found: Logged, upper: Array, outlook: Outlook, error: Single) -> Integers:
-        """Take candidates into the pool, with bounds and outlooks; their slots."""
-        self._vectors.update(zip(found.rows.tolist(), found.vectors, strict=True))
-        return self.contenders.admit(_samples(self.run, found), upper, outlook, error)
-
-    def _logged_slots(self, slots: list[int]) -> Logged:
-        """Contenders as they are broadcast and logged: with their vectors as in the store."""
-        contenders = self.contenders
-        vectors = [self._vectors[row] for row in contenders.rows[slots].tolist()]
-        return Logged(
-            contenders.rows[slots],
-            contenders.powered[slots] * self.run.units.powered,
-            contenders.quality[slots],
-            contenders.groups[slots],
-            np.stack(vectors) if vectors else self._picks.vectors[:0],
-        )
 
     def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
         """Draft more after a draft that stood, less after one that did not; widen the pool if nothing moved."""
@@ -460,18 +442,7 @@ class _Selection:
             self._logged = len(self._picks)
 
 
-def _arrivals(reports: list[Report]) -> tuple[Logged, Array, Outlook, Single]:
-    """What the pool takes in: the candidates reported, their bounds and outlooks."""
-    findings = [report.findings for report in reports]
-    return (
-        Logged.joined([report.found for report in reports]),
-        np.concatenate([part.upper for part in findings]),
-        Outlook.joined([part.outlook for part in findings]),
-        np.concatenate([part.error for part in findings]),
-    )
-
-
-def _start(run: Run, first: Logged) -> tuple[Logged, Array, int]:
+def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
     """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
     recovered = picklog.recover(run.work)
     if recovered is None and not run.begun:
@@ -484,15 +455,6 @@ def _start(run: Run, first: Logged) -> tuple[Logged, Array, int]:
     if len(logged) > run.begun:
         logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.work / "picks")
     return logged, sums, len(logged)
-
-
-def _samples(run: Run, found: Logged) -> Samples:
-    """Candidates in the metric's space and in the units of the selection."""
-    if len(found):
-        points = metric_space(found.vectors, run.scoring.metric) / run.units.length
-    else:
-        points = np.empty(found.vectors.shape)
-    return Samples(found.rows, points, found.powered / run.units.powered, found.quality, found.groups)
 
 
 def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
@@ -531,20 +493,19 @@ def _draw(
         yield b"", rows[ids.index(wanted)]
 
 
-def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Logged]:
+def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Candidates]:
     """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
     with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         rows = held.candidates.rows
         at = np.flatnonzero(rows == first) if first is not None else rows[:0]
-        return held.longest, float(held.powered.max()), held.logged(at)
+        return held.longest, float(held.stored.powered.max()), held.stored[at]
 
 
-def _read(run: Run, block: Block) -> tuple[float, float, Logged]:
+def _read(run: Run, block: Block) -> tuple[float, float, Candidates]:
     """The same without scratch, and all candidates of the block."""
-    stored, density = read_block(run.work, block.name), read_density(run.work, block.name).density
-    logged = Logged.of(stored, density, run.scoring, run.groups)
+    stored = read_candidates(run.work, block, run.scoring, run.groups)
     points = metric_space(stored.vectors, run.scoring.metric)
-    return float(np.sqrt(np.square(points).sum(axis=1).max())), float(logged.powered.max()), logged
+    return float(np.sqrt(np.square(points).sum(axis=1).max())), float(stored.powered.max()), stored
 
 
 def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
@@ -559,7 +520,8 @@ def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
         check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
         findings = check.check(question, start, held.release)
         held.done(question.committed, asked.number)
-        return Report(held.logged(findings.places), findings)
+        arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.outlook, findings.error)
+        return Report(arrivals, findings.safe_steps, findings.recomputed)
 
 
 @cache
@@ -591,25 +553,16 @@ _cache = _PickCache()
 
 def _picks_of(run: Run, asked: Round) -> Picks:
     """All picks of a round, drafted ones last, from this worker's memory, the broadcast, and else the pick log."""
-    dimension = asked.picks.vectors.shape[1]
-    if _cache.run != run.id or _cache.picks is None:
-        _cache.run, _cache.known = run.id, 0
-        size = run.places
-        _cache.picks = Picks(
-            np.empty(size, np.int64),
-            np.empty((size, dimension), np.float32),
-            np.empty(size, np.float32),
-            np.empty(size),
-        )
-    held = _cache.picks
     parts = [(asked.since, asked.picks)]
+    if _cache.run != run.id:
+        _cache.run, _cache.known, _cache.picks = run.id, 0, None
     if _cache.known < asked.since:
         parts.append((_cache.known, picklog.read(run.work, _cache.known, asked.since)))
-    for start, logged in parts:
-        samples = _samples(run, logged)
-        part = slice(start, start + len(samples))
-        held.rows[part], held.points[part], held.powered[part] = samples.rows, samples.points, samples.powered
-        held.norms[part] = np.square(samples.points).sum(axis=1)
+    for start, stored in parts:
+        picks = Picks.measured(stored.in_units(run.scoring.metric, run.units)).single()
+        if _cache.picks is None:
+            _cache.picks = picks.room(run.places)
+        _cache.picks[start : start + len(picks)] = picks
     _cache.known = asked.question.committed
-    whole = slice(0, asked.since + len(asked.picks))
-    return Picks(held.rows[whole], held.points[whole], held.norms[whole], held.powered[whole])
+    assert _cache.picks is not None
+    return _cache.picks[: asked.since + len(asked.picks)]

@@ -14,8 +14,9 @@ from novelsum.diversity.onepass import mapped_points
 from novelsum.errors import RunError
 from novelsum.files.store import Block
 from novelsum.selection import rounds
+from novelsum.selection.candidates import Units
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.scratch import Units, compared_bytes, opened, selections_bytes
+from novelsum.selection.scratch import compared_bytes, opened, selections_bytes
 from novelsum.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("with_rounds")
