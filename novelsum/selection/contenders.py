@@ -286,6 +286,7 @@ class Contenders:
         Standing, the score last known over the best of its time, tells better than a bound who may be picked
         soon: bounds of candidates never evaluated are the loosest.
         """
+        assert self.picks == self._committed, "a draft is committed before anyone is let go"
         candidates, upper = self.candidates, self.upper
         kept = np.flatnonzero(upper > -np.inf)
         gone = kept[:0]

@@ -425,7 +425,10 @@ class _Selection:
         return reports
 
     def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
-        """Draft more after a draft that stood, less after one that did not; widen the pool if nothing moved."""
+        """Draft more after a draft that stood, less after one that did not.
+
+        Nothing accepted widens the pool, and anything lets it become narrower again.
+        """
         if stands == drafted:
             self._length = max(self._length + 1, int(1.5 * self._length))
         else:
