@@ -53,7 +53,7 @@ class Equation(ABC):
         return from_squared(squared[:, -1], self.space(metric))
 
     @abstractmethod
-    def unit(self, metric: Metric) -> str:
+    def unit(self, metric: str) -> str:
         """What σ is the inverse of."""
 
     @abstractmethod
@@ -109,7 +109,7 @@ class Paper(Equation):
     def density(self, squared: Array, metric: Metric) -> Array:
         return density_factor(from_squared(squared, metric))
 
-    def unit(self, metric: Metric) -> str:
+    def unit(self, metric: str) -> str:
         return f"{metric} distance"
 
     def mean_distance(self, density: float, neighbors: int) -> float | None:
@@ -142,7 +142,7 @@ class Released(Equation):
     def density(self, squared: Array, metric: Metric) -> Array:
         return released_density(squared)
 
-    def unit(self, metric: Metric) -> str:
+    def unit(self, metric: str) -> str:
         return "squared distance"
 
     def mean_distance(self, density: float, neighbors: int) -> float | None:

@@ -10,7 +10,7 @@ from novelsum.density.factors import require_enough_neighbors
 from novelsum.density.state import State
 from novelsum.errors import InputError
 from novelsum.files.location import Location
-from novelsum.files.source import Source
+from novelsum.files.source import Source, require_same_ids
 from novelsum.files.store import Pool
 from novelsum.files.workplace import read_manifest
 from novelsum.report.output import OUTPUT_COLUMNS
@@ -45,12 +45,9 @@ def check_sources(
         raise InputError(
             f"--first {settings.first!r} is not an integer, as the ids of {settings.input} are; give one of them"
         )
-    if given is not None and given.integer_ids != source.integer_ids:
-        raise InputError(
-            f"column {settings.id_column!r} holds integers in one of {settings.input} and {settings.density} and "
-            "strings in the other; estimate the density over this input"
-        )
     if given is not None:
+        has_integers = {settings.input: source.integer_ids, settings.density: given.integer_ids}
+        require_same_ids(settings.id_column, has_integers, "estimate the density over this input")
         _check_density_settings(settings)
 
 

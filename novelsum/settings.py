@@ -17,7 +17,8 @@ from typing import Any, Literal, NoReturn
 
 from novelsum.errors import UsageError
 from novelsum.files.schemes import require_reachable
-from novelsum.formula import Formula, Metric
+from novelsum.formula import FORMULAS, Formula, Metric
+from novelsum.formulas import EQUATIONS
 from novelsum.selection.quotas import Quota
 
 _MINIMUM = {
@@ -84,7 +85,7 @@ class Settings:
     seed: int = setting("draws the first pick when --first is not given", 42, jobs=SELECTING)
     id_column: str = setting("column of unique ids, integer or string", "id")
     embedding_column: str = setting("column of embeddings: list of float or double, or Spark ML vector", "embedding")
-    formula: Formula = setting("'paper': the published equation; 'released': what the authors' code computes", "paper")
+    formula: Formula = setting("; ".join(f"'{each.name}': {each.meaning}" for each in EQUATIONS.values()), "paper")
     metric: Metric = setting("distance between samples: 'cosine' (1 - cos) or 'euclidean'", "cosine")
     neighbors: int = setting("K, the nearest neighbours in a density factor", 10)
     proximity_power: float = setting("κ1, the power of the proximity weight 1/rank", 1.0)
@@ -184,11 +185,7 @@ class MeasureSettings:
     reference: str | None = setting(
         "corpus in which nearest neighbours are searched (default: each data set itself)", jobs=MEASURING
     )
-    formula: tuple[Formula, ...] = setting(
-        "'paper': the published equation; 'released': what the authors' code computes",
-        ("paper", "released"),
-        jobs=MEASURING,
-    )
+    formula: tuple[Formula, ...] = _shared("formula", FORMULAS)
     metric: Metric = _shared("metric")
     neighbors: tuple[int, ...] = _shared("neighbors", (10,))
     proximity_power: tuple[float, ...] = _shared("proximity_power", (1.0,))

@@ -1,7 +1,6 @@
 """What the tests share: the sample, one lazy Spark session, the engine called as a function, the jobs as commands."""
 
 import functools
-import hashlib
 import os
 import subprocess
 import sys
@@ -28,6 +27,7 @@ from novelsum.files.location import Location
 from novelsum.files.source import look, open_source
 from novelsum.files.store import read_block
 from novelsum.files.workplace import selected_before
+from novelsum.rows import lot
 from novelsum.selection import rounds
 from novelsum.selection.already import log_already_selected
 from novelsum.selection.rounds import first_row, select
@@ -270,7 +270,7 @@ def _oracle(points: Points, budget: int, first: Any = None, seed: int = 42, **se
         points = points.distinct()
     sigma = formula.density(points.vectors, chosen.neighbors, formula=chosen.formula, metric=chosen.metric)
     if first is None:
-        first = min(points.ids, key=lambda id_: hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest())
+        first = min(points.ids, key=lambda id_: lot(seed, id_))
     selection = formula.novelselect(
         points.vectors,
         sigma,

@@ -16,7 +16,7 @@ KNOWS = {
 }
 """The rooms that each may import from, beside itself and what lies above all rooms."""
 KERNELS = [
-    *("formula", "formulas", "explain", "groups", "density/neighbors", "density/cells", "diversity/novelsum"),
+    *("formula", "formulas", "explain", "groups", "rows", "density/neighbors", "density/cells", "diversity/novelsum"),
     *(f"selection/{name}" for name in ("scoring", "quotas", "candidates", "sketch", "contenders", "check")),
 ]
 

@@ -1,4 +1,4 @@
-"""Stage 2: the density factor of every candidate, over the pool itself or over a reference.
+"""The density factor of every candidate, over the pool itself or over a reference.
 
 The exact search is here: each task holds one block of candidates and streams the whole corpus past it. The search
 that looks into near cells only is :mod:`novelsum.density.near`.
@@ -61,19 +61,10 @@ def _estimate_blocks(
         first = number % len(corpus_names)
         for other in corpus_names[first:] + corpus_names[:first]:
             corpus = read_block(corpus_work, other)
-            wanted = corpus.distinct if sought.released else np.ones(len(corpus.rows), dtype=bool)
+            wanted = corpus.distinct if sought.among_distinct else np.ones(len(corpus.rows), dtype=bool)
             if wanted.any():
                 nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
         itself = read_itself(work, names[number]) if sought.reference else None
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(work, names[number], BlockDensity(density, kth))
         yield len(block.rows)
-
-
-# --- reference --------------------------------------------------------------------------------------------
-
-
-# --- density factors that were estimated before -----------------------------------------------------------
-
-
-# --- the result of the density job ------------------------------------------------------------------------

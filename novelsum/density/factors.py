@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 from novelsum.errors import InputError
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block
+from novelsum.formulas import EQUATIONS
 from novelsum.settings import Settings
 
 LARGEST_POWERED = 1e150
@@ -22,7 +23,7 @@ class BlockDensity:
     """Density factors of a block's candidates in the order of the block.
 
     ``density`` (n,) is σ before the power κ2; ``kth_distance`` (n,) the distance to the K-th neighbour
-    (for ``released`` the Euclidean one of the raw vectors), NaN where the density was given and not computed.
+    (in the formula's space of neighbours), NaN where the density was given and not computed.
     """
 
     density: NDArray[np.float64]
@@ -43,9 +44,10 @@ def read_density(work: Location, name: str) -> BlockDensity:
 
 def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
     """Raise InputError unless every candidate has K others in the corpus to be its neighbours."""
-    points = corpus.distinct if settings.formula == "released" else corpus.candidates
+    among_distinct = EQUATIONS[settings.formula].among_distinct
+    points = corpus.distinct if among_distinct else corpus.candidates
     if settings.neighbors >= points:
-        kind = "distinct embeddings" if settings.formula == "released" else "candidates"
+        kind = "distinct embeddings" if among_distinct else "candidates"
         kind += " of the reference" if settings.reference else ""
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
@@ -56,14 +58,18 @@ def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
 def require_finite_powers(pool: Pool, settings: Settings) -> None:
     """Raise InputError when a density factor to the power κ2 is no positive finite number."""
     for block in pool.blocks:
-        density = read_density(pool.work, block.name).density
-        with np.errstate(over="ignore", under="ignore"):
-            powered = np.array([density.min(), density.max()]) ** settings.density_power
-        if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
-            raise InputError(
-                f"--density-power {settings.density_power:g} takes density factors between {density.min():g} and "
-                f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
-            )
+        require_finite_power(read_density(pool.work, block.name).density, settings.density_power)
+
+
+def require_finite_power(density: NDArray[np.float64], density_power: float) -> None:
+    """Raise InputError when one of some density factors to that power is no positive finite number."""
+    with np.errstate(over="ignore", under="ignore"):
+        powered = np.array([density.min(), density.max()]) ** density_power
+    if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
+        raise InputError(
+            f"--density-power {density_power:g} takes density factors between {density.min():g} and "
+            f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
+        )
 
 
 def write_density_result(spark: SparkSession, pool: Pool, id_column: str, folder: Location) -> None:

@@ -10,7 +10,8 @@ from novelsum.density.factors import BlockDensity, write_density
 from novelsum.errors import InputError
 from novelsum.files.location import Location
 from novelsum.files.source import Chunk, Source, read_columns
-from novelsum.files.store import Block, Pool, read_block
+from novelsum.files.store import Pool
+from novelsum.spark.matching import ids, matched
 
 _CHUNK_ROWS = 1 << 20
 _GIVEN_FAULTS = {
@@ -29,48 +30,28 @@ def load_density(spark: SparkSession, pool: Pool, given: Source) -> None:
     context = spark.sparkContext
     chunks = given.chunks(_CHUNK_ROWS)
     by_id = context.parallelize(chunks, len(chunks)).mapPartitions(partial(_read_given, given))
-    wanted = context.parallelize(pool.blocks, len(pool.blocks)).flatMap(partial(_places, pool.work))
-    found = wanted.cogroup(by_id, len(pool.blocks)).flatMap(_matched).groupByKey(len(pool.blocks))
+    found = matched(pool.work, pool.blocks, ids, by_id)
     faulty = found.flatMap(partial(_write_given, pool.work)).collect()
     for fault, what in _GIVEN_FAULTS.items():
-        ids = [id_ for id_, of_id in faulty if of_id == fault]
-        if ids:
+        of_fault = [id_ for id_, of_id in faulty if of_id == fault]
+        if of_fault:
             what = what.format(path=given.path)
-            raise InputError(f"{len(ids)} candidate(s) have {what} (first id: {min(ids)!r})")
+            raise InputError(f"{len(of_fault)} candidate(s) have {what} (first id: {min(of_fault)!r})")
 
 
 def _read_given(given: Source, chunks: Iterable[Chunk]) -> Iterator[tuple[str | int, float]]:
     for chunk in chunks:
         for batch in read_columns(given, chunk, [given.id_column, given.value_column]):
-            ids, values = (batch.column(name).to_pylist() for name in (given.id_column, given.value_column))
-            yield from zip(ids, values, strict=True)
+            columns = (batch.column(name).to_pylist() for name in (given.id_column, given.value_column))
+            yield from zip(*columns, strict=True)
 
 
-def _places(work: Location, block: Block) -> Iterator[tuple[str | int, tuple[str, int]]]:
-    """The id of each candidate of a block with the block and its place in it."""
-    for place, id_ in enumerate(read_block(work, block.name).ids.to_pylist()):
-        yield id_, (block.name, place)
-
-
-def _matched(
-    of_id: tuple[str | int, tuple[Iterable[tuple[str, int]], Iterable[float]]],
-) -> Iterator[tuple[str, tuple[int, str | int, list[float]]]]:
-    """For a candidate's block: its place there, its id, and the densities found for it."""
-    id_, (places, values) = of_id
-    found = list(values)
-    for name, place in places:
-        yield name, (place, id_, found)
-
-
-def _write_given(
-    work: Location, of_block: tuple[str, Iterable[tuple[int, str | int, list[float]]]]
-) -> Iterator[tuple[str | int, str]]:
+def _write_given(work: Location, of_block: tuple[str, list[list[float]]]) -> Iterator[tuple[str | int, str]]:
     """Write the densities of a block; yield the ids that have no good one, and why."""
     name, found = of_block
-    in_order = sorted(found)
-    density = np.array([values[0] if values else np.nan for _, _, values in in_order], dtype=np.float64)
+    density = np.array([values[0] if values else np.nan for values in found], dtype=np.float64)
     write_density(work, name, BlockDensity(density, np.full(len(density), np.nan)))
-    for _, id_, values in in_order:
+    for id_, values in zip(ids(work, name), found, strict=True):
         if len(values) != 1:
             yield id_, "repeated" if values else "missing"
         elif values[0] is None or not 0 < values[0] < np.inf:

@@ -221,7 +221,7 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
     """
     first = np.searchsorted(cells.group, np.arange(layout.groups))
     groups, appear = np.unique(cells.group[numbers], return_index=True)
-    columns = ["row", "vector", *(["distinct"] if sought.released else [])]
+    columns = ["row", "vector", *(["distinct"] if sought.among_distinct else [])]
     for group in groups[np.argsort(appear)].tolist():
         here = numbers[cells.group[numbers] == group]
         places = (here - first[group]).tolist()
@@ -232,7 +232,7 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
 
         ends, table = layout.file(group).parse(read)
         rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
-        wanted = table.column("distinct").to_numpy() if sought.released else np.ones(len(rows), dtype=bool)
+        wanted = table.column("distinct").to_numpy() if sought.among_distinct else np.ones(len(rows), dtype=bool)
         for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
             kept = start + np.flatnonzero(wanted[start:end])
             yield number, sought.points(vectors[kept]), rows[kept]

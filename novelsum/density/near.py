@@ -118,12 +118,12 @@ def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
 
 def _train(spark: SparkSession, corpus: Pool, sought: Sought) -> Cells:
     """Cells for the corpus, of a sample that fits into the driver."""
-    points = corpus.distinct if sought.released else corpus.candidates
+    points = corpus.distinct if sought.among_distinct else corpus.candidates
     fitting = TRAINED_BYTES // (8 * corpus.dimension)
     wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
-    sample = draw(spark, corpus, min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.released)
+    sample = draw(spark, corpus, min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.among_distinct)
     if not len(sample.row):  # the hash of a tiny pool took none
-        sample = draw(spark, corpus, 1.0, _TRAINING, sought.released)
+        sample = draw(spark, corpus, 1.0, _TRAINING, sought.among_distinct)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
     groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
     space = sought.points(sample.vectors)

@@ -11,16 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import (
-    Array,
-    Formula,
-    Metric,
-    density_factor,
-    from_squared,
-    metric_space,
-    released_density,
-    squared_lengths,
-)
+from novelsum.formula import Array, Formula, Metric, metric_space, squared_lengths
+from novelsum.formulas import EQUATIONS, Equation
 
 _POINT_ROWS = 1024
 _TILE_PAIRS = 1 << 20
@@ -46,17 +38,22 @@ class Sought:
     @property
     def space(self) -> Metric:
         """The space whose squared Euclidean distances are compared; see :func:`novelsum.formula.metric_space`."""
-        return "euclidean" if self.released else self.metric
+        return self.equation.space(self.metric)
 
     @property
-    def released(self) -> bool:
+    def equation(self) -> Equation:
+        """The formula's object."""
+        return EQUATIONS[self.formula]
+
+    @property
+    def among_distinct(self) -> bool:
         """Whether the corpus is the distinct points, a query among them."""
-        return self.formula == "released"
+        return self.equation.among_distinct
 
     @property
     def holds_queries(self) -> bool:
         """Whether a query may find itself, so that one more distance is kept than K."""
-        return self.released or self.reference
+        return self.among_distinct or self.reference
 
     @property
     def count(self) -> int:
@@ -73,19 +70,17 @@ class Sought:
     def of_neighbors(self, squared: Array, itself: NDArray[np.bool_] | None = None) -> Array:
         """Squared distances (m, K) to the neighbours, of those kept (m, count).
 
-        ``released`` drops the nearest. In a reference a point that is ``itself`` (m,) there is at distance zero.
+        Among distinct points the nearest is dropped. In a reference a point that is ``itself`` (m,) there is at
+        distance zero.
         """
-        if self.released or not self.reference:
-            return squared[:, 1:] if self.released else squared
+        if self.among_distinct or not self.reference:
+            return squared[:, 1:] if self.among_distinct else squared
         assert itself is not None
         return np.where((itself & (squared[:, 0] == 0))[:, None], squared[:, 1:], squared[:, :-1])
 
     def density(self, neighbors: Array) -> tuple[Array, Array]:
         """Density factor (m,) and distance to the K-th neighbour (m,) by the squared distances (m, K)."""
-        if self.released:
-            return released_density(neighbors), np.sqrt(neighbors[:, -1])
-        distances = from_squared(neighbors, self.metric)
-        return density_factor(distances), distances[:, -1]
+        return self.equation.density(neighbors, self.metric), self.equation.kth_distance(neighbors, self.metric)
 
 
 class Screen:

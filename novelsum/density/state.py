@@ -41,6 +41,7 @@ from novelsum.files.lock import LOCK, Held, held
 from novelsum.files.source import Look, Source, open_ids, read_columns
 from novelsum.files.store import Pool, read_equal
 from novelsum.files.workplace import Workplace
+from novelsum.formulas import EQUATIONS
 from novelsum.settings import Settings
 
 logger = logging.getLogger("novelsum")
@@ -301,7 +302,7 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
     cells = read_cells(pool.work)
     groups = int(cells.group[-1]) + 1
     context = spark.sparkContext
-    keep = partial(_keep_group, pool, state.folder, settings.formula == "released")
+    keep = partial(_keep_group, pool, state.folder, EQUATIONS[settings.formula].among_distinct)
     sizes = context.parallelize(range(groups), groups).map(keep).collect()
     for name in ("centroids.parquet", "measured.parquet"):
         (state.folder / "generation-00000" / name).write_bytes((pool.work / name).read_bytes())
@@ -322,7 +323,7 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
     return report
 
 
-def _keep_group(pool: Pool, folder: Location, released: bool, group: int) -> Index:
+def _keep_group(pool: Pool, folder: Location, among_distinct: bool, group: int) -> Index:
     """Write a group into the state; return how many possible neighbours it has in each cell."""
     rows = read_group(Layout(pool.work / "cells", kind_of(pool), 0), group)
     write_rows(folder / "rows-00000" / group_name(group), rows)
@@ -338,4 +339,4 @@ def _keep_group(pool: Pool, folder: Location, released: bool, group: int) -> Ind
     row, ids = zip(*of_rows, strict=True) if of_rows else ((), ())
     table = ids_of(row, ids, [0] * len(row), pool.integer_ids)
     (folder / "generation-00000" / ids_name(group)).write_parquet(table)
-    return counts_of(rows, released, len(read_cells(pool.work).group))
+    return counts_of(rows, among_distinct, len(read_cells(pool.work).group))

@@ -45,6 +45,8 @@ from novelsum.files.embeddings import digests
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block, read_equal
 from novelsum.formula import Array
+from novelsum.formulas import EQUATIONS
+from novelsum.spark.matching import search
 from novelsum.spark.progress import collect
 from novelsum.spark.shared import Shared
 
@@ -121,9 +123,9 @@ def write_rows(location: Location, rows: CellRows) -> None:
     location.write_parquet(plain.table(), compression="none", use_dictionary=False)
 
 
-def counts_of(rows: CellRows, released: bool, cells: int) -> Index:
+def counts_of(rows: CellRows, among_distinct: bool, cells: int) -> Index:
     """How many possible neighbours lie in each cell."""
-    return np.bincount(rows.cell[rows.distinct | (not released)], minlength=cells)
+    return np.bincount(rows.cell[rows.distinct | (not among_distinct)], minlength=cells)
 
 
 def lists_of(rows: CellRows, squared: Array) -> Lists:
@@ -467,12 +469,12 @@ def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tu
     left = {digest: [row for row in rows if row not in gone] for digest, rows in holders.items()}
     if pool:
         renumber(pool.work, numbers, new.distinct & np.array([not left.get(key) for key in new.digest], dtype=bool))
-    released = content["settings"]["formula"] == "released"
+    among_distinct = EQUATIONS[content["settings"]["formula"]].among_distinct
     leaves, heirs = {}, []
     for number in sorted(gone):
         digest = leaving[number][0]
         was_distinct = number == holders[digest][0]  # of equal ones the row with the smallest number
-        leaves[number] = not released or (was_distinct and not left[digest])
+        leaves[number] = not among_distinct or (was_distinct and not left[digest])
         if was_distinct and left[digest]:
             heirs.append(left[digest][0])
     return Admitted(int(added.sum()), came, leaves, heirs)
@@ -481,9 +483,8 @@ def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tu
 def _holders(spark: SparkSession, what: Change, groups: int, new: _New, wanted: set[bytes]) -> dict[bytes, list[int]]:
     """The old rows that have a digest of a new row or a ``wanted`` one, by digest, smallest number first."""
     came = {*new.ids, *(id_ for ids in new.equal.values() for id_ in ids)}
-    keys = Shared.of(spark.sparkContext, (came, wanted | set(new.digest)))
-    met = spark.sparkContext.parallelize(range(groups), groups).map(partial(_met, what, keys)).collect()
-    keys.destroy()
+    keys = frozenset[Any]([*came, *wanted, *new.digest])
+    met = search(spark.sparkContext, range(groups), keys, partial(_met, what))
     known = sorted(id_ for of_group, _ in met for id_ in of_group)
     if known:
         raise InputError(
@@ -496,15 +497,12 @@ def _holders(spark: SparkSession, what: Change, groups: int, new: _New, wanted: 
     return holders
 
 
-def _met(
-    what: Change, keys: Shared[tuple[set[Any], set[bytes]]], group: int
-) -> tuple[list[Any], list[tuple[int, bytes]]]:
-    """Ids of the group that are new ones too, and number and digest of its rows with a wanted embedding."""
-    ids, wanted = keys.value
+def _met(what: Change, wanted: frozenset[Any], group: int) -> Iterator[tuple[list[Any], list[tuple[int, bytes]]]]:
+    """The wanted ids that the group has, and number and digest of its rows with a wanted digest."""
     lists = Lists.read(what.last / group_name(group))
     rows = zip(lists.row.tolist(), lists.digest.tolist(), strict=True)
-    held = what.ids_left(group).column("id").to_pylist()
-    return [id_ for id_ in held if id_ in ids], [row for row in rows if row[1] in wanted]
+    left = what.ids_left(group).column("id").to_pylist()
+    yield [id_ for id_ in left if id_ in wanted], [row for row in rows if row[1] in wanted]
 
 
 # --- rows -------------------------------------------------------------------------------------------------
@@ -545,7 +543,7 @@ def _part_from(job: Task, group: int) -> tuple[Index, list[str], list[int]]:
     gone = (job.work / "gone.parquet").read_parquet()
     numbers, leaves = (gone.column(name).to_numpy() for name in ("row", "leaves"))
     heirs = _column(job.work / "heirs.parquet", "row")
-    cells, released = len(job.sizes), job.sought.released
+    cells, among_distinct = len(job.sizes), job.sought.among_distinct
     size, rewritten, left, exposed = np.zeros(cells, dtype=np.int64), [], [], []
     centroids = read_cells(job.work).centroids
     for name in job.parts:
@@ -554,11 +552,11 @@ def _part_from(job: Task, group: int) -> tuple[Index, list[str], list[int]]:
         if goes.any() or inherits.any():
             rewritten.append(name)
         going = rows.take(np.flatnonzero(goes))
-        size -= counts_of(going, released, cells)
+        size -= counts_of(going, among_distinct, cells)
         points = job.space(going)
         away = np.square(points - centroids[going.cell]).sum(axis=1)
         exposed += going.cell[away <= _NO_DISTANCE * np.square(points).sum(axis=1)].tolist()
-        if released:
+        if among_distinct:
             size += np.bincount(rows.cell[inherits], minlength=cells)
         left.append(rows.take(np.flatnonzero(np.isin(rows.row, numbers[leaves]))))
     write_rows(job.work / "leaving" / group_name(group), joined(left))
@@ -601,7 +599,7 @@ def _write_part(job: Task, name: str, rewritten: list[str], group: int) -> Index
         rows = rows.take(np.flatnonzero(~job.is_gone(rows.row)))
         parts.append(replace(rows, distinct=rows.distinct | np.isin(rows.row, heirs)))
     write_rows(job.state / name / group_name(group), joined([*parts, new]))
-    return counts_of(new, job.sought.released, len(job.sizes))
+    return counts_of(new, job.sought.among_distinct, len(job.sizes))
 
 
 def _seek(job: Task, some_are_gone: bool, group: int) -> tuple[int, NDArray[np.bool_]]:
@@ -673,7 +671,7 @@ def _update_group(job: Task, groups: Iterable[int]) -> Iterator[tuple[Array]]:
         is_old = here.row < job.first
         of_old = NearestDistances(points[: is_old.sum()], job.sought.count, squared=lists.squared)
         members = np.flatnonzero(cells.group == group)
-        wanted = here.distinct | (not job.sought.released)
+        wanted = here.distinct | (not job.sought.among_distinct)
         corpus = {cell: np.flatnonzero((here.cell == cell) & wanted) for cell in members.tolist()}
         olds = {cell: np.flatnonzero((here.cell == cell) & is_old) for cell in members.tolist()}
         _search_sought(job, group, here, points, corpus, olds, of_old)
@@ -701,7 +699,7 @@ def _search_sought(
             packed = matrix((job.work / "probed" / group_name(other)).read_parquet().column("cells"), "uint8")
             probed = np.unpackbits(packed, axis=1, count=len(job.sizes)).astype(bool)
             of_queries = job.space(queries)
-            is_new = (queries.row >= job.first) & (queries.distinct | (not job.sought.released))
+            is_new = (queries.row >= job.first) & (queries.distinct | (not job.sought.among_distinct))
             nearest = NearestDistances(of_queries, job.sought.count, None if job.sought.holds_queries else queries.row)
             for cell, places in corpus.items():
                 at = np.flatnonzero(probed[:, cell])

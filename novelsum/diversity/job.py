@@ -12,19 +12,20 @@ import sys
 import time
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from novelsum.density.factors import require_finite_power
 from novelsum.diversity.novelsum import Grid, Value, densities, values
 from novelsum.diversity.onepass import DataSet, draw_rows, match_reference, run_pass
 from novelsum.errors import InputError
 from novelsum.files.ingest import ingest
 from novelsum.files.location import MANIFEST, REJECTED, Location
-from novelsum.files.source import Source, look, open_source
+from novelsum.files.source import Source, look, open_source, require_same_ids
 from novelsum.files.store import Pool
 from novelsum.files.workplace import Workplace, check_output, identity
 from novelsum.formula import from_squared
+from novelsum.formulas import EQUATIONS
 from novelsum.report.output import metrics, now, versions
 from novelsum.report.summary import aligned
 from novelsum.settings import MeasureSettings
@@ -33,9 +34,6 @@ from novelsum.spark.local import remove_dead
 from novelsum.spark.stages import Stages
 
 logger = logging.getLogger("novelsum")
-
-LARGEST_POWERED = 1e150
-"""A density factor to the power κ2 must stay below this, for sums over distances to stay finite."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +130,7 @@ def measure_pool(
     matched = None
     if reference is not None:
         matched = match_reference(spark, data, reference, by_id=settings.duplicates == "keep")
-        if "paper" in settings.formula and max(settings.neighbors) >= reference.rows and (matched.own >= 0).any():
+        if grid.among_all and max(settings.neighbors) >= reference.rows and (matched.own >= 0).any():
             raise InputError(
                 f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
                 f"{reference.rows}, as rows of the data set are among them; ask for fewer"
@@ -141,19 +139,9 @@ def measure_pool(
     density = densities(grid, found.nearest, found.nearest_raw)
     for of_grid in density.values():
         for power in settings.density_power:
-            _require_finite(power, of_grid)
+            require_finite_power(of_grid, power)
     nearest = from_squared(found.nearest_own, settings.metric)
     return Measured(data.rows, len(found.rows), float(nearest.mean()), values(grid, found, density, data.rows))
-
-
-def _require_finite(density_power: float, density: np.ndarray[Any, np.dtype[np.float64]]) -> None:
-    with np.errstate(over="ignore", under="ignore"):
-        powered = np.array([density.min(), density.max()]) ** density_power
-    if not (powered[0] > 0 and powered[1] < LARGEST_POWERED):
-        raise InputError(
-            f"--density-power {density_power:g} takes density factors between {density.min():g} and "
-            f"{density.max():g} out of the range of numbers; use a smaller power or scale the embeddings"
-        )
 
 
 # --- refusals ---------------------------------------------------------------------------------------------
@@ -168,11 +156,8 @@ def _check_sizes(settings: MeasureSettings, sources: list[Source]) -> None:
             raise InputError(
                 f"--neighbors {most} must be below the number of rows of {source.path}, {source.rows}; ask for fewer"
             )
-    if settings.reference and sources[-1].integer_ids != sources[0].integer_ids and settings.duplicates == "keep":
-        raise InputError(
-            f"column {settings.id_column!r} holds integers in one of {sources[0].path} and {sources[-1].path} and "
-            "strings in the other; write both with the same type of id"
-        )
+    if settings.reference and settings.duplicates == "keep":
+        require_same_ids(settings.id_column, {one.path: one.integer_ids for one in (sources[0], sources[-1])})
 
 
 def _check_pools(settings: MeasureSettings, paths: list[str], pools: list[Pool]) -> None:
@@ -186,10 +171,11 @@ def _check_pools(settings: MeasureSettings, paths: list[str], pools: list[Pool])
     most = max(settings.neighbors)
     for path, pool in list(zip(paths, pools, strict=True))[-1 if settings.reference else 0 :]:
         for formula in settings.formula:
-            points = pool.distinct if formula == "released" else pool.candidates
+            among_distinct = EQUATIONS[formula].among_distinct
+            points = pool.distinct if among_distinct else pool.candidates
             # A point is not its own neighbour, but of a reference corpus it may be no part.
-            if most >= points + (formula == "paper" and settings.reference is not None):
-                kind = "distinct embeddings" if formula == "released" else "rows left"
+            if most >= points + (not among_distinct and settings.reference is not None):
+                kind = "distinct embeddings" if among_distinct else "rows left"
                 raise InputError(
                     f"--neighbors {most} must be below the number of {kind} of {path}, which is {points}: a point is "
                     "not its own neighbour; ask for fewer"

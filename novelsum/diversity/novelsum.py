@@ -6,7 +6,8 @@ The equation of :mod:`novelsum.formula`, with its sums in another order. For ``p
 
 where the *mass* m(x_j) = Σ_{i≠j} w(x_i, x_j)^κ1 · d(x_i, x_j) knows nothing of K and κ2. So one pass over the
 rows, each sorted once, gives the masses for every κ1 and the nearest neighbours for every K; the grid over K
-and κ2 is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2.
+and κ2 is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2. Which of the
+two a formula's rows add says its object, see :mod:`novelsum.formulas`.
 
 A row is sorted as 64-bit integers: the distance in fixed point above, the row of the other point below, so that
 equal distances are ranked by row, which is by id. The step of the fixed point is 2.3e-13 of the greatest possible
@@ -30,16 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import (
-    Array,
-    Formula,
-    Metric,
-    density_factor,
-    from_squared,
-    proximity_weights,
-    released_density,
-    squared_lengths,
-)
+from novelsum.formula import FORMULAS, Array, Formula, Metric, from_squared, proximity_weights, squared_lengths
+from novelsum.formulas import EQUATIONS, Equation
 
 GROUPS = 50
 """Groups of a sample for its interval."""
@@ -64,16 +57,31 @@ Densities = dict[tuple[Formula, int], Array]
 class Grid:
     """The settings NovelSum is wanted for, in every combination: ``proximity_powers`` are κ1, ``density_powers`` κ2."""
 
-    formulas: tuple[Formula, ...] = ("paper", "released")
+    formulas: tuple[Formula, ...] = FORMULAS
     metric: Metric = "cosine"
     neighbors: tuple[int, ...] = (10,)
     proximity_powers: tuple[float, ...] = (1.0,)
     density_powers: tuple[float, ...] = (0.5,)
 
+    @property
+    def equations(self) -> list[Equation]:
+        """The formulas' objects."""
+        return [EQUATIONS[formula] for formula in self.formulas]
+
+    @property
+    def among_distinct(self) -> bool:
+        """Whether some formula searches neighbours among distinct raw vectors."""
+        return any(equation.among_distinct for equation in self.equations)
+
+    @property
+    def among_all(self) -> bool:
+        """Whether some formula searches neighbours among all points."""
+        return not all(equation.among_distinct for equation in self.equations)
+
 
 @dataclass(frozen=True)
 class Columns:
-    """Some points of the data set, as :func:`columns` makes them.
+    """Some points of the data set, as :func:`in_space` brings them there.
 
     ``points`` (n, D) float64 in the metric's space; ``lengths`` (n,) that bring them back to the raw vectors;
     ``rows`` (n,) int64; ``distinct`` (n,) bool, true on one of those with equal embeddings.
@@ -103,8 +111,8 @@ class Tally:
     """What a pass over t sampled rows finds out.
 
     ``rows`` (t,) and ``group`` (t,) int64; ``sums`` (t, κ1) are Σ_j w^κ1·d; ``averages`` (t, κ1) the same as weighted
-    averages with the point itself at rank 1, as ``released`` has it; ``nearest`` (t, K) squared distances in the
-    metric's space to the nearest other points, ``nearest_own`` (t,) the first of them (0 where there is no other) and
+    averages with the point itself at rank 1; ``nearest`` (t, K) squared distances in the metric's space to the nearest
+    other points, ``nearest_own`` (t,) the first of them (0 where there is no other) and
     always of the data set itself; ``nearest_raw`` (t, K + 1) those of the raw vectors to the nearest
     distinct ones, empty where not wanted; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a group, for each of
     the m rows of the whole sample in ascending row.
@@ -187,9 +195,10 @@ class _Pass:
         greatest = 2.0 if self._cosine else 4 * float(norms.max())
         self._scale = steps / (greatest * (1 + 1e-9)) if greatest > 0 else 1.0
         self._norms = norms * self._scale
-        released = "released" in grid.formulas
-        self._k_raw = min(neighbors + 1, sum(int(part.distinct.sum()) for part in columns)) if released else 0
-        if released:
+        self._weighs_others = any(equation.weighs_others for equation in grid.equations)
+        self._k_raw = 0
+        if grid.among_distinct:
+            self._k_raw = min(neighbors + 1, sum(int(part.distinct.sum()) for part in columns))
             distinct = np.concatenate([part.distinct for part in columns])
             self._raw_norms = np.where(distinct, norms * np.square(lengths), np.inf)
             self._lengths = lengths
@@ -260,7 +269,7 @@ class _Pass:
         d[: self._exact] = from_squared(squared, self._grid.metric)
         self._nearest[i] = squared[: self._k]
         self._both_sums[i] = self._both @ d
-        if "paper" in self._grid.formulas:
+        if self._weighs_others:
             of_group = self._mass[group[i]]
             self._terms[row] = 0.0
             for weights, mass in zip(self._weights, of_group, strict=True):
@@ -293,10 +302,9 @@ def densities(grid: Grid, nearest: Array, nearest_raw: Array) -> Densities:
     """Density factors for every formula and K of the grid from squared distances as in :class:`Tally`."""
     found: Densities = {}
     for k in grid.neighbors:
-        if "paper" in grid.formulas:
-            found["paper", k] = density_factor(from_squared(nearest[:, :k], grid.metric))
-        if "released" in grid.formulas:
-            found["released", k] = released_density(nearest_raw[:, 1 : k + 1])
+        for equation in grid.equations:
+            squared = nearest_raw[:, 1 : k + 1] if equation.among_distinct else nearest[:, :k]
+            found[equation.name, k] = equation.density(squared, grid.metric)
     return found
 
 
@@ -327,21 +335,27 @@ def values(grid: Grid, found: Tally, density: Densities, n: int) -> list[Value]:
         for k in grid.neighbors:
             for at, proximity_power in enumerate(grid.proximity_powers):
                 for density_power in grid.density_powers:
-                    powered = density[formula, k] ** density_power
-                    if formula == "paper":
-                        mean, spread = _paper(found, at, powered, n)
-                    else:
-                        mean, spread = _released(found, at, powered, n)
+                    mean, spread = _mean(EQUATIONS[formula], found, at, density[formula, k] ** density_power, n)
                     low, high = max(0.0, mean - spread), mean + spread
                     results.append(Value(formula, k, proximity_power, density_power, mean * n, mean, low, high))
     return results
 
 
-def _paper(found: Tally, at: int, powered: Array, n: int) -> tuple[float, float]:
-    """The mean of v over the data set, and half the width of its interval."""
+def _mean(equation: Equation, found: Tally, at: int, powered: Array, n: int) -> tuple[float, float]:
+    """The mean of what rows add, and half the width of its interval."""
+    parts = [_of_others(found, at, powered, n)] if equation.weighs_others else []
+    own = equation.of_row(powered, found.sums[:, at], found.averages[:, at])
+    if own is not None:
+        parts.append(_of_rows(found, own, n))
+    without = np.sum([without for _, without in parts], axis=0)
+    return sum(mean for mean, _ in parts), _spread(without, len(found.rows), n)
+
+
+def _of_others(found: Tally, at: int, powered: Array, n: int) -> tuple[float, Array]:
+    """The mean of Σ_j w^κ1 · d · σ_j^κ2, and the estimates (groups,) of it that leave out one group each."""
     mass = found.mass[:, at]
     if len(found.rows) == n:
-        return float((mass.sum(axis=0) * powered).sum() / n), 0.0
+        return float((mass.sum(axis=0) * powered).sum() / n), np.zeros(1)
     groups = len(mass)
     ratio = _without_each(mass * powered, found.group)
     ratio /= _without_each(mass, found.group)
@@ -349,7 +363,7 @@ def _paper(found: Tally, at: int, powered: Array, n: int) -> tuple[float, float]
     sums = np.bincount(found.group, found.sums[:, at], groups)
     without = (sums.sum() - sums) / (len(found.rows) - rows) * ratio
     mean = found.sums[:, at].mean() * float((mass * powered).sum() / mass.sum())
-    return mean, _spread(without, len(found.rows), n)
+    return mean, without
 
 
 def _without_each(mass: Array, group: NDArray[np.int64]) -> Array:
@@ -359,15 +373,13 @@ def _without_each(mass: Array, group: NDArray[np.int64]) -> Array:
     return np.asarray(of_pairs.sum() - of_pairs.sum(axis=0) - of_pairs.sum(axis=1) + np.diagonal(of_pairs))
 
 
-def _released(found: Tally, at: int, powered: Array, n: int) -> tuple[float, float]:
-    """The mean over the rows, each of which counts by itself, and half the width of its interval."""
-    of_row = powered * found.averages[:, at]
+def _of_rows(found: Tally, own: Array, n: int) -> tuple[float, Array]:
+    """The mean of what each row (t,) adds by its own σ, and the estimates that leave out one group each."""
     groups = len(found.mass)
-    if len(of_row) == n:
-        return float(of_row.mean()), 0.0
-    rows, sums = np.bincount(found.group, minlength=groups), np.bincount(found.group, of_row, groups)
-    without = (sums.sum() - sums) / (len(of_row) - rows)
-    return float(of_row.mean()), _spread(without, len(of_row), n)
+    if len(own) == n:
+        return float(own.mean()), np.zeros(1)
+    rows, sums = np.bincount(found.group, minlength=groups), np.bincount(found.group, own, groups)
+    return float(own.mean()), (sums.sum() - sums) / (len(own) - rows)
 
 
 def _spread(without: Array, sampled: int, n: int) -> float:

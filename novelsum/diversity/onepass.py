@@ -4,26 +4,24 @@ The points lie in local scratch of each executor as float64, mapped, made from t
 tasks of a machine share one copy in the page cache. A task holds one tile of distances at a time.
 """
 
-import hashlib
 import heapq
 import os
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from novelsum.density.neighbors import NearestDistances
 from novelsum.diversity.novelsum import GROUPS, Columns, Grid, Tally, in_space, tally
-from novelsum.files import store
 from novelsum.files.location import Location
-from novelsum.files.store import Block, read_block
+from novelsum.files.store import Block, read_block, read_block_columns
 from novelsum.formula import Array, Metric, metric_space
+from novelsum.rows import Integers, common_places, lot
 from novelsum.spark.local import folder_of, new_run
+from novelsum.spark.matching import embeddings, keyed_rows, matched
 from novelsum.spark.progress import collect
 from novelsum.spark.shared import Shared
 
@@ -52,7 +50,7 @@ class Reference:
     """The corpus in which neighbours are searched; ``own`` (n,): the row of it that each row is, negative if none."""
 
     data: DataSet
-    own: NDArray[np.int64]
+    own: Integers
 
 
 @dataclass(frozen=True)
@@ -62,20 +60,15 @@ class _Task:
     run: str
     data: DataSet
     grid: Grid
-    sample: NDArray[np.int64] | None
+    sample: Integers | None
     reference: Reference | None
 
 
-Work = tuple[int, int, int]
+Part = tuple[int, int, int]
 """A part of the rows of a block that are in the sample: the block's number, and the first and last of the part."""
 
 
-def lot(seed: int, id_: str | int) -> bytes:
-    """The number that a seed draws for an id: the sample are the rows with the smallest."""
-    return hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest()
-
-
-def draw_rows(spark: SparkSession, data: DataSet, count: int, seed: int) -> NDArray[np.int64]:
+def draw_rows(spark: SparkSession, data: DataSet, count: int, seed: int) -> Integers:
     """That many rows of the data set at random, by their ids alone: (count,) int64, ascending."""
     blocks = spark.sparkContext.parallelize(data.blocks, len(data.blocks))
     drawn = blocks.map(partial(_smallest_lots, data.work, count, seed)).collect()
@@ -87,7 +80,7 @@ def run_pass(
     spark: SparkSession,
     data: DataSet,
     grid: Grid,
-    sample: NDArray[np.int64] | None = None,
+    sample: Integers | None = None,
     reference: Reference | None = None,
     *,
     work: Location,
@@ -109,7 +102,7 @@ def run_pass(
         if sample is None
         else [count for _, count in sorted(names.map(partial(_count_sampled, data.work, sample)).collect())]
     )
-    parts: list[Work] = []
+    parts: list[Part] = []
     for number, count in enumerate(counts):
         pieces = -(-count // size)
         parts += [(number, i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]
@@ -125,6 +118,7 @@ def run_pass(
 
 
 def _is_amd() -> bool:
+    """Whether the driver's processor is AMD's, as its executors' will be; only Linux says so here."""
     try:
         return "AuthenticAMD" in Path("/proc/cpuinfo").read_text()[:4096]
     except OSError:
@@ -135,30 +129,30 @@ def _is_amd() -> bool:
 
 
 def _smallest_lots(work: Location, count: int, seed: int, block: Block) -> list[tuple[bytes, int]]:
-    rows, ids = (column.to_pylist() for column in store.read_columns(work, block.name, ["row", "id"]).columns)
+    rows, ids = (column.to_pylist() for column in read_block_columns(work, block.name, ["row", "id"]).columns)
     return heapq.nsmallest(count, zip((lot(seed, id_) for id_ in ids), rows, strict=True))
 
 
-def _count_sampled(work: Location, sample: NDArray[np.int64], numbered: tuple[int, Block]) -> tuple[int, int]:
-    rows = store.read_columns(work, numbered[1].name, ["row"]).column("row").to_numpy()
-    return numbered[0], int(np.isin(rows, sample).sum())
+def _count_sampled(work: Location, sample: Integers, numbered: tuple[int, Block]) -> tuple[int, int]:
+    rows = read_block_columns(work, numbered[1].name, ["row"]).column("row").to_numpy()
+    return numbered[0], len(common_places(rows, sample)[0])
 
 
-def _measure(message: "object", work: Work) -> Tally:
+def _measure(message: Shared[_Task], part: Part) -> Tally:
     """One part of the rows against all points."""
-    task: _Task = message.value  # type: ignore[attr-defined]
-    number, start, stop = work
+    task = message.value
+    number, start, stop = part
     columns = [mapped_points(task.run, task.data.work, block.name, task.grid.metric) for block in task.data.blocks]
     block = columns[number]
-    places = np.arange(len(block.rows))
-    if task.sample is not None:
-        places = places[np.isin(block.rows, task.sample)]
-    queries = block.take(places[start:stop])
-    group = np.zeros(len(queries.rows), dtype=np.int64)
-    if task.sample is not None:
+    if task.sample is None:
+        queries = block.take(slice(start, stop))
+        group = np.zeros(len(queries.rows), dtype=np.int64)
+    else:
+        places, in_sample = common_places(block.rows, task.sample)
+        queries = block.take(places[start:stop])
         # Dealt out by a fixed shuffle of the sample, which is the same for any layout of the input.
         dealt = np.random.default_rng(len(task.sample)).permutation(len(task.sample)) % GROUPS
-        group = dealt[np.searchsorted(task.sample, queries.rows)]
+        group = dealt[in_sample[start:stop]]
     found = tally(queries, group, 1 if task.sample is None else GROUPS, columns, task.sample, task.grid)
     return found if task.reference is None else _with_reference(found, queries, task.reference, task.grid)
 
@@ -167,15 +161,15 @@ def _with_reference(found: Tally, queries: Columns, reference: Reference, grid: 
     """The tally with the nearest neighbours of the reference corpus."""
     raw = queries.points * queries.lengths[:, None]
     most = max(grid.neighbors)
-    paper = NearestDistances(queries.points, most, reference.own[queries.rows])
-    released = NearestDistances(raw, most + 1)
+    nearest = NearestDistances(queries.points, most, reference.own[queries.rows])
+    nearest_raw = NearestDistances(raw, most + 1)
     for block in reference.data.blocks:
         corpus = read_block(reference.data.work, block.name)
-        if "paper" in grid.formulas:
-            paper.add(metric_space(corpus.vectors, grid.metric), corpus.rows)
-        if "released" in grid.formulas and corpus.distinct.any():
-            released.add(metric_space(corpus.vectors[corpus.distinct], "euclidean"))
-    return replace(found, nearest=paper.squared, nearest_raw=released.squared)
+        if grid.among_all:
+            nearest.add(metric_space(corpus.vectors, grid.metric), corpus.rows)
+        if grid.among_distinct and corpus.distinct.any():
+            nearest_raw.add(metric_space(corpus.vectors[corpus.distinct], "euclidean"))
+    return replace(found, nearest=nearest.squared, nearest_raw=nearest_raw.squared)
 
 
 def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Columns:
@@ -188,7 +182,7 @@ def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Column
         points, lengths = in_space(read_block(work, name).vectors, metric)
         save(lengths_path, lengths)
         save(path, points)
-    table = store.read_columns(work, name, ["row", "distinct"])
+    table = read_block_columns(work, name, ["row", "distinct"])
     return Columns(
         np.load(path, mmap_mode="r"),
         np.load(lengths_path),
@@ -213,19 +207,17 @@ def save(path: Path, array: Array) -> None:
 
 def match_reference(spark: SparkSession, data: DataSet, reference: DataSet, by_id: bool) -> Reference:
     """Find the rows of the data set in the reference corpus: by equal embeddings, and by equal ids too if ``by_id``."""
-    context = spark.sparkContext
-    own = context.parallelize(data.blocks, len(data.blocks)).flatMap(partial(_keys, data.work, by_id))
-    others = context.parallelize(reference.blocks, len(reference.blocks)).flatMap(partial(_keys, reference.work, by_id))
-    pairs = own.join(others, len(data.blocks)).values().collect()
-    found = -1 - np.arange(data.rows)
-    for row, of_reference in pairs:
-        found[row] = of_reference
-    return Reference(reference, found)
+    keys = partial(embeddings, by_id)
+    others = keyed_rows(spark.sparkContext, reference.work, reference.blocks, keys)
+    own = np.empty(data.rows, dtype=np.int64)
+    for rows, found in matched(data.work, data.blocks, keys, others).map(partial(_own_rows, data.work)).collect():
+        own[rows] = found
+    return Reference(reference, own)
 
 
-def _keys(work: Location, by_id: bool, block: Block) -> Iterator[tuple[tuple[bytes, str | int | None], int]]:
-    content = read_block(work, block.name)
-    ids = content.ids.to_pylist() if by_id else [None] * block.rows
-    vectors = content.vectors.astype(np.float64) + 0.0
-    for row, id_, vector in zip(content.rows.tolist(), ids, vectors, strict=True):
-        yield (hashlib.blake2b(vector.tobytes(), digest_size=16).digest(), id_), row
+def _own_rows(work: Location, of_block: tuple[str, list[list[int]]]) -> tuple[Integers, Integers]:
+    """The rows of a block, and the row of the reference that each is, negative if none."""
+    name, found = of_block
+    rows: Integers = read_block_columns(work, name, ["row"]).column("row").to_numpy()
+    own = [others[0] if others else -1 - row for row, others in zip(rows.tolist(), found, strict=True)]
+    return rows, np.array(own, dtype=np.int64)

@@ -15,22 +15,21 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from novelsum.density.factors import read_density
 from novelsum.density.neighbors import NearestDistances
 from novelsum.diversity.novelsum import Densities, Grid, values
 from novelsum.diversity.onepass import DataSet, draw_rows, mapped_points, run_pass, save
-from novelsum.files import store
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block, write_block
 from novelsum.formula import Array, Metric, from_squared, squared_distances
 from novelsum.report.summary import aligned
+from novelsum.rows import Integers, common_places
 from novelsum.settings import Settings
 from novelsum.spark.local import folder_of, new_run
 from novelsum.spark.progress import Progress
@@ -48,8 +47,6 @@ _LOGGED_AT_ONCE = 2048
 _TILE_BYTES = 64 << 20
 _CENTROIDS_TOGETHER = 256
 _NEAREST_TO_CENTROID = 4
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -141,11 +138,9 @@ def _write_selected(
 ) -> Iterator[tuple[Block, Integers, Array]]:
     """Write those of a block that were selected as a block of their own, their rows counted among the selected."""
     content, selected = read_block(work, block.name), message.value
-    places = np.flatnonzero(np.isin(content.rows, selected))
+    places, rows = common_places(content.rows, selected)
     if len(places):
-        taken = content.take(places)
-        rows = np.searchsorted(selected, taken.rows)
-        write_block(target, block.name, store.StoredBlock(**{**vars(taken), "rows": rows}))
+        write_block(target, block.name, replace(content.take(places), rows=rows))
         yield Block(block.name, len(places)), rows, read_density(work, block.name).density[places]
 
 
@@ -194,7 +189,7 @@ def farthest_first(spark: SparkSession, data: DataSet, metric: Metric, budget: i
             reports = blocks.map(partial(_farthest, run, data.work, metric, log, most, message)).collect()
             message.destroy()
             if len(new.rows) >= _LOGGED_AT_ONCE:
-                (log / f"{logged:09d}.npy").write_bytes(new.rows.tobytes() + new.points.tobytes())
+                (log / f"{logged:09d}").write_bytes(new.rows.tobytes() + new.points.tobytes())
                 logged, news = len(picks), []
             for row, point in _certain(reports, budget - len(picks)):
                 picks.append(row)
@@ -239,9 +234,9 @@ def _farthest(
     path = folder_of(run) / f"{block.name}.nearest.npy"
     known, squared = 0, np.full(len(columns.rows), np.inf)
     if path.exists():
-        held = np.load(path)
-        if held[0] <= new.since + len(new.rows):
-            known, squared = int(held[0]), held[1:]
+        saved = np.load(path)
+        if saved[0] <= new.since + len(new.rows):
+            known, squared = int(saved[0]), saved[1:]
     nearest = NearestDistances(columns.points, 1)
     nearest.squared[:, 0] = squared
     for picked in _picks_since(log, known, new):
@@ -258,7 +253,7 @@ def _picks_since(log: Location, known: int, new: _Picked) -> Iterator[_Picked]:
     dimension = new.points.shape[1]
     if known < new.since:
         for file in log.entries():
-            start = int(file.name.split(".")[0])
+            start = int(file.name)
             content = file.read_bytes()
             count = len(content) // (8 * (dimension + 1))
             if start + count > known:
@@ -335,7 +330,7 @@ def _take_nearest(picks: Integers, open_: Integers, offers: list[tuple[Integers,
 
 def _points_of(run: str, work: Location, metric: Metric, rows: Integers, block: Block) -> Iterator[tuple[int, Array]]:
     columns = mapped_points(run, work, block.name, metric)
-    for place in np.flatnonzero(np.isin(columns.rows, rows)):
+    for place in common_places(columns.rows, rows)[0]:
         yield int(columns.rows[place]), np.array(columns.points[place])
 
 

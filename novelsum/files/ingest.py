@@ -1,4 +1,4 @@
-"""Stage 1, input to store: check every row, drop duplicates, number the candidates by id, write blocks.
+"""From input to store: check every row, drop duplicates, number the candidates by id, write blocks.
 
 1. Scan: each task reads a chunk of the input and says of each row its id, its length, a digest of its
    vector, and what is wrong with it. Only this travels; vectors stay where they are.
@@ -8,7 +8,6 @@
 4. Each task reads its chunk again and writes the candidates to the store.
 """
 
-import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from pyspark.sql import functions as sf
 from pyspark.sql import types as st
 
 from novelsum.errors import InputError
+from novelsum.files.embeddings import digests
 from novelsum.files.location import REJECTED, Location
 from novelsum.files.source import Chunk, Source, read_ids_and_vectors, read_rows
 from novelsum.files.store import Block, Pool, StoredBlock, write_block, write_equal
@@ -135,20 +135,19 @@ def _scan(
         try:
             for file, rows, id_array, vectors in read_ids_and_vectors(source, chunk):
                 ids = id_array.to_pylist()
-                digests: list[bytes | None] = [None] * len(rows)
+                of_vectors: list[bytes | None] = [None] * len(rows)
                 reasons: list[str | None] = ["null embedding"] * len(rows)
                 for length in np.unique(vectors.lengths[vectors.lengths > 0]).tolist():
                     at, matrix = vectors.of_length(length)
-                    for i, row, fault in zip(at, matrix, _faults(matrix, cosine), strict=True):
-                        reasons[i] = fault
-                        digests[i] = hashlib.blake2b(row.tobytes(), digest_size=16).digest()
+                    for i, digest, fault in zip(at, digests(matrix), _faults(matrix, cosine), strict=True):
+                        of_vectors[i], reasons[i] = digest, fault
                 if quality_column:
                     quality = _quality(source, file, rows, ids, quality_column)
                     for i in np.flatnonzero(~(np.isfinite(quality) & (quality >= 0))):
                         reasons[i] = reasons[i] or "bad quality"
                 for i, id_ in enumerate(ids):
                     reason = "null id" if id_ is None else reasons[i]
-                    yield id_, digests[i], int(vectors.lengths[i]), reason, number, position + i, None
+                    yield id_, of_vectors[i], int(vectors.lengths[i]), reason, number, position + i, None
                 position += len(rows)
         except InputError as error:
             yield None, None, 0, _UNREADABLE, number, position, str(error)

@@ -154,6 +154,17 @@ def _embedding_column(name: str) -> _Column:
     return _Column(name, "--embedding-column", is_embedding, EXPECTED)
 
 
+def require_same_ids(
+    column: str, has_integers: dict[Any, bool], remedy: str = "write both with the same type of id"
+) -> None:
+    """Raise InputError where ids are integers in one of two places and strings in the other."""
+    if len(set(has_integers.values())) > 1:
+        one, other = has_integers
+        raise InputError(
+            f"column {column!r} holds integers in one of {one} and {other} and strings in the other; {remedy}"
+        )
+
+
 def look(path: str, output: Location | None = None) -> Look:
     """The first look at the files a user means, without those in the ``output``.
 
@@ -190,11 +201,8 @@ def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
             raise InputError(f"{file} has more than one column {twice[0]!r}; rename or leave out all but one")
         for column in (id_, value) if value else (id_,):
             _check_column(file, schema, column)
-        if _has_integer(schema, id_.name) != _has_integer(schemas[0], id_.name):
-            raise InputError(
-                f"column {id_.name!r} holds integers in one of {files[0]} and {file} and strings in the other; "
-                "write all files with the same type of id"
-            )
+        has_integers = {files[0]: _has_integer(schemas[0], id_.name), file: _has_integer(schema, id_.name)}
+        require_same_ids(id_.name, has_integers, "write all files with the same type of id")
     root = table.root if table else Location.of(path).listing_root
     partition_values = _partition_values(root, files) if not (table and table.columns) else ({},) * len(files)
     groups: list[RowGroup] = []

@@ -163,7 +163,7 @@ def read_block(work: Location, name: str) -> StoredBlock:
     )
 
 
-def read_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
+def read_block_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a block."""
     return block_location(work, name).read_parquet(columns)
 

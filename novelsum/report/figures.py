@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
 from novelsum.report.text import number, shown
 
@@ -117,7 +118,7 @@ def density(data: dict[str, Any], metric: str) -> str:
             axes.stairs(shares, bins["edges"], **style)
         axes.set_xscale("log")
         _plain_log_ticks(axes, bins["edges"][0], bins["edges"][-1])
-        unit = "squared distance" if data["settings"]["formula"] == "released" else f"{metric} distance"
+        unit = EQUATIONS[data["settings"]["formula"]].unit(metric)
         axes.set_xlabel(f"density factor σ (1 / {unit}), sparse → dense")
         axes.set_ylabel("share of samples (%)")
         axes.legend(loc="best")
@@ -198,14 +199,14 @@ def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
         both = figure.subplots(1, 2, sharey=True)
         figure.name_rows(both[0], [row["name"] for row in strategies])
         for axes, (measure, label) in zip(both, panels, strict=True):
-            values = [row.get(measure) or 0 for row in strategies]
+            values = [row[measure] for row in strategies]
             bars = axes.barh(range(len(values)), values, height=0.62, color="white", edgecolor=RULE, linewidth=0.8)
             for bar, row in zip(bars, strategies, strict=True):
                 own = row["own"]
                 bar.set(
                     facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////"
                 )
-            axes.bar_label(bars, [number(row.get(measure)) for row in strategies], padding=2, fontsize=8.0)
+            axes.bar_label(bars, [number(row[measure]) for row in strategies], padding=2, fontsize=8.0)
             axes.set_xlim(0, max(1e-12, *values) * 1.3)
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(values) - 0.4, -0.6)
@@ -234,7 +235,7 @@ class _Drawn:
         Matplotlib is given letters of about the same width, as its font may lack those of the name.
         """
         axes.tick_params(axis="y", length=0)
-        labels = [_cut(name) for name in names]
+        labels = [_fitted(name) for name in names]
         axes.set_yticks(range(len(labels)), ["".join(_stand_in(c) for c in label) for label in labels])
         for row, (label, text) in enumerate(zip(axes.get_yticklabels(), labels, strict=True)):
             label.set_gid(f"name-{row}")
@@ -311,7 +312,7 @@ def _stand_in(character: str) -> str:
     return "W" if unicodedata.east_asian_width(character) in "WF" else "n"
 
 
-def _cut(name: str) -> str:
+def _fitted(name: str) -> str:
     """A name cut so that it is no wider than ``_LABEL``."""
     text = shown(name)
     if _cells(text) <= _LABEL:

@@ -3,6 +3,7 @@
 import json
 import platform
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,25 +35,33 @@ def output_name(column: str, id_column: str) -> str:
     return _PREFIX + name if name == id_column else name
 
 
-def write_selected(
-    spark: SparkSession, source: Source, picks: list[Candidate], id_column: str, folder: Location
-) -> None:
-    """Write the picks with the other columns of the input, one file in the order of picking."""
-    others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
+def copied_columns(
+    spark: SparkSession, source: Source, chosen: Sequence[tuple[int, int, str | int]], columns: list[str]
+) -> pa.Table:
+    """Some columns of some rows of the input, in that order. ``chosen``: the file of each, its row there, its id."""
     by_file: dict[int, list[int]] = {}
-    for place, pick in enumerate(picks):
-        by_file.setdefault(pick.file, []).append(place)
+    for place, (file, _, _) in enumerate(chosen):
+        by_file.setdefault(file, []).append(place)
 
     def read(of_file: tuple[int, list[int]]) -> tuple[list[int], bytes]:
         file, places = of_file
-        chosen = [picks[place] for place in places]
-        rows = np.array([pick.file_row for pick in chosen])
-        table = read_rows(source, file, rows, [pick.id for pick in chosen], others)
+        _, rows, ids = zip(*(chosen[place] for place in places), strict=True)
+        table = read_rows(source, file, np.array(rows), ids, columns)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as stream:
             stream.write_table(table)
         return places, sink.getvalue().to_pybytes()
 
+    parts = spark.sparkContext.parallelize(list(by_file.items()), len(by_file)).map(read).collect()
+    table = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
+    return table.take(pa.array(np.argsort([place for places, _ in parts for place in places])))
+
+
+def write_selected(
+    spark: SparkSession, source: Source, picks: list[Candidate], id_column: str, folder: Location
+) -> None:
+    """Write the picks with the other columns of the input, one file in the order of picking."""
+    others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
     columns: dict[str, Any] = {
         "pick": pa.array(range(1, len(picks) + 1), pa.int64()),
         id_column: pa.array([pick.id for pick in picks], source.schema.field(id_column).type),
@@ -60,11 +69,8 @@ def write_selected(
         "density": pa.array([pick.density for pick in picks], pa.float64()),
     }
     if others:
-        parts = spark.sparkContext.parallelize(list(by_file.items()), len(by_file)).map(read).collect()
-        rows = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
-        order = np.argsort([place for places, _ in parts for place in places])
-        rows = rows.take(pa.array(order))
-        columns.update({output_name(name, id_column): rows.column(name) for name in others})
+        copied = copied_columns(spark, source, [(pick.file, pick.file_row, pick.id) for pick in picks], others)
+        columns.update({output_name(name, id_column): copied.column(name) for name in others})
     table = pa.table(columns)
     (folder / "selected").make_folder()
     (folder / "selected" / "part-00000.parquet").write_parquet(table)

@@ -1,12 +1,13 @@
 """The page of a report: its words, tables and style around the pictures of :mod:`~novelsum.report.figures`.
 
-All that comes from the input or from settings goes through :func:`~novelsum.plain.escaped`.
+All that comes from the input or from settings goes through :func:`~novelsum.report.text.escaped`.
 """
 
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
 from novelsum.report import figures
 from novelsum.report.template import SKELETON, STYLE
@@ -65,9 +66,7 @@ def _summary(data: dict[str, Any]) -> str:
         set_aside.append(f"{found['duplicates_dropped']:,} duplicates")
     dropped = f", of which {', '.join(set_aside)} were set aside" if set_aside else ""
     first = "as asked" if settings["first"] is not None else f"drawn by seed {selected['seed']}"
-    wording = (
-        "the published equation" if settings["formula"] == "paper" else "the formula of the authors’ released code"
-    )
+    words = EQUATIONS[settings["formula"]].words
     powers = " and ".join(
         f"κ<sub>{index}</sub>&nbsp;=&nbsp;{settings[name]:g}"
         for index, name in ((1, "proximity_power"), (2, "density_power"))
@@ -75,7 +74,7 @@ def _summary(data: dict[str, Any]) -> str:
     asked = (
         f"<p>NovelSelect was asked for <b>{selected['picks']:,}</b> samples of {_name(settings['input'], 200)}, "
         f"{found['input_rows']:,} rows{dropped}. Each pick is the most novel candidate against all picks "
-        f"before it, by {wording} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
+        f"before it, by {words} with {settings['metric']} distance, K&nbsp;=&nbsp;{settings['neighbors']}, {powers}. "
         f"The first pick, {_name(selected['first'], 80)}, was {first}.</p>"
     )
     out = [f"<p>{returns_in_words(data)}"]
@@ -138,7 +137,7 @@ def _facts(data: dict[str, Any]) -> str:
     ]
     if data["groups"]:
         facts.append((f"{data['groups']['reached']:,} of {data['groups']['count']:,}", "groups reached"))
-    recall = (data["density_estimate"] or {}).get("recall")
+    recall = data["density_estimate"].get("recall")
     if recall is not None:
         facts.append((f"{100 * recall:.1f}%", "recall of neighbours"))
     return "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in facts)
@@ -173,7 +172,7 @@ def _novelty(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
         rows,
         "Means over the picks within 5% of that number.",
     )
-    summed = " (times the number of picks before it)" if data["settings"]["formula"] == "released" else ""
+    summed = " (times the number of picks before it)" if EQUATIONS[data["settings"]["formula"]].averaged else ""
     caption = (
         f"Above: novelty of each pick when it was picked{summed}. Below: its {metric} distance to the nearest earlier "
         f"pick. {mark}{compared}"
@@ -244,8 +243,8 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     rows = [
         (
             escaped(row["name"], 40),
-            *(number(row.get(name), 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
-            "–" if row.get("seconds") is None else f"{row['seconds']:,.1f}",
+            *(number(row[name], 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
+            f"{row['seconds']:,.1f}",
         )
         for row in data["comparison"]
     ]
@@ -309,9 +308,8 @@ def _provenance(data: dict[str, Any]) -> str:
 
 def _estimate(data: dict[str, Any]) -> dict[str, Any]:
     """What the run says of its density factors: method, and recall where they are approximate."""
-    given = {"method": "given", "from": data["settings"].get("density")}
-    found = data["density_estimate"] or (given if data["job"] == "select_subset" else {"method": "exact"})
-    return {**found, "recall": 1} if found.get("method") == "exact" else found
+    found: dict[str, Any] = data["density_estimate"]
+    return {**found, "recall": 1} if found["method"] == "exact" else found
 
 
 # --- pieces of HTML ---------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
 """The readable end of a run: the first picks, the groups, and where the files are."""
 
 import sys
-import unicodedata
 from collections import Counter
 from typing import Any, TextIO
 
@@ -9,6 +8,7 @@ from novelsum.files.location import MANIFEST, REJECTED, Location
 from novelsum.files.store import Pool
 from novelsum.groups import Group, group_of, in_order, in_words
 from novelsum.report.output import output_name
+from novelsum.report.text import printed
 from novelsum.report.write import PAGE
 from novelsum.settings import Job, Settings
 
@@ -55,13 +55,13 @@ def _pick_cells(settings: Settings, pick: dict[str, Any] | None) -> list[str]:
     if pick is None:
         cells = ["pick", settings.id_column, "novelty", "density"]
         return cells + [c for c in (settings.group_column, settings.text_column) if c is not None]
-    cells = [str(pick["pick"]), _short(pick[settings.id_column], _ID_WIDTH)]
+    cells = [str(pick["pick"]), printed(pick[settings.id_column], _ID_WIDTH)]
     cells += [f"{pick['novelty']:.6g}", f"{pick['density']:.6g}"]
     if settings.group_column:
         group = group_of(pick[output_name(settings.group_column, settings.id_column)])
-        cells.append(_short(in_words(group), _ID_WIDTH))
+        cells.append(printed(in_words(group), _ID_WIDTH))
     if settings.text_column:
-        cells.append(_short(pick[output_name(settings.text_column, settings.id_column)], _TEXT_WIDTH))
+        cells.append(printed(pick[output_name(settings.text_column, settings.id_column)], _TEXT_WIDTH))
     return cells
 
 
@@ -73,7 +73,7 @@ def _group_lines(pool: dict[Group, int], selected: Counter[Group]) -> list[str]:
     for group in ordered[:_GROUPS_SHOWN]:
         share, picked = pool[group] / pool_total, selected[group] / selected_total
         ratio = f"{picked / share:.2f} x"
-        rows.append([_short(in_words(group), _ID_WIDTH), str(pool[group]), f"{share:.1%}"])
+        rows.append([printed(in_words(group), _ID_WIDTH), str(pool[group]), f"{share:.1%}"])
         rows[-1] += [str(selected[group]), f"{picked:.1%}", ratio]
     lines = aligned(rows)
     if len(ordered) > _GROUPS_SHOWN:
@@ -92,13 +92,3 @@ def aligned(rows: list[list[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
-
-
-def _short(value: Any, width: int) -> str:
-    """Text on one line and no wider than that; control characters, which a terminal obeys, made visible."""
-    text = "".join(
-        " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c
-        for c in str(value)[: 4 * width]
-    )
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 1] + "…"

@@ -11,17 +11,19 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark.sql import SparkSession
 
 from novelsum.density.factors import read_density
 from novelsum.files.location import Location
-from novelsum.files.source import Source, read_rows
-from novelsum.files.store import Block, Pool, read_block, read_columns
+from novelsum.files.source import Source
+from novelsum.files.store import Block, Pool, read_block, read_block_columns
 from novelsum.formula import Array, Metric, from_squared, metric_space
+from novelsum.formulas import EQUATIONS
 from novelsum.groups import group_of, in_order
-from novelsum.report.output import output_name
+from novelsum.report.output import copied_columns, output_name
+from novelsum.report.text import cut
+from novelsum.rows import Integers, common_places
 from novelsum.selection.rounds import Candidate
 from novelsum.settings import Settings
 from novelsum.spark.shared import Shared
@@ -41,8 +43,6 @@ _BINS_SHOWN = 40
 _GROUPS_SHOWN = 20
 _TEXT_KEPT = 600
 _CHUNK_BYTES = 32 << 20
-
-Integers = NDArray[np.int64]
 
 
 def survey(
@@ -144,8 +144,8 @@ class _BlockSurvey:
 
 def _vectors_of_rows(work: Location, wanted: Integers, block: Block) -> Iterator[tuple[Integers, NDArray[np.floating]]]:
     """Those of some sorted rows that the block has, and their vectors."""
-    rows = read_columns(work, block.name, ["row"]).column("row").to_numpy()
-    at = np.flatnonzero(np.isin(rows, wanted))
+    rows = read_block_columns(work, block.name, ["row"]).column("row").to_numpy()
+    at, _ = common_places(rows, wanted)
     if len(at):
         yield rows[at], read_block(work, block.name).vectors[at]
 
@@ -153,8 +153,9 @@ def _vectors_of_rows(work: Location, wanted: Integers, block: Block) -> Iterator
 def _survey_block(work: Location, metric: Metric, query: Shared[_Query], block: Block) -> _BlockSurvey:
     asked, stored, density = query.value, read_block(work, block.name), read_density(work, block.name).density
     order = np.argsort(asked.rows)
-    found = np.minimum(np.searchsorted(asked.rows[order], stored.rows), len(order) - 1)
-    place = np.where(asked.rows[order][found] == stored.rows, order[found], -1)
+    here, found = common_places(stored.rows, asked.rows[order])
+    place = np.full(len(stored.rows), -1)
+    place[here] = order[found]
     bins = np.floor(np.log10(density) * _BINS_PER_DECADE).astype(int)
     nearest = np.full(len(asked.curve), np.inf)
     rejected: list[list[_Rejected]] = [[] for _ in asked.first_points]
@@ -205,11 +206,9 @@ def _points(found: list[tuple[Integers, NDArray[np.floating]]], metric: Metric) 
 def _novelty(settings: Settings, picks: list[Candidate], curve: Integers, nearest: Array) -> dict[str, Any]:
     """Novelty when picked against pick number, and how it grows as picks double.
 
-    ``released`` takes the mean over the picks before; times their number it is a sum like that of ``paper``.
+    A mean over the picks before is taken times their number: a sum, for any formula.
     """
-    summed = np.array([pick.novelty for pick in picks])
-    if settings.formula == "released":
-        summed = summed * np.maximum(np.arange(len(picks)), 1)
+    summed = np.array([pick.novelty for pick in picks]) * EQUATIONS[settings.formula].divisor(np.arange(len(picks)))
     flat, doublings = _returns(summed)
     for row in doublings:
         about = nearest[(np.abs(curve + 1 - row["pick"]) <= row["pick"] / 20) & (curve > 0)]
@@ -280,10 +279,9 @@ def _quantiles(bins: Counter[int]) -> dict[str, float]:
 
 
 def _typical_distance(settings: Settings, pool: Counter[int]) -> float | None:
-    """The mean distance of the pool's median candidate to its K neighbours; σ tells it for ``paper`` alone."""
-    if settings.formula != "paper":
-        return None
-    return float(f"{1 / (_quantiles(pool)['50%'] * settings.neighbors):.3g}")
+    """The mean distance of the pool's median candidate to its K neighbours, where σ tells it."""
+    mean = EQUATIONS[settings.formula].mean_distance(_quantiles(pool)["50%"], settings.neighbors)
+    return None if mean is None else float(f"{mean:.3g}")
 
 
 def _groups(settings: Settings, pool: Pool, selected: Location) -> dict[str, Any]:
@@ -355,7 +353,7 @@ def _first_picks(
 
     def described(one: Candidate | _Rejected) -> dict[str, Any]:
         content = next(remaining)
-        group, text = (content.get(c) if c else None for c in (settings.group_column, settings.text_column))
+        group, text = (content[c] if c else None for c in (settings.group_column, settings.text_column))
         return {"id": one.id, "density": rounded(one.density), "group": group, "text": text}
 
     found = [
@@ -367,34 +365,16 @@ def _first_picks(
 
 
 def _texts(
-    spark: SparkSession, source: Source, places: Sequence[Candidate | _Rejected], columns: list[str]
+    spark: SparkSession, source: Source, shown: Sequence[Candidate | _Rejected], columns: list[str]
 ) -> list[dict[str, Any]]:
     """Some columns of some rows of the input as text, cut where it is long."""
-    if not columns or not places:
-        return [{} for _ in places]
-    by_file: dict[int, list[int]] = {}
-    for number, place in enumerate(places):
-        by_file.setdefault(place.file, []).append(number)
-    wanted = [
-        (file, numbers, [(places[number].file_row, places[number].id) for number in numbers])
-        for file, numbers in by_file.items()
+    if not columns or not shown:
+        return [{} for _ in shown]
+    table = copied_columns(spark, source, [(one.file, one.file_row, one.id) for one in shown], columns)
+    return [
+        {name: None if value is None else cut(str(value), _TEXT_KEPT) for name, value in row.items()}
+        for row in table.to_pylist()
     ]
-    found = spark.sparkContext.parallelize(wanted, len(wanted)).flatMap(partial(_read_texts, source, columns)).collect()
-    return [content for _, content in sorted(found, key=lambda numbered: numbered[0])]
-
-
-def _read_texts(
-    source: Source, columns: list[str], of_file: tuple[int, list[int], list[tuple[int, str | int]]]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    file, numbers, places = of_file
-    rows, ids = zip(*places, strict=True)
-    table: pa.Table = read_rows(source, file, np.array(rows), ids, columns)
-    for number, row in zip(numbers, table.to_pylist(), strict=True):
-        yield number, {name: None if value is None else _cut(str(value)) for name, value in row.items()}
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _TEXT_KEPT else text[:_TEXT_KEPT].rstrip() + "…"
 
 
 def rounded(values: Any) -> Any:

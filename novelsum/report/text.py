@@ -2,15 +2,30 @@
 
 import html
 import unicodedata
+from collections.abc import Callable
 
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}"
 
 
-def shown(value: object, width: int | None = None) -> str:
-    """Text on one line, cut at ``width``; characters that act unseen, such as U+202E, are written as their number."""
-    text = " ".join(str(value).split())
-    text = "".join(f"[U+{ord(c):04X}]" if _is_unseen(c) else c for c in text)
+def cut(text: str, width: int | None) -> str:
+    """Text of at most ``width`` characters, the last an ellipsis where others are left out."""
     return text if width is None or len(text) <= width else text[: width - 1] + "…"
+
+
+def one_line(value: object, width: int | None, seen: Callable[[str], str]) -> str:
+    """Text on one line, cut at ``width``, each character as ``seen`` writes it: as one or more."""
+    text = " ".join(str(value).split())
+    return cut("".join(map(seen, text if width is None else text[: width + 1])), width)
+
+
+def shown(value: object, width: int | None = None) -> str:
+    """Text for a page: characters that act unseen, such as U+202E, are written as their number."""
+    return one_line(value, width, lambda c: f"[U+{ord(c):04X}]" if _is_unseen(c) else c)
+
+
+def printed(value: object, width: int) -> str:
+    """Text for a terminal, which obeys control characters: they and all others that may act unseen are replaced."""
+    return one_line(value, width, lambda c: "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c)[0] == "C" else c)
 
 
 def escaped(value: object, width: int | None = None) -> str:

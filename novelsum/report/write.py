@@ -14,9 +14,7 @@ _STRATEGIES = {
     "novelselect": "NovelSelect",
     "random": "random",
     "farthest_first": "farthest first",
-    "k_center": "farthest first",
     "kmeans": "k-means",
-    "k_means": "k-means",
 }
 
 
@@ -50,8 +48,8 @@ def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, A
         "input": {name: value for name, value in manifest["input"].items() if name != "path"},
         "selected": {name: manifest["selected"][name] for name in ("picks", "first", "seed")},
         **survey,
-        "comparison": compared(manifest.get("comparison") or {}),
-        "density_estimate": manifest.get("density"),
+        "comparison": compared(manifest.get("comparison", {})),
+        "density_estimate": manifest["density"],
         "seconds": dict(manifest["seconds"]),
         "versions": {**manifest["versions"], "matplotlib": matplotlib.__version__},
     }
@@ -62,10 +60,10 @@ def compared(comparison: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     rows = [
         {
             "strategy": strategy,
-            "name": _STRATEGIES.get(strategy, strategy),
+            "name": _STRATEGIES[strategy],
             "own": strategy == "novelselect",
             **measured,
         }
         for strategy, measured in comparison.items()
     ]
-    return sorted(rows, key=lambda row: -(row.get("novelsum_mean") or 0))
+    return sorted(rows, key=lambda row: -row["novelsum_mean"])

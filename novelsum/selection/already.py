@@ -25,25 +25,17 @@ from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
-from novelsum.files.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors
+from novelsum.files.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors, require_same_ids
 from novelsum.files.store import Block, Pool, read_block
 from novelsum.files.workplace import SelectedBefore
 from novelsum.selection import picklog
 from novelsum.selection.candidates import Candidates
 from novelsum.settings import Settings
-from novelsum.spark.shared import Shared
+from novelsum.spark.matching import search
 
 logger = logging.getLogger("novelsum")
 
 _CHUNK_ROWS = 1 << 16
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """What candidates are looked for by: ids, digests of embeddings, or both."""
-
-    ids: frozenset[str | int]
-    digests: frozenset[bytes]
 
 
 @dataclass(frozen=True)
@@ -71,11 +63,7 @@ def log_already_selected(
     Raises InputError where a sample is not found or does not fit the pool.
     """
     samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
-    if samples.integer_ids != source.integer_ids:
-        raise InputError(
-            f"column {settings.id_column!r} holds integers in one of {samples.path} and {source.path} and strings in "
-            "the other; write both with the same type of id"
-        )
+    require_same_ids(settings.id_column, {one.path: one.integer_ids for one in (samples, source)})
     if samples.has_vectors:
         logged = _with_vectors(spark, samples, pool, corpus, given, settings)
     else:
@@ -92,19 +80,15 @@ def log_already_selected(
 
 def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Candidates:
     """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
+    context, find = spark.sparkContext, partial(_candidates, pool.work, settings.density_power)
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
-    parts = _search(spark, pool, settings, _Wanted(wanted, frozenset()))
+    parts = search(context, pool.blocks, wanted, find)
     missing = wanted - {id_ for part in parts for id_ in part.ids}
     if missing and settings.duplicates == "drop":
-        chunks = source.chunks(_CHUNK_ROWS)
-        dropped = Shared.of(spark.sparkContext, missing)
-        of_dropped = dict(
-            spark.sparkContext.parallelize(chunks, len(chunks)).flatMap(partial(_digests_of, source, dropped)).collect()
-        )
-        dropped.destroy()
-        parts += _search(spark, pool, settings, _Wanted(frozenset(), frozenset(of_dropped.values())))
-        held = {digest for part in parts for digest in part.digests}
-        missing = frozenset(id_ for id_ in missing if of_dropped.get(id_) not in held)
+        of_dropped = dict(search(context, source.chunks(_CHUNK_ROWS), missing, partial(_digests_of, source)))
+        parts += search(context, pool.blocks, frozenset(of_dropped.values()), find)
+        kept = {digest for part in parts for digest in part.digests}
+        missing = frozenset(id_ for id_ in missing if of_dropped.get(id_) not in kept)
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(wanted)} ids of --already-selected {samples.path} are no candidates "
@@ -128,20 +112,22 @@ def _with_vectors(
         settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
     )
     samples = dataclasses.replace(samples, wide=pool.itemsize == 8)
-    held = ingest(spark, samples, plain, work, work)
-    if held.dimension != pool.dimension:
+    taken = ingest(spark, samples, plain, work, work)
+    if taken.dimension != pool.dimension:
         raise InputError(
-            f"embeddings of --already-selected {samples.path} have {held.dimension} dimensions, but those of "
+            f"embeddings of --already-selected {samples.path} have {taken.dimension} dimensions, but those of "
             f"{settings.input} {pool.dimension}; embed both with one model"
         )
-    blocks = [read_block(work, block.name) for block in held.blocks]
+    blocks = [read_block(work, block.name) for block in taken.blocks]
     of_id = {
         id_: digest
         for block in blocks
         for id_, digest in zip(block.ids.to_pylist(), digests(block.vectors), strict=True)
     }
     by_digest = settings.duplicates == "drop"
-    parts = _search(spark, pool, settings, _Wanted(frozenset(of_id), frozenset(of_id.values() if by_digest else ())))
+    wanted = frozenset[str | int | bytes]([*of_id, *(of_id.values() if by_digest else ())])
+    find = partial(_candidates, pool.work, settings.density_power)
+    parts = search(spark.sparkContext, pool.blocks, wanted, find)
     for part in parts:
         for id_, digest in zip(part.ids, part.digests, strict=True):
             if of_id.get(id_, digest) != digest:
@@ -158,15 +144,15 @@ def _with_vectors(
     ]
     if any(chosen.any() for chosen in outside):
         if given is None:
-            held = mark_itself(spark, held, corpus or pool, settings)
-            estimate_density(spark, held, settings, corpus or pool)
+            taken = mark_itself(spark, taken, corpus or pool, settings)
+            estimate_density(spark, taken, settings, corpus or pool)
         else:
-            load_density(spark, held, given)
-        for block, content, chosen in zip(held.blocks, blocks, outside, strict=True):
+            load_density(spark, taken, given)
+        for block, content, chosen in zip(taken.blocks, blocks, outside, strict=True):
             density = read_density(work, block.name).density[chosen]
             rows = pool.candidates + content.rows[chosen]
-            taken = Candidates.plain(rows, content.vectors[chosen], density**settings.density_power)
-            parts.append(_Found(taken, [], []))
+            found = Candidates.plain(rows, content.vectors[chosen], density**settings.density_power)
+            parts.append(_Found(found, [], []))
     return _once(parts)
 
 
@@ -195,33 +181,22 @@ def _ids(samples: Source, chunk: Chunk) -> Iterator[str | int]:
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
-def _search(spark: SparkSession, pool: Pool, settings: Settings, wanted: _Wanted) -> list[_Found]:
-    """The candidates that have a wanted id or digest, block by block."""
-    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
-    message = Shared.of(spark.sparkContext, wanted)
-    found = blocks.map(partial(_search_block, pool.work, settings.density_power, message)).collect()
-    message.destroy()
-    return found
-
-
-def _search_block(work: Location, density_power: float, message: Shared[_Wanted], block: Block) -> _Found:
-    wanted, stored = message.value, read_block(work, block.name)
+def _candidates(
+    work: Location, density_power: float, wanted: frozenset[str | int | bytes], block: Block
+) -> Iterator[_Found]:
+    """Those of a block that have a wanted id or digest."""
+    stored = read_block(work, block.name)
     keys = list(_keys_of(stored.ids, stored.vectors))
-    at = np.array(
-        [i for i, (id_, digest) in enumerate(keys) if id_ in wanted.ids or digest in wanted.digests], np.int64
-    )
+    at = np.array([i for i, (id_, digest) in enumerate(keys) if id_ in wanted or digest in wanted], np.int64)
     powered = read_density(work, block.name).density[at] ** density_power
     found = Candidates.plain(stored.rows[at], stored.vectors[at], powered)
-    return _Found(found, [keys[i][0] for i in at], [keys[i][1] for i in at])
+    yield _Found(found, [keys[i][0] for i in at], [keys[i][1] for i in at])
 
 
-def _digests_of(
-    source: Source, wanted: Shared[frozenset[str | int]], chunk: Chunk
-) -> Iterator[tuple[str | int, bytes]]:
+def _digests_of(source: Source, wanted: frozenset[str | int], chunk: Chunk) -> Iterator[tuple[str | int, bytes]]:
     """Id and digest of the rows of a chunk that have a wanted id."""
-    wanted_ids = wanted.value
     for _, _, ids, vectors in read_ids_and_vectors(source, chunk):
-        places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted_ids}
+        places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted}
         for length in {int(vectors.lengths[i]) for i in places if vectors.lengths[i] > 0}:
             at, matrix = vectors.of_length(length)
             here = [(place, i) for place, i in enumerate(at.tolist()) if i in places]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelsum.formula import Array
+from novelsum.rows import common_places
 from novelsum.selection.candidates import Candidates, Dismissed, Picks
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import (
@@ -35,7 +36,6 @@ _SEGMENTS, _SEGMENT = 8, 8
 _NEAR = 0.1
 _LOOSE = 1e-3
 _RENEWED = 1.5
-_NEVER = np.iinfo(np.int32).max
 
 _STATE: dict[str, tuple[str, tuple[int, ...]]] = {
     "upper": ("f8", ()),
@@ -258,10 +258,8 @@ class BlockCheck:
     def _settled(self, question: Question) -> Array:
         """The driver's bounds of the block's candidates, inf where it gives none."""
         bounds = np.full(len(self.candidates.rows), np.inf)
-        place = np.searchsorted(self.candidates.rows, question.dismissed.rows)
-        place[place == len(bounds)] = 0
-        here = self.candidates.rows[place] == question.dismissed.rows
-        bounds[place[here]] = question.dismissed.upper[here]
+        place, dismissed = common_places(self.candidates.rows, question.dismissed.rows)
+        bounds[place] = question.dismissed.upper[dismissed]
         return bounds
 
     def _report(

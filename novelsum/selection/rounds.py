@@ -1,4 +1,4 @@
-"""Stage 3: NovelSelect in rounds of draft and verify.
+"""NovelSelect in rounds of draft and verify.
 
 The driver holds a pool of contenders (:mod:`~novelsum.selection.contenders`) and drafts the next picks by exact greedy
 selection inside it. It broadcasts the draft; every executor checks each step against all its candidates
@@ -14,9 +14,9 @@ from the store and the pick log (:mod:`~novelsum.selection.picklog`) where it is
 """
 
 import gc
-import hashlib
 import logging
 import os
+import shutil
 import socket
 import time
 from collections import defaultdict
@@ -34,9 +34,10 @@ from pyspark.sql import SparkSession
 from novelsum.density.factors import read_density
 from novelsum.errors import InputError, RunError
 from novelsum.files.location import Location
-from novelsum.files.store import Block, Pool, read_columns
+from novelsum.files.store import Block, Pool, read_block_columns
 from novelsum.formula import Array, metric_space
 from novelsum.groups import Group
+from novelsum.rows import common_places, lot
 from novelsum.selection import picklog, scratch
 from novelsum.selection.candidates import Candidates, Dismissed, Picks, Units
 from novelsum.selection.check import BlockCheck, Question, state_bytes
@@ -275,8 +276,7 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
 
 def _free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
     folder = folder_of(run).parent
-    disk = os.statvfs(folder)
-    return socket.gethostname(), os.stat(folder).st_dev, disk.f_bavail * disk.f_frsize, str(folder), block.rows
+    return socket.gethostname(), os.stat(folder).st_dev, shutil.disk_usage(folder).free, str(folder), block.rows
 
 
 def _size(bytes_: int) -> str:
@@ -485,13 +485,12 @@ def _draw(
 
     Only of candidates whose group is ``able`` to have the first pick.
     """
-    table = read_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
+    table = read_block_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
     if able is not None:
         table = table.filter(pa.array([group in able for group in table.column("group").to_pylist()], pa.bool_()))
     rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
     if wanted is None and rows:
-        lots = [hashlib.blake2b(f"{seed}\0{id_}".encode(), digest_size=16).digest() for id_ in ids]
-        yield min(zip(lots, rows, strict=True))
+        yield min(zip((lot(seed, id_) for id_ in ids), rows, strict=True))
     elif wanted in ids:
         yield b"", rows[ids.index(wanted)]
 
@@ -535,8 +534,8 @@ def _spare_collector() -> None:
 
 def _ids_of_rows(work: Location, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:
     """Row, id, density and place in the input of those of some sorted rows that the block has."""
-    table = read_columns(work, block.name, ["row", "id", "file", "file_row"])
-    at = np.flatnonzero(np.isin(table.column("row").to_numpy(), rows))
+    table = read_block_columns(work, block.name, ["row", "id", "file", "file_row"])
+    at, _ = common_places(table.column("row").to_numpy(), rows)
     density = read_density(work, block.name).density[at]
     row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
     return list(zip(row, id_, density.tolist(), file, file_row, strict=True))

@@ -102,7 +102,7 @@ class Scratch:
         self.head[_DIRTY] = 0
 
     def release(self, tile: slice) -> None:
-        """Let the system have back the memory that maps some rows of the vectors."""
+        """Let the system have back the memory that maps some rows of the vectors; Linux gives it back at once."""
         for array in (self.candidates.vectors, self.stored.vectors):
             if isinstance(array, np.memmap):
                 row, page = array.strides[0], mmap.PAGESIZE
@@ -123,7 +123,7 @@ def opened(
                 if not folder.exists():
                     _make(folder, read_candidates(work, block, scoring, groups), scoring, twins)
                 lock = held.enter_context(open(folder / "lock", "wb"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX)  # of Linux and macOS, not of Windows
                 scratch = _map(folder, units)
                 break
             except FileNotFoundError as error:  # somebody cleans up, at this moment even; maps outlive that
@@ -170,7 +170,8 @@ def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> No
         for name, (kind, shape) in state.items():
             path = temporary / f"state-{name}.npy"
             open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
-            with open(path, "rb+") as file:  # a full disk is found now, and not by a signal when a page is written
+            # A full disk is found now, and not by a signal when a page is written. Of Linux: macOS has no such call.
+            with open(path, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
         np.save(temporary / "state-recent_rows.npy", np.full(state["recent"][1], -1))
         np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet

@@ -20,9 +20,9 @@ _LOGGING = _PACKAGE.parent / "conf" / "log4j2.properties"
 def start(job: str, master: str | None) -> SparkSession:
     """Start Spark for the job of that name and make this package importable on every executor.
 
-    Under spark-submit the master and all properties are the submitter's, and only what nobody set is filled
-    in. In plain Python the master is ``master``, or this machine with all its cores, where a task that failed is tried
-    again as on a cluster.
+    Under spark-submit the master and all properties are the submitter's but for the name and the threads of BLAS, and
+    for the master where ``master`` names one: these are set over what the submitter says. In plain Python the master is
+    ``master``, or this machine with all its cores, where a task that failed is tried again as on a cluster.
     """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ

@@ -33,6 +33,15 @@ def test_a_reference_gives_the_density_over_it_and_leaves_a_candidate_itself_out
         assert value == (true[id_] if duplicates == "keep" else by_vector[repeated.vectors[int(id_[1:])].tobytes()])
 
 
+def test_a_candidate_is_left_out_of_a_reference_of_the_other_type(repeated, density, tmp_path):
+    """Equal numbers are equal embeddings, whether they lie in files as floats or as doubles."""
+    single = numbered(repeated.vectors[:60])
+    path = single.write(tmp_path / "in")
+    reference = Points(single.ids, single.vectors.astype(np.float64)).write(tmp_path / "reference")
+    found, _ = density(path, reference, density_method="exact", neighbors=3)
+    assert found == density(path, path, density_method="exact", neighbors=3)[0]
+
+
 @pytest.mark.more
 @pytest.mark.parametrize("method", ["exact", "approximate"])
 def test_the_released_formula_over_another_corpus(repeated, density, tmp_path, method):

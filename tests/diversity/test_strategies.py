@@ -1,6 +1,5 @@
 """Other ways to select, on Spark, against plain NumPy; and the comparison that curate prints."""
 
-import hashlib
 import json
 
 import numpy as np
@@ -13,6 +12,7 @@ from novelsum.diversity.strategies import farthest_first, kmeans
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
+from novelsum.rows import lot
 from novelsum.settings import Settings
 
 
@@ -57,7 +57,7 @@ def test_farthest_first_is_exact_and_ties_go_to_the_smallest_row(spark, stored, 
 
 def test_random_rows_have_the_smallest_lots_of_their_ids(spark, stored, sample):
     points = Points(sample.ids[:200], sample.vectors[:200])
-    lots = {i: hashlib.blake2b(f"3\0{id_}".encode(), digest_size=16).digest() for i, id_ in enumerate(points.ids)}
+    lots = {i: lot(3, id_) for i, id_ in enumerate(points.ids)}
     found = draw_rows(spark, stored(points, duplicates="keep"), 20, 3)
     assert found.tolist() == sorted(sorted(lots, key=lots.__getitem__)[:20])
 

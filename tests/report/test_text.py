@@ -2,7 +2,7 @@
 
 import pytest
 
-from novelsum.report.text import escaped, number, shown
+from novelsum.report.text import escaped, number, printed, shown
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,12 @@ from novelsum.report.text import escaped, number, shown
 def test_unseen_characters_are_written_as_their_number(text, seen):
     assert shown(text) == seen
     assert escaped(f"{text}<'\"&>") == f"{seen}&lt;&#x27;&quot;&amp;&gt;"
+
+
+def test_a_terminal_gets_no_character_that_it_might_obey():
+    """Replaced one by one, so that text keeps its width."""
+    assert printed("a\n\x1b[31m\u202eb\u200d\ufeff", 20) == "a �[31m�b��"
+    assert printed("\x1b" * 9, 4) == "���…"
 
 
 def test_text_is_cut_at_a_width():
