@@ -2,9 +2,6 @@
 
 The store and the pick log are the truth. Scratch is made from the store when a task does not find it, and a
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
-
-Scratch is named for the work directory and the try, so that a try finds what those before it have left when they were
-killed. The output's lock sees to it that only one try lives.
 """
 
 import errno

@@ -166,7 +166,11 @@ def test_publishing_that_is_cut_leaves_no_manifest_and_goes_on(tmp_path, obstacl
 
 
 @pytest.mark.restart
-def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_path):
+@pytest.mark.parametrize("command", [["tests/with_rounds.py", "curate"], ["jobs/curate.py"]], ids=["rounds", "none"])
+def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_path, monkeypatch, command):
+    """Without rounds too, where the driver selects by itself."""
+    script, *job = command
+    monkeypatch.setattr(sys.modules[__name__], "COMMAND", [sys.executable, str(ROOT / script), *job])
     output = tmp_path / "out"
     kill_when(output, "_work/work/picks/00000006*")
     done = curate(output)
