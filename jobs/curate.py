@@ -1,4 +1,9 @@
-"""Select a diverse subset of Parquet embeddings: density factors, then NovelSelect."""
+"""Select a diverse subset of Parquet embeddings: density factors, then NovelSelect.
+
+For example:
+
+    .venv/bin/python jobs/curate.py --input /data/night --output /curated/share --budget 5%
+"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,9 @@
-"""Estimate the density factor of every sample: Parquet embeddings in, id and density out."""
+"""Estimate the density factor of every sample: Parquet embeddings in, id and density out.
+
+For example:
+
+    .venv/bin/python jobs/estimate_density.py --input /data/night --output /density/night
+"""
 
 import sys
 from pathlib import Path

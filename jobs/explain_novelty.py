@@ -1,4 +1,10 @@
-"""Select from a small table of distances and print every round with all its numbers. Needs no Spark."""
+"""Select from a small table of distances and print every round with all its numbers. Needs no Spark.
+
+For example:
+
+    .venv/bin/python jobs/explain_novelty.py --distances docs/worked-example.csv \\
+        --neighbors 2 --proximity-power 1 --density-power 1 --first x1 --budget 3
+"""
 
 import json
 import sys
@@ -8,25 +14,12 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from novelsum.errors import InputError, UsageError
 from novelsum.explain import as_text, explain, read_distances
-from novelsum.settings import Parser, at_least, non_negative
+from novelsum.settings import parse_explain
 
 
 def main() -> int:
-    parser = Parser(prog="explain_novelty.py", description=__doc__, allow_abbrev=False)
-    parser.add_argument(
-        "--distances",
-        required=True,
-        metavar="FILE.csv",
-        help="labelled square table: a header row, a label first",
-    )
-    parser.add_argument("--neighbors", type=at_least(1), default=10, metavar="N", help="K (default: 10)")
-    parser.add_argument("--proximity-power", type=non_negative, default=1.0, metavar="X", help="κ1 (default: 1)")
-    parser.add_argument("--density-power", type=non_negative, default=0.5, metavar="X", help="κ2 (default: 0.5)")
-    parser.add_argument("--first", metavar="LABEL", help="the first pick (default: the first point of the table)")
-    parser.add_argument("--budget", type=at_least(1), metavar="N", help="how many to pick (default: all)")
-    parser.add_argument("--json", action="store_true", help="print data instead of text")
     try:
-        given = parser.parse_args()
+        given = parse_explain(__doc__)
         labels, distances = read_distances(given.distances)
         explanation = explain(
             labels,

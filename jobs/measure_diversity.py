@@ -1,4 +1,10 @@
-"""Measure how diverse data sets of Parquet embeddings are: NovelSum, over a grid of settings."""
+"""Measure how diverse data sets of Parquet embeddings are: NovelSum, over a grid of settings.
+
+For example:
+
+    .venv/bin/python jobs/measure_diversity.py --input /data/a --input /data/b \\
+        --reference /data/pool --output out/measured
+"""
 
 import sys
 from pathlib import Path

@@ -13,7 +13,7 @@ from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
 from novelsum.pipeline import run
 from novelsum.settings import Job, parse, parse_measure
 from novelsum.spark import interrupt
-from novelsum.spark.progress import log_to_stderr
+from novelsum.spark.progress import clear, log_to_stderr
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
@@ -54,5 +54,6 @@ def main(job: Job, description: str) -> int:
 
 def fail(reason: object, code: int) -> int:
     """Print the reason as one line and return the exit code."""
+    clear()  # a terminal shows ^C there
     print("error:", str(reason).replace("\n", "\\n"), file=sys.stderr)
     return code

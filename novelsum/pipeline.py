@@ -115,7 +115,8 @@ class _Work:
         """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
         self.job, self.settings, self.place, self.before, self.stages = job, settings, place, before, Stages()
         columns = settings.id_column, settings.embedding_column
-        self._source = open_source(settings.input, *columns, seen["input"]) if settings.input else None
+        about = settings.group_column if settings.quota else None
+        self._source = open_source(settings.input, *columns, seen["input"], about) if settings.input else None
         self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
         self.state = state
         if self.state and self._source:
@@ -152,7 +153,7 @@ class _Work:
             remove_dead(spark.sparkContext, place.work)
             manifest, found = self._run(spark)
         finally:
-            spark.stop()
+            session.stop(spark)
         self._write_report(manifest, found)
         self.stages.seconds["total"] = round(time.monotonic() - started, 3)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files

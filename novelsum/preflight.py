@@ -13,10 +13,11 @@ from novelsum.files.location import Location
 from novelsum.files.source import Source, require_same_ids
 from novelsum.files.store import Pool
 from novelsum.files.workplace import read_manifest
+from novelsum.groups import group_of, in_words
 from novelsum.report.output import OUTPUT_COLUMNS
-from novelsum.selection.quotas import Quotas
+from novelsum.selection.quotas import Quotas, refuse_by_rows
 from novelsum.selection.rounds import require_finite_quality
-from novelsum.settings import Job, Settings
+from novelsum.settings import SELECTING, Job, Settings
 
 logger = logging.getLogger("novelsum")
 
@@ -30,7 +31,7 @@ def check_sources(
     state: State | None,
 ) -> None:
     """Refuse before Spark starts what the footers already rule out."""
-    if job != "estimate_density" and settings.budget > source.rows:
+    if job in SELECTING and settings.picks(source.rows) > source.rows:
         raise InputError(
             f"--budget {settings.budget} is above the number of rows of {settings.input}, {source.rows}; ask for fewer"
         )
@@ -41,6 +42,8 @@ def check_sources(
             "ask for fewer"
         )
     _check_columns(job, settings, source)
+    if settings.quota:
+        _check_quotas(settings, source)
     if settings.first is not None and source.integer_ids and not re.fullmatch(r"[+-]?\d+", settings.first):
         raise InputError(
             f"--first {settings.first!r} is not an integer, as the ids of {settings.input} are; give one of them"
@@ -78,6 +81,18 @@ def _check_columns(job: Job, settings: Settings, source: Source) -> None:
             )
 
 
+def _check_quotas(settings: Settings, source: Source) -> None:
+    """Refuse quotas that no rows with the texts in the footers' bounds can meet."""
+    bounds = sorted({(span.least, span.greatest) for span in source.spans if span.greatest is not None})
+    among = ", ".join(f"{in_words(group_of(least))} to {in_words(group_of(most))}" for least, most in bounds[:20])
+
+    def rows_of(group: str) -> int:
+        return sum(span.rows for span in source.spans if span.may_hold(group))
+
+    budget = settings.budget if isinstance(settings.budget, int) else None
+    refuse_by_rows(settings.quota, rows_of, f"lie from {among}" if among else "are none", budget)
+
+
 def _check_density_settings(settings: Settings) -> None:
     """Refuse a density that its manifest says was estimated with other settings than the selection's."""
     estimated = read_manifest(Location.of(settings.density))
@@ -94,12 +109,12 @@ def check_pool(
 ) -> None:
     """Refuse before any costly work what only the checked rows can tell."""
     if settings.quota:
-        Quotas.of(settings.quota, pool.groups, settings.budget)
+        Quotas.of(settings.quota, pool.groups, settings.picks(pool.candidates))
     if settings.quality_column is not None:
         require_finite_quality(pool, settings)
     if job != "select_subset" and not (state and state.rows):
         require_enough_neighbors(corpus or pool, settings)
-    if job != "estimate_density" and settings.budget > pool.candidates:
+    if job in SELECTING and settings.picks(pool.candidates) > pool.candidates:
         raise InputError(
             f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
             f"{source.rows} rows after dropping {sum(pool.bad_rows.values())} bad rows and "

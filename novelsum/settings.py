@@ -1,17 +1,18 @@
-"""Settings of the jobs: one dataclass, filled from a TOML file and from flags; flags win.
+"""Settings of the jobs: a dataclass for each kind of job, filled from a TOML file and from flags; flags win.
 
-Every field is a key of the file (``proximity_power``) and a flag (``--proximity-power``). A job offers only
-the fields it uses.
+Every field is a key of the file (``proximity_power``) and a flag (``--proximity-power``), and holds the rules for its
+value. A job offers only the fields it uses.
 """
 
 import argparse
 import dataclasses
 import difflib
+import functools
 import math
 import re
 import tomllib
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -19,77 +20,106 @@ from novelsum.errors import UsageError
 from novelsum.files.schemes import require_reachable
 from novelsum.formula import FORMULAS, Formula, Metric
 from novelsum.formulas import EQUATIONS
-from novelsum.selection.quotas import Quota
+from novelsum.selection.quotas import Budget, Quota
 
-_MINIMUM = {
-    "budget": 1,
-    "neighbors": 1,
-    "block_rows": 1,
-    "show": 0,
-    "seed": 0,
-    "exact_limit": 1,
-    "sample_rows": 100,
-}
-
-_PATHS = ("input", "output", "density", "already_selected", "reference", "save_state", "update", "remove", "work_dir")
-
-Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity"]
+Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity", "explain_novelty"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
 ESTIMATING: tuple[Job, ...] = ("estimate_density", "curate")
 SELECTING: tuple[Job, ...] = ("select_subset", "curate")
+MEASURING: tuple[Job, ...] = ("measure_diversity",)
+EXPLAINING: tuple[Job, ...] = ("explain_novelty",)
+
+Group = Literal["required", "common", "advanced"]
+"""Under which heading of ``--help`` a setting stands; a required one must be given."""
 
 
-def setting(
-    description: str,
-    default: Any = None,
-    *,
-    jobs: tuple[Job, ...] = ALL,
-    required: bool = False,
-    unless: str | None = None,
-) -> Any:
-    """A field of :class:`Settings`: its help text, default, and the jobs that use it.
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What a setting means and what holds for its value, beside its type.
 
-    A ``required`` one may be left out where the setting ``unless`` is given.
+    A number is at least ``minimum``, greater than ``above`` and at most ``maximum``. ``holds``: whether a text is a
+    path, or an id, which may be empty. ``parse`` raises UsageError for a malformed value. A required setting may be
+    left out where ``unless`` is given. ``needs`` and ``excludes``: other settings that must be given with this one, or
+    must not, and what to tell where that is broken.
     """
-    metadata = {"help": description, "jobs": jobs, "required": required, "unless": unless}
-    return dataclasses.field(default=default, metadata=metadata)
+
+    help: str
+    jobs: tuple[Job, ...] = ALL
+    group: Group = "common"
+    unless: str = ""
+    minimum: float = -math.inf
+    above: float = -math.inf
+    maximum: float = math.inf
+    holds: Literal["path", "id"] | None = None
+    parse: Callable[[Any], object] | None = None
+    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    excludes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def setting(description: str, default: Any = None, **rules: Any) -> Any:
+    """A field of a dataclass of settings: its help text, its default, and its :class:`Rules`."""
+    return dataclasses.field(default=default, metadata={"rules": Rules(description, **rules)})
+
+
+def rules_of(field: dataclasses.Field[Any]) -> Rules:
+    """The rules of a setting."""
+    rules: Rules = field.metadata["rules"]
+    return rules
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """All settings of a run. Values are checked by :meth:`check`, which names the one that is wrong."""
+    """All settings of a run that estimates or selects."""
 
-    input: str = setting("Parquet file, folder or glob with one embedding a row", "", required=True, unless="remove")
-    output: str = setting("folder to write the result to", "", required=True)
+    input: str = setting(
+        "Parquet file, folder or glob with one embedding a row", "", group="required", unless="remove", holds="path"
+    )
+    output: str = setting("folder to write the result to", "", group="required", holds="path")
     density: str = setting(
         "what estimate_density wrote: Parquet with the id and density",
         "",
         jobs=("select_subset",),
-        required=True,
+        group="required",
+        holds="path",
     )
-    budget: int = setting("how many samples to select", 0, jobs=SELECTING, required=True)
+    budget: int | str = setting(
+        "how many samples to select, or which share of the candidates, such as 5%: rounded down, but at least 1; "
+        "candidates are the rows left without bad ones and dropped duplicates",
+        0,
+        jobs=SELECTING,
+        group="required",
+        parse=Budget.parse,
+    )
     already_selected: str | None = setting(
         "samples selected before, from which the picks are to differ too: Parquet with their ids, and with their "
         "embeddings where they may lie outside the input",
         jobs=SELECTING,
+        holds="path",
+        excludes={"first": "--first begins a selection, but --already-selected has begun it; leave one out"},
     )
     quality_column: str | None = setting("column of quality q, at least 0; the score is v(x)·q^γ", jobs=SELECTING)
-    quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING)
+    quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING, group="advanced", minimum=0)
     quota: tuple[str, ...] = setting(
         "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
         "or in % of the budget; the group * is all others, and the rows that have none",
         (),
         jobs=SELECTING,
+        parse=Quota.parse,
+        needs={"group_column": "--quota is about groups; name their column with --group-column"},
     )
-    first: str | None = setting("id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING)
-    seed: int = setting("draws the first pick when --first is not given", 42, jobs=SELECTING)
+    first: str | None = setting(
+        "id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING, group="advanced", holds="id"
+    )
+    seed: int = setting(
+        "draws the first pick when --first is not given", 42, jobs=SELECTING, group="advanced", minimum=0
+    )
     id_column: str = setting("column of unique ids, integer or string", "id")
     embedding_column: str = setting("column of embeddings: list of float or double, or Spark ML vector", "embedding")
     formula: Formula = setting("; ".join(f"'{each.name}': {each.meaning}" for each in EQUATIONS.values()), "paper")
     metric: Metric = setting("distance between samples: 'cosine' (1 - cos) or 'euclidean'", "cosine")
-    neighbors: int = setting("K, the nearest neighbours in a density factor", 10)
-    proximity_power: float = setting("κ1, the power of the proximity weight 1/rank", 1.0)
-    density_power: float = setting("κ2, the power of the density factor", 0.5)
+    neighbors: int = setting("K, the nearest neighbours in a density factor", 10, minimum=1)
+    proximity_power: float = setting("κ1, the power of the proximity weight 1/rank", 1.0, group="advanced", minimum=0)
+    density_power: float = setting("κ2, the power of the density factor", 0.5, group="advanced", minimum=0)
     duplicates: Literal["drop", "keep"] = setting(
         "'drop' all but the smallest id of rows with equal embeddings, or 'keep' them", "drop"
     )
@@ -103,19 +133,35 @@ class Settings:
         "share of the K nearest neighbours that the approximate search must find; 1 probes all cells",
         0.95,
         jobs=ESTIMATING,
+        group="advanced",
+        above=0,
+        maximum=1,
     )
     reference: str | None = setting(
-        "corpus to search the neighbours in: Parquet file, folder or glob (default: the input itself)", jobs=ESTIMATING
+        "corpus to search the neighbours in: Parquet file, folder or glob (default: the input itself)",
+        jobs=ESTIMATING,
+        group="advanced",
+        holds="path",
+        excludes=dict.fromkeys(
+            ("update", "save_state"), "a state holds the density of rows over themselves; leave --reference out"
+        ),
     )
     save_state: str | None = setting(
-        "folder to write a state to, so that --update can add rows to it later", jobs=("estimate_density",)
+        "folder to write a state to, so that --update can add rows to it later",
+        jobs=("estimate_density",),
+        holds="path",
     )
     update: str | None = setting(
-        "state to add the input to: the result holds all its rows, old and new", jobs=("estimate_density",)
+        "state to add the input to: the result holds all its rows, old and new",
+        jobs=("estimate_density",),
+        holds="path",
+        excludes={"save_state": "--update changes the state it names; leave --save-state out"},
     )
     remove: str | None = setting(
         "ids to take out of the state that --update names, before the input is added, if there is one: Parquet",
         jobs=("estimate_density",),
+        holds="path",
+        needs={"update": "--remove takes ids out of a state; name it with --update"},
     )
     on_bad_rows: Literal["fail", "drop"] = setting(
         "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
@@ -126,91 +172,85 @@ class Settings:
         False,
         jobs=("curate",),
     )
-    show: int = setting("how many picks to print at the end and to show in the report", 10, jobs=SELECTING)
+    show: int = setting(
+        "how many picks to print at the end and to show in the report",
+        10,
+        jobs=SELECTING,
+        group="advanced",
+        minimum=0,
+    )
     text_column: str | None = setting("column whose text is shown beside the first picks", jobs=SELECTING)
     group_column: str | None = setting("column whose shares in pool and selection are shown", jobs=SELECTING)
-    report: bool = setting("write report.html and report.json beside the selection", True, jobs=SELECTING)
+    report: bool = setting(
+        "write report.html and report.json beside the selection", True, jobs=SELECTING, group="advanced"
+    )
     block_rows: int | None = setting(
-        "rows of a block, the unit of parallel work (default: by pool and cores; never changes the result)"
+        "rows of a block, the unit of parallel work (default: by pool and cores; never changes the result)",
+        group="advanced",
+        minimum=1,
     )
     work_dir: str | None = setting(
-        "folder for the store and the pick log, which all executors reach (default: inside the output)"
+        "folder for the store and the pick log, which all executors reach (default: inside the output)",
+        group="advanced",
+        holds="path",
     )
-    keep_work: bool = setting("leave the store and the pick log when the run has succeeded", False)
-    master: str | None = setting("Spark master, when not started by spark-submit (default: local[*,4])")
+    keep_work: bool = setting("leave the store and the pick log when the run has succeeded", False, group="advanced")
+    master: str | None = setting(
+        "Spark master, when not started by spark-submit (default: local[*,4])", group="advanced"
+    )
 
-    def check(self, job: Job) -> None:
-        """Raise UsageError naming the first setting of the job that has a bad value."""
-        for field in fields_of(job):
-            value = getattr(self, field.name)
-            if value == field.default and field.metadata["unless"] and getattr(self, field.metadata["unless"]):
-                continue
-            for one in value if isinstance(value, tuple) else (value,):
-                _check_value(field, one)
-        for text in self.quota:
-            Quota.parse(text)
-        if self.quota and self.group_column is None:
-            raise UsageError("--quota is about groups; name their column with --group-column")
-        if self.update and self.save_state:
-            raise UsageError("--update changes the state it names; leave --save-state out")
-        if self.remove and not self.update:
-            raise UsageError("--remove takes ids out of a state; name it with --update")
-        if self.reference and (self.update or self.save_state):
-            raise UsageError("a state holds the density of rows over themselves; leave --reference out")
-        if self.already_selected and self.first is not None:
-            raise UsageError("--first begins a selection, but --already-selected has begun it; leave one out")
+    def picks(self, candidates: int) -> int:
+        """How many picks the budget is of a pool of so many candidates."""
+        return Budget.parse(self.budget).of_candidates(candidates)
 
     def for_manifest(self, job: Job) -> dict[str, Any]:
         """The settings the job uses, as they go into the manifest."""
         return {field.name: getattr(self, field.name) for field in fields_of(job)}
 
 
-MEASURING: tuple[Job, ...] = ("measure_diversity",)
-
-
-def _shared(name: str, default: Any = None) -> Any:
-    """A field of :class:`MeasureSettings` that means what it means for the other jobs."""
+def _shared(name: str, jobs: tuple[Job, ...], default: Any = None, description: str = "") -> Any:
+    """A field of another kind of job that means what it means in :class:`Settings`, and has its rules."""
     field = Settings.__dataclass_fields__[name]
-    return setting(field.metadata["help"], field.default if default is None else default, jobs=MEASURING)
+    rules = dataclasses.replace(rules_of(field), jobs=jobs, help=description or rules_of(field).help)
+    return dataclasses.field(default=field.default if default is None else default, metadata={"rules": rules})
+
+
+_for_measuring = functools.partial(_shared, jobs=MEASURING)
+_for_explaining = functools.partial(_shared, jobs=EXPLAINING)
 
 
 @dataclasses.dataclass(frozen=True)
 class MeasureSettings:
-    """All settings of measure_diversity, where several of a kind make a grid. Fields and checks as in Settings."""
+    """All settings of measure_diversity, where several of a kind make a grid."""
 
-    input: tuple[str, ...] = setting(
-        "Parquet file, folder or glob of a data set; give it once for each", (), jobs=MEASURING, required=True
+    input: tuple[str, ...] = _for_measuring(
+        "input", default=(), description="Parquet file, folder or glob of a data set; give it once for each"
     )
-    output: str = setting("folder to write the result to", "", jobs=MEASURING, required=True)
-    reference: str | None = setting(
-        "corpus in which nearest neighbours are searched (default: each data set itself)", jobs=MEASURING
+    output: str = _for_measuring("output")
+    reference: str | None = _for_measuring(
+        "reference", description="corpus in which nearest neighbours are searched (default: each data set itself)"
     )
-    formula: tuple[Formula, ...] = _shared("formula", FORMULAS)
-    metric: Metric = _shared("metric")
-    neighbors: tuple[int, ...] = _shared("neighbors", (10,))
-    proximity_power: tuple[float, ...] = _shared("proximity_power", (1.0,))
-    density_power: tuple[float, ...] = _shared("density_power", (0.5,))
-    exact_limit: int = setting("rows up to which all are measured; above it, a sample", 100_000, jobs=MEASURING)
-    sample_rows: int = setting("rows of the sample, each against the whole data set", 5_000, jobs=MEASURING)
-    seed: int = setting("draws the sample from the ids", 42, jobs=MEASURING)
-    id_column: str = _shared("id_column")
-    embedding_column: str = _shared("embedding_column")
-    duplicates: Literal["drop", "keep"] = _shared("duplicates")
-    on_bad_rows: Literal["fail", "drop"] = _shared("on_bad_rows")
-    overwrite: bool = _shared("overwrite")
-    block_rows: int | None = _shared("block_rows")
-    work_dir: str | None = _shared("work_dir")
-    keep_work: bool = _shared("keep_work")
-    master: str | None = _shared("master")
-
-    def check(self) -> None:
-        """Raise UsageError naming the first setting that has a bad value."""
-        for field in fields_of("measure_diversity"):
-            value = getattr(self, field.name)
-            if isinstance(value, tuple) and not value:
-                raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
-            for one in value if isinstance(value, tuple) else (value,):
-                _check_value(field, one)
+    formula: tuple[Formula, ...] = _for_measuring("formula", default=FORMULAS)
+    metric: Metric = _for_measuring("metric")
+    neighbors: tuple[int, ...] = _for_measuring("neighbors", default=(10,))
+    proximity_power: tuple[float, ...] = _for_measuring("proximity_power", default=(1.0,))
+    density_power: tuple[float, ...] = _for_measuring("density_power", default=(0.5,))
+    exact_limit: int = setting(
+        "rows up to which all are measured; above it, a sample", 100_000, jobs=MEASURING, group="advanced", minimum=1
+    )
+    sample_rows: int = setting(
+        "rows of the sample, each against the whole data set", 5_000, jobs=MEASURING, group="advanced", minimum=100
+    )
+    seed: int = _for_measuring("seed", description="draws the sample from the ids")
+    id_column: str = _for_measuring("id_column")
+    embedding_column: str = _for_measuring("embedding_column")
+    duplicates: Literal["drop", "keep"] = _for_measuring("duplicates")
+    on_bad_rows: Literal["fail", "drop"] = _for_measuring("on_bad_rows")
+    overwrite: bool = _for_measuring("overwrite")
+    block_rows: int | None = _for_measuring("block_rows")
+    work_dir: str | None = _for_measuring("work_dir")
+    keep_work: bool = _for_measuring("keep_work")
+    master: str | None = _for_measuring("master")
 
     def of_data_set(self, path: str) -> Settings:
         """What the other stages need to know to read one data set."""
@@ -222,33 +262,27 @@ class MeasureSettings:
         return {field.name: getattr(self, field.name) for field in fields_of("measure_diversity")}
 
 
-def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
-    """Raise UsageError when a value of a setting is bad."""
-    choices = _choices(field)
-    if choices and value not in choices:
-        raise UsageError(f"{flag(field)} must be one of {', '.join(choices)}, not {value!r}")
-    if field.name in _MINIMUM and value is not None and value < _MINIMUM[field.name]:
-        raise UsageError(f"{flag(field)} must be at least {_MINIMUM[field.name]}, not {value}")
-    if _value_type(field) is float and not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{flag(field)} must be a finite number of at least 0, not {value}")
-    if field.name == "target_recall" and not 0 < value <= 1:
-        raise UsageError(f"{flag(field)} must be above 0 and at most 1, not {value}")
-    if isinstance(value, str) and re.match(r"[a-z0-9]+://[^/@]*:[^@]*@", value):
-        raise UsageError(
-            f"{flag(field)} has credentials in its path, where logs and manifests would show them; give them in the "
-            "environment of the job"
-        )
-    if field.name in _PATHS and value:
-        require_reachable(flag(field), value)
-    if value == "" and field.name != "first":
-        raise UsageError(f"{flag(field)} must not be empty: {field.metadata['help']}")
+@dataclasses.dataclass(frozen=True)
+class ExplainSettings:
+    """All settings of explain_novelty, which needs no file of them."""
+
+    distances: str = setting(
+        "CSV file of a labelled square table: a header row, a label first", "", jobs=EXPLAINING, group="required"
+    )
+    neighbors: int = _for_explaining("neighbors")
+    proximity_power: float = _for_explaining("proximity_power")
+    density_power: float = _for_explaining("density_power")
+    first: str | None = _for_explaining(
+        "first", description="label of the first pick (default: the first point of the table)"
+    )
+    budget: int | None = setting("how many to pick (default: all)", jobs=EXPLAINING, minimum=1)
+    json: bool = setting("print data instead of text", False, jobs=EXPLAINING)
 
 
 def fields_of(job: Job) -> list[dataclasses.Field[Any]]:
     """The settings that a job uses."""
-    if job == "measure_diversity":
-        return list(dataclasses.fields(MeasureSettings))
-    return [field for field in dataclasses.fields(Settings) if job in field.metadata["jobs"]]
+    kind: Any = {"measure_diversity": MeasureSettings, "explain_novelty": ExplainSettings}.get(job, Settings)
+    return [field for field in dataclasses.fields(kind) if job in rules_of(field).jobs]
 
 
 def flag(field: dataclasses.Field[Any]) -> str:
@@ -256,41 +290,106 @@ def flag(field: dataclasses.Field[Any]) -> str:
     return "--" + field.name.replace("_", "-")
 
 
+# --- the rules kept ---------------------------------------------------------------------------------------
+
+
+def check(settings: Settings | MeasureSettings | ExplainSettings, job: Job) -> None:
+    """Raise UsageError naming the first setting of the job that has a bad value, or goes with another or without it."""
+    fields = fields_of(job)
+    given = {field.name for field in fields if getattr(settings, field.name) != field.default}
+    for field in fields:
+        value, rules = getattr(settings, field.name), rules_of(field)
+        if field.name not in given and rules.unless in given:
+            continue
+        if value == () and (field.default or rules.group == "required"):
+            raise UsageError(f"{flag(field)} must not be empty: {rules.help}")
+        for one in value if isinstance(value, tuple) else (value,):
+            if one is not None:
+                _check_value(field, one)
+    for field in fields:
+        if field.name in given:
+            rules = rules_of(field)
+            broken = [told for other, told in rules.needs.items() if other not in given]
+            broken += [told for other, told in rules.excludes.items() if other in given]
+            if broken:
+                raise UsageError(broken[0])
+
+
+def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
+    rules, choices = rules_of(field), _choices(field)
+    if choices and value not in choices:
+        raise UsageError(f"{flag(field)} must be one of {', '.join(choices)}, not {value!r}")
+    if isinstance(value, str):
+        _check_text(field, value)
+    elif not (rules.minimum <= value <= rules.maximum and rules.above < value and math.isfinite(value)):
+        bounds = (("at least", rules.minimum), ("above", rules.above), ("at most", rules.maximum))
+        words = " and ".join(f"{word} {bound}" for word, bound in bounds if math.isfinite(bound))
+        kind = "a finite number of " if isinstance(value, float) and math.isinf(rules.maximum) else ""
+        raise UsageError(f"{flag(field)} must be {kind}{words}, not {value}")
+    if rules.parse:
+        rules.parse(value)
+
+
+def _check_text(field: dataclasses.Field[Any], value: str) -> None:
+    rules = rules_of(field)
+    if re.match(r"[a-z0-9]+://[^/@]*:[^@]*@", value):
+        raise UsageError(
+            f"{flag(field)} has credentials in its path, where logs and manifests would show them; give them in the "
+            "environment of the job"
+        )
+    if value == "" and rules.holds != "id":
+        raise UsageError(f"{flag(field)} must not be empty: {rules.help}")
+    if rules.holds == "path":
+        require_reachable(flag(field), value)
+
+
+# --- from the command line and a file ---------------------------------------------------------------------
+
+
 def parse(job: Job, description: str, arguments: Sequence[str] | None = None) -> Settings:
     """Settings of ``job`` from ``arguments`` (default: the command line) over the file they may name.
 
-    Raises UsageError for an unknown key, a value of the wrong type, or a missing or bad setting.
+    ``description``: the docstring of the job. Raises UsageError for an unknown key or flag, a value of the wrong type,
+    or a missing or bad setting.
     """
-    settings = Settings(**_with_tuples(_parsed(job, description, arguments)))
-    settings.check(job)
+    settings = Settings(**_parsed(job, description, arguments))
+    check(settings, job)
     return settings
 
 
 def parse_measure(description: str, arguments: Sequence[str] | None = None) -> MeasureSettings:
     """Settings of measure_diversity, as :func:`parse`."""
-    settings = MeasureSettings(**_with_tuples(_parsed("measure_diversity", description, arguments)))
-    settings.check()
+    settings = MeasureSettings(**_parsed("measure_diversity", description, arguments))
+    check(settings, "measure_diversity")
     return settings
 
 
-def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+def parse_explain(description: str, arguments: Sequence[str] | None = None) -> ExplainSettings:
+    """Settings of explain_novelty, as :func:`parse`, but from the command line alone."""
+    settings = ExplainSettings(**_parsed("explain_novelty", description, arguments))
+    check(settings, "explain_novelty")
+    return settings
 
 
 def _parsed(job: Job, description: str, arguments: Sequence[str] | None) -> dict[str, Any]:
     """The settings that flags and the file give, flags first."""
-    parser = Parser(prog=f"{job}.py", description=description, allow_abbrev=False)
-    parser.add_argument("--config", metavar="FILE.toml", help="read settings from this file; flags win over it")
-    for field in fields_of(job):
-        parser.add_argument(flag(field), **_argument(field))
-    given = vars(parser.parse_args(arguments))
+    fields = fields_of(job)
+    required = [field for field in fields if rules_of(field).group == "required"]
+    parser = _Parser(job, description, " ".join(f"{flag(field)} {_metavar(field)}" for field in required))
+    for name in typing.get_args(Group):
+        group = parser.add_argument_group(f"{name} settings")
+        for field in fields:
+            if rules_of(field).group == name:
+                group.add_argument(flag(field), **_argument(field))
+        if name == "common" and job not in EXPLAINING:
+            group.add_argument("--config", metavar="FILE.toml", help="read settings from this file; flags win over it")
+    given = parser.given(arguments)
     path = given.pop("config", None)
-    values = read_config(path, job) if path else {}
-    values.update({name: value for name, value in given.items() if value is not None})
-    for field in fields_of(job):
-        if field.metadata["required"] and field.name not in values and not values.get(field.metadata["unless"]):
-            raise UsageError(f"{flag(field)} is missing: {field.metadata['help']}")
-    return values
+    values = {**(read_config(path, job) if path else {}), **given}
+    for field in required:
+        if field.name not in values and not values.get(rules_of(field).unless):
+            raise UsageError(f"{flag(field)} is missing: {rules_of(field).help}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
 def read_config(path: str, job: Job) -> dict[str, Any]:
@@ -308,26 +407,54 @@ def read_config(path: str, job: Job) -> dict[str, Any]:
     known = {field.name: field for kind in (MeasureSettings, Settings) for field in dataclasses.fields(kind)} | used
     for key, value in values.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"known keys are {', '.join(known)}"
+            hint = _meant(key, known) or f"known keys are {', '.join(known)}"
             raise UsageError(f"{path} has an unknown key {key!r}; {hint}")
-        expected, several = _value_type(known[key]), _is_several(known[key])
+        expected, several = _value_types(known[key]), _is_several(known[key])
         found = value if several and isinstance(value, list) else [value]
-        if expected is float:
+        if expected == (float,):
             found = [float(one) if type(one) is int else one for one in found]
-        if key == "first" and type(value) is int:
-            found = [str(value)]
+        if rules_of(known[key]).holds == "id":
+            found = [str(one) if type(one) is int else one for one in found]
         for one in found if key in used else ():
-            if type(one) is not expected:
-                raise UsageError(
-                    f"{path}: {key} must be a value of type {expected.__name__}, not {type(one).__name__} {one!r}"
-                )
+            if type(one) not in expected:
+                types = " or ".join(kind.__name__ for kind in expected)
+                raise UsageError(f"{path}: {key} must be a value of type {types}, not {type(one).__name__} {one!r}")
         values[key] = found if several else found[0]
     return {key: value for key, value in values.items() if key in used}
 
 
-class Parser(argparse.ArgumentParser):
+def _meant(word: str, known: Iterable[str]) -> str:
+    """The question whether the closest of the known words was meant; empty where none is close."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageErrors of one sentence, like all others."""
+
+    def __init__(self, job: Job, description: str, required: str) -> None:
+        """``description``: a paragraph, and after an empty line what is shown last."""
+        does, _, example = description.partition("\n\n")
+        super().__init__(
+            prog=f"{job}.py",
+            usage=f"{job}.py {required} [other settings]".replace("%", "%%"),
+            description=does,
+            epilog=example,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+
+    def given(self, arguments: Sequence[str] | None) -> dict[str, Any]:
+        """The settings that arguments give, by name."""
+        found, others = self.parse_known_args(arguments)
+        unknown = next((word.partition("=")[0] for word in others if word.startswith("--")), None)
+        if unknown:
+            hint = _meant(unknown, self._option_string_actions) or f"see {self.prog} --help"
+            raise UsageError(f"unknown flag {unknown}; {hint}")
+        if others:
+            self.error(f"unexpected argument {others[0]!r}")
+        return vars(found)
 
     def error(self, message: str) -> NoReturn:
         """Raise UsageError with argparse's message and where to read more."""
@@ -335,24 +462,36 @@ class Parser(argparse.ArgumentParser):
 
 
 def _argument(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """Arguments of add_argument for a setting; the default None tells a flag that was not given."""
+    """Arguments of add_argument for a setting."""
     if field.type is bool:
-        return {"action": argparse.BooleanOptionalAction, "help": field.metadata["help"]}
-    note = "" if field.default in (None, "", ()) or field.metadata["required"] else f" (default: {field.default})"
-    if _is_several(field) and field.default and not field.metadata["required"]:
-        default: Any = field.default
-        note = f" (several make a grid; default: {' '.join(map(str, default))})"
-    argument: dict[str, Any] = {"type": _value_type(field), "help": (field.metadata["help"] + note).replace("%", "%%")}
+        return {"action": argparse.BooleanOptionalAction, "help": rules_of(field).help}
+    note, default = "", field.default
+    if default not in (None, "", ()) and rules_of(field).group != "required":
+        note = f" (default: {default})"
+        if isinstance(default, tuple):
+            note = f" (several make a grid; default: {' '.join(map(str, default))})"
+    types = _value_types(field)
+    argument: dict[str, Any] = {
+        "type": types[0] if len(types) == 1 else _number_or_text,
+        "help": (rules_of(field).help + note).replace("%", "%%"),
+        "metavar": _metavar(field),
+    }
     if _is_several(field):
         argument |= {"nargs": "+", "action": "extend"}
-    choices = _choices(field)
-    argument["metavar"] = "|".join(choices) if choices else _METAVARS[_value_type(field)]
-    if choices:
+    if choices := _choices(field):
         argument["choices"] = choices
     return argument
 
 
-_METAVARS = {int: "N", float: "X", str: "VALUE"}
+_METAVARS = {(int,): "N", (float,): "X", (str,): "VALUE", (int, str): "N|SHARE%"}
+
+
+def _metavar(field: dataclasses.Field[Any]) -> str:
+    return "|".join(_choices(field)) or _METAVARS[_value_types(field)]
+
+
+def _number_or_text(text: str) -> int | str:
+    return int(text) if re.fullmatch(r"[+-]?\d+", text) else text
 
 
 def _is_several(field: dataclasses.Field[Any]) -> bool:
@@ -364,37 +503,9 @@ def _choices(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
 
 
-def _value_type(field: dataclasses.Field[Any]) -> type:
-    """The Python type of a setting's value: int, float, str or bool."""
+def _value_types(field: dataclasses.Field[Any]) -> tuple[type, ...]:
+    """The Python types of a setting's value, of int, float, str and bool."""
     if _choices(field):
-        return str
-    alternatives = [kind for kind in typing.get_args(field.type) if kind not in (type(None), ...)]
-    kind = alternatives[0] if alternatives else field.type
-    assert isinstance(kind, type)
-    return kind
-
-
-def at_least(minimum: int) -> Callable[[str], int]:
-    """An argument type: an integer of at least ``minimum``."""
-
-    def parse_integer(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"expected an integer, not {text!r}") from None
-        if value < minimum:
-            raise argparse.ArgumentTypeError(f"must be at least {minimum}, not {value}")
-        return value
-
-    return parse_integer
-
-
-def non_negative(text: str) -> float:
-    """An argument type: a finite number of at least 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and value >= 0):
-        raise argparse.ArgumentTypeError(f"must be a finite number of at least 0, not {text!r}")
-    return value
+        return (str,)
+    alternatives = typing.get_args(field.type) or (field.type,)
+    return tuple(kind for kind in alternatives if kind not in (type(None), ...))

@@ -181,7 +181,7 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
     """Run ingest, density and selection on a path, without the command line around them."""
     runs = iter(range(100))
 
-    def run(path: str, budget: int, **settings: Any) -> Outcome:
+    def run(path: str, budget: int | str, **settings: Any) -> Outcome:
         chosen = replace(Settings(input=path, budget=budget), **settings)
         work = Location.of(str(tmp_path / f"work-{next(runs)}"))
         (work / "store").make_folder()

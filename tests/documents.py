@@ -1,5 +1,6 @@
-"""What README.md, docs/ and the comments of conf/ tell people to type, taken from their own text."""
+"""What README.md, docs/, the comments of conf/ and the help of jobs tell people to type, taken from their own text."""
 
+import ast
 import re
 import shlex
 import textwrap
@@ -10,6 +11,7 @@ from pathlib import Path
 from conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+JOBS = sorted((ROOT / "jobs").glob("*.py"))
 FILES = [path for path in sorted((ROOT / "conf").iterdir()) if path.suffix != ".py" and path.is_file()]
 
 SHOWN = (
@@ -71,14 +73,15 @@ class Command:
 
 def blocks() -> list[Block]:
     """All that documents set apart, in their order."""
-    found = [block for path in PAGES for block in _of_page(path)]
+    found = [block for path in PAGES for block in _of_page(path, path.read_text())]
+    found += [block for path in JOBS for block in _of_page(path, ast.get_docstring(ast.parse(path.read_text())) or "")]
     return found + [block for path in FILES for block in _of_comments(path)]
 
 
-def _of_page(path: Path) -> Iterator[Block]:
+def _of_page(path: Path, text: str) -> Iterator[Block]:
     """Blocks between fences, and those indented by four spaces after an empty line."""
     name = path.relative_to(ROOT).as_posix()
-    parts = re.split(r"^```(\w*)\n(.*?)^```\n", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    parts = re.split(r"^```(\w*)\n(.*?)^```\n", f"{text}\n", flags=re.DOTALL | re.MULTILINE)
     for number in range(0, len(parts), 3):
         for indented in re.findall(r"(?<=\n\n)(?: {4}.*\n(?:\n(?= {4}))?)+", parts[number]):
             yield Block(name, textwrap.dedent(indented))

@@ -1,5 +1,6 @@
 """Settings from a file and from flags."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -35,6 +36,8 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
         ("proximity_power = -1", "--proximity-power must be a finite number of at least 0"),
         ("neighbors = ", "is not valid TOML"),
         ("[spark]\nx = 1", "unknown key 'spark'"),
+        ("bugdet = 3", "unknown key 'bugdet'; did you mean budget?"),
+        ("budget = 5.0", "budget must be a value of type int or str, not float 5.0"),
     ],
 )
 def test_a_bad_file_is_refused_with_the_key_named(tmp_path: Path, line: str, words: str):
@@ -50,6 +53,94 @@ def test_a_file_may_hold_the_keys_of_other_jobs(tmp_path: Path):
     config = tmp_path / "c.toml"
     config.write_text('density = "somewhere"\nneighbors = 4\n')
     assert parse("--config", str(config)).neighbors == 4
+
+
+def test_an_id_of_digits_may_be_an_integer_in_the_file(tmp_path: Path):
+    config = tmp_path / "c.toml"
+    config.write_text("first = 17\n")
+    assert parse("--config", str(config)).first == "17"
+
+
+@pytest.mark.parametrize(("given", "budget"), [("20", 20), ("5%", "5%"), ("5.5%", "5.5%"), ("100%", "100%")])
+def test_a_budget_is_a_number_or_a_share_and_is_kept_as_it_was_asked(tmp_path: Path, given: str, budget: int | str):
+    config = tmp_path / "c.toml"
+    config.write_text(f"budget = {given if type(budget) is int else repr(given)}\n")
+    found = [
+        settings.parse("curate", "", [*GIVEN[:4], *more]) for more in (["--budget", given], ["--config", str(config)])
+    ]
+    assert [one.for_manifest("curate")["budget"] for one in found] == [budget, budget]
+
+
+@pytest.mark.parametrize("budget", ["0%", "0.0%", "101%", "100.1%", "5 %", "%", "-1", "-5%", "0", "abc", "1e3", "5.5"])
+def test_a_malformed_budget_is_refused(budget: str):
+    with pytest.raises(UsageError, match=r"--budget must be at least 1, or a share .* such as 5%, not"):
+        parse(f"--budget={budget}")
+
+
+@pytest.mark.parametrize(
+    ("budget", "candidates", "picks"),
+    [(7, 3, 7), ("5%", 2771, 138), ("100%", 2771, 2771), ("29%", 100, 29), ("0.1%", 12, 1), ("5.5%", 1000, 55)],
+)
+def test_a_share_of_the_candidates_is_rounded_down_but_at_least_one(budget: int | str, candidates: int, picks: int):
+    """Decimally: 29% of 100 is 29, and not the 28 that binary fractions make of it."""
+    assert settings.Settings(budget=budget).picks(candidates) == picks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--bugdet", "5"], "unknown flag --bugdet; did you mean --budget?"),
+        (["--neighbours=5"], "unknown flag --neighbours; did you mean --neighbors?"),
+        (["--no-overwrit"], "unknown flag --no-overwrit; did you mean --no-overwrite?"),
+        (["--zzz"], "unknown flag --zzz; see curate.py --help"),
+        (["5"], "unexpected argument '5'"),
+    ],
+)
+def test_a_flag_that_is_not_known_is_told_with_the_closest_one(arguments: list[str], words: str):
+    with pytest.raises(UsageError) as caught:
+        parse(*arguments)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--target-recall", "0"], "--target-recall must be above 0 and at most 1, not 0.0"),
+        (["--target-recall", "1.5"], "--target-recall must be above 0 and at most 1, not 1.5"),
+        (["--target-recall", "nan"], "--target-recall must be above 0 and at most 1, not nan"),
+        (["--quality-power", "inf"], "--quality-power must be a finite number of at least 0, not inf"),
+        (["--show", "-1"], "--show must be at least 0, not -1"),
+        (["--id-column", ""], "--id-column must not be empty: column of unique ids"),
+        (["--quota", "a=1"], "name their column with --group-column"),
+        (["--first", "", "--already-selected", "p"], "--already-selected has begun it; leave one out"),
+    ],
+)
+def test_a_value_that_breaks_the_rules_of_its_setting_is_refused(arguments: list[str], words: str):
+    with pytest.raises(UsageError) as caught:
+        parse(*arguments)
+    assert words in str(caught.value)
+
+
+def test_the_rules_of_settings_name_settings():
+    for kind in (settings.Settings, settings.MeasureSettings, settings.ExplainSettings):
+        for field in dataclasses.fields(kind):
+            rules = settings.rules_of(field)
+            named = {*rules.needs, *rules.excludes, *([rules.unless] if rules.unless else [])}
+            assert named <= set(settings.Settings.__dataclass_fields__)
+
+
+@pytest.mark.parametrize("job", [*settings.ALL, *settings.MEASURING, *settings.EXPLAINING])
+def test_help_shows_each_setting_once_under_what_it_is_and_an_example(job: settings.Job):
+    done = run_job(job, "--help", by="python")
+    assert done.returncode == 0, done.stderr
+    text, example = done.stdout.split("\nFor example:")
+    rules = {settings.flag(field): settings.rules_of(field) for field in settings.fields_of(job)}
+    _, *parts = re.split(r"^(\w+) settings:$", text, flags=re.MULTILINE)
+    assert parts[::2] == ["required", "common", "advanced"]
+    for heading, part in zip(parts[::2], parts[1::2], strict=True):
+        shown = set(re.findall(r"^  (--[a-z-]+)", part, re.MULTILINE)) - {"--config"}
+        assert shown == {flag for flag in rules if rules[flag].group == heading}
+    assert f"jobs/{job}.py --" in example
 
 
 EXAMPLES = sorted((ROOT / "conf").glob("*.toml"))
@@ -81,8 +172,8 @@ def test_the_tables_of_the_readme_have_every_setting_and_no_other():
     [
         (("--input", "x"), "--output is missing"),
         (("--input", "x", "--output", "y"), "--budget is missing"),
-        (("--input", "x", "--output", "y", "--budget", 0), "--budget must be at least 1, not 0"),
-        (("--input", "x", "--output", "y", "--budget", "many"), "argument --budget: invalid int value: 'many'"),
+        (("--input", "x", "--output", "y", "--budget", 0), "--budget must be at least 1, or a share of the candidates"),
+        (("--input", "x", "--output", "y", "--budget", "many"), "such as 5%, not 'many'"),
         (("--formula", "mine"), "--formula: invalid choice: 'mine'"),
         (
             ("--input", "x", "--output", "y", "--budget", 1, "--density-power", "nan"),
@@ -90,7 +181,7 @@ def test_the_tables_of_the_readme_have_every_setting_and_no_other():
         ),
         (("--input", "x", "--output", "x", "--budget", 1), "lie in one another"),
         (("--input", "x/y", "--output", "x", "--budget", 1), "lie in one another"),
-        (("--bugdet", 3), "unrecognized arguments: --bugdet 3"),
+        (("--bugdet", 3), "unknown flag --bugdet; did you mean --budget?"),
         (("--config", "{config}"), "unknown key 'bugdet'; did you mean budget?"),
         (("--config", "none.toml"), "--config none.toml cannot be read"),
     ],

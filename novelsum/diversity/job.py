@@ -86,7 +86,7 @@ def _measure(
         with stages.time("diversity"):
             results = _measure_all(spark, settings, pools, place.work)
     finally:
-        spark.stop()
+        session.stop(spark)
     rows = _rows(settings, pools, results)
     (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
     (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())

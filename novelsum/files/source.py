@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
@@ -56,6 +57,23 @@ class RowGroup:
     rows: int
 
 
+@dataclass(frozen=True)
+class Span:
+    """Rows whose texts in a column lie from ``least`` to ``greatest``; anywhere without bounds.
+
+    By the format the order is that of UTF-8 bytes, which is that of characters, and bounds that were cut short still
+    lie below and above all texts.
+    """
+
+    rows: int
+    least: str = ""
+    greatest: str | None = None
+
+    def may_hold(self, text: str) -> bool:
+        """Whether one of the rows may have the text."""
+        return self.greatest is None or self.least <= text <= self.greatest
+
+
 Chunk = tuple[RowGroup, ...]
 """Row groups that one task reads."""
 
@@ -75,6 +93,8 @@ class Source:
     wide: bool
     table: dict[str, Any] | None = None
     """Format and version of the table that the files are of, for the manifest."""
+    spans: tuple[Span, ...] = ()
+    """What the footers tell of the texts of a column that was asked about: of all rows but those that have none."""
 
     @property
     def rows(self) -> int:
@@ -110,12 +130,14 @@ class Source:
         return [*chunks, tuple(gathered)] if gathered else chunks
 
 
-def open_source(path: str, id_column: str, embedding_column: str, seen: Look | None = None) -> Source:
+def open_source(
+    path: str, id_column: str, embedding_column: str, seen: Look | None = None, about: str | None = None
+) -> Source:
     """Open embeddings by their footers alone; raise InputError where they cannot be what the user meant.
 
-    ``seen``: the first look at the path, where there was one before.
+    ``seen``: the first look at the path, where there was one before. ``about``: a column whose spans are wanted.
     """
-    return _open(seen or look(path), _id_column(id_column), _embedding_column(embedding_column))
+    return _open(seen or look(path), _id_column(id_column), _embedding_column(embedding_column), about)
 
 
 def open_density(path: str, id_column: str, seen: Look | None = None) -> Source:
@@ -132,7 +154,7 @@ def open_ids(seen: Look, id_column: str) -> Source:
 def open_selected(seen: Look, id_column: str, embedding_column: str) -> Source:
     """Open samples by their ids and, where the files have such a column, embeddings."""
     id_, embedding = _id_column(id_column), _embedding_column(embedding_column)
-    has_embeddings = embedding_column in _footer(seen.files[0], seen.stamps[0])[0].names
+    has_embeddings = embedding_column in _footer(seen.files[0], seen.stamps[0], None)[0].names
     return _open(seen, id_, embedding if has_embeddings else None)
 
 
@@ -187,11 +209,11 @@ def look(path: str, output: Location | None = None) -> Look:
         return Look(path, tuple(files), tuple(threads.map(_stamp, files)), table)
 
 
-def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
+def _open(seen: Look, id_: _Column, value: _Column | None, about: str | None = None) -> Source:
     path, files, table = seen.path, seen.files, seen.table
     value_name = value.name if value else ""
     with ThreadPoolExecutor(16) as threads:
-        footers = list(threads.map(_footer, files, seen.stamps))
+        footers = list(threads.map(partial(_footer, about=about), files, seen.stamps))
     schemas = [schema for schema, _ in footers]
     for file, schema in zip(files, schemas, strict=True):
         if table:
@@ -206,11 +228,14 @@ def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
     root = table.root if table else Location.of(path).listing_root
     partition_values = _partition_values(root, files) if not (table and table.columns) else ({},) * len(files)
     groups: list[RowGroup] = []
-    for number, (_, group_rows) in enumerate(footers):
+    spans: list[Span] = []
+    for number, (_, of_groups) in enumerate(footers):
         first = 0
-        for index, rows in enumerate(group_rows):
-            groups.append(RowGroup(number, index, first, rows))
-            first += rows
+        for index, span in enumerate(of_groups):
+            groups.append(RowGroup(number, index, first, span.rows))
+            first += span.rows
+        in_file = about in schemas[number].names
+        spans += of_groups if in_file else _of_folders(partition_values[number].get(about or ""), first)
     if not sum(group.rows for group in groups):
         raise InputError(f"{path} has no rows in its {len(files)} file(s); there is nothing to select from")
     return Source(
@@ -224,6 +249,7 @@ def _open(seen: Look, id_: _Column, value: _Column | None) -> Source:
         value_column=value_name,
         wide=any(has_doubles(schema.field(value_name).type) for schema in schemas if value),
         table=table.for_manifest() if table else None,
+        spans=tuple(spans) if about else (),
     )
 
 
@@ -321,14 +347,34 @@ def _has_integer(schema: pa.Schema, column: str) -> bool:
     return bool(pa.types.is_integer(_decoded(schema.field(column).type)))
 
 
-def _footer(location: Location, stamp: Stamp) -> tuple[pa.Schema, list[int]]:
-    """The schema of a Parquet file and the rows of each of its row groups."""
+def _footer(location: Location, stamp: Stamp, about: str | None) -> tuple[pa.Schema, list[Span]]:
+    """The schema of a Parquet file, and of each of its row groups its rows and the bounds of a column of texts."""
 
-    def read(file: pq.ParquetFile) -> tuple[pa.Schema, list[int]]:
-        footer = file.metadata
-        return file.schema_arrow, [footer.row_group(i).num_rows for i in range(footer.num_row_groups)]
+    def read(file: pq.ParquetFile) -> tuple[pa.Schema, list[Span]]:
+        footer, schema = file.metadata, file.schema_arrow
+        named = [footer.schema.column(place).path for place in range(footer.num_columns)]
+        kind = _decoded(schema.field(about).type) if about and schema.names.count(about) == 1 else None
+        is_text = kind is not None and (pa.types.is_string(kind) or pa.types.is_large_string(kind))
+        place = named.index(about) if is_text and about in named else None
+        return schema, [_span(footer.row_group(i), place) for i in range(footer.num_row_groups)]
 
     return _parsed(location, stamp, read)
+
+
+def _span(group: pq.RowGroupMetaData, place: int | None) -> Span:
+    """The rows of a row group, with the bounds of its column at a place, where the footer has them."""
+    found = None if place is None else group.column(place).statistics
+    if found is None or not found.has_min_max:
+        return Span(group.num_rows)
+    try:
+        return Span(group.num_rows, found.min_raw.decode(), found.max_raw.decode())
+    except UnicodeDecodeError:  # cut short within a character
+        return Span(group.num_rows)
+
+
+def _of_folders(value: Any, rows: int) -> list[Span]:
+    """The span of a file whose folders say the value of the column, if any of its rows has one."""
+    return [] if value is None else [Span(rows, str(value), str(value))]
 
 
 # --- files that are not as they were, or cannot be read ---------------------------------------------------

@@ -7,9 +7,10 @@ Either way a group that closes never opens again.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,31 @@ OTHERS = "*"
 """Stands for every group that no quota names, the rows without a group among them."""
 
 Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many picks there are to be, as given: a number, or a share of the candidates in %."""
+
+    number: Fraction
+    is_share: bool = False
+
+    @staticmethod
+    def parse(given: int | str) -> "Budget":
+        """From a number of picks, or from a share such as ``5%``; raise UsageError for anything else."""
+        if isinstance(given, int) and given >= 1:
+            return Budget(Fraction(given))
+        share = re.fullmatch(r"(\d+(?:\.\d+)?)%", given, re.ASCII) if isinstance(given, str) else None
+        if share and 0 < Fraction(share[1]) <= 100:
+            return Budget(Fraction(share[1]), is_share=True)
+        raise UsageError(
+            "--budget must be at least 1, or a share of the candidates above 0% and at most 100% such as 5%, not "
+            f"{given!r}"
+        )
+
+    def of_candidates(self, candidates: int) -> int:
+        """How many picks that is; a share is rounded down, but at least 1."""
+        return max(1, math.floor(self.number * candidates / 100)) if self.is_share else int(self.number)
 
 
 @dataclass(frozen=True)
@@ -70,35 +96,19 @@ class Quotas:
     @staticmethod
     def of(texts: Sequence[str], candidates: dict[Group, int], budget: int) -> "Quotas":
         """Of groups with so many ``candidates`` each; raise InputError where they cannot all be met."""
-        quotas: dict[Group, Quota] = {quota.group: quota for quota in map(Quota.parse, texts)}
+        quotas: Mapping[Any, Quota] = _by_group(texts)
         names = tuple(sorted(candidates, key=in_order))
         for name in quotas:
             if name != OTHERS and name not in candidates:
-                raise InputError(
-                    f"--quota names the group {name!r}, of which there is no candidate; the groups are "
-                    f"{', '.join(in_words(group) for group in names[:20])}"
-                )
+                raise _no_candidate(name, f"the groups are {', '.join(in_words(group) for group in names[:20])}")
         bounds = []
-        for name in names:
-            quota = quotas.get(name, quotas.get(OTHERS))
-            least, most = quota.of_budget(budget) if quota else (0, budget)
-            if least > most:
-                raise InputError(
-                    f"--quota asks for at least {least} and at most {most} picks of {_quoted(name)}; change one"
-                )
-            if least > candidates[name]:
-                raise InputError(
-                    f"--quota asks for at least {least} picks of {_quoted(name)}, of which there are "
-                    f"{candidates[name]} candidates; ask for fewer"
-                )
-            bounds.append((least, min(most, candidates[name])))
+        for group in names:
+            quota, held = quotas.get(group, quotas.get(OTHERS)), candidates[group]
+            least, most = _bounds(quota, group, budget, held) if quota else (0, budget)
+            bounds.append((least, min(most, held)))
         all_least, all_most = np.array(bounds, dtype=np.int64).T
-        lowest, highest = all_least.sum(), all_most.sum()
-        if lowest > budget:
-            raise InputError(
-                f"the least numbers of --quota add up to {lowest}, above --budget {budget}; lower them or raise the "
-                "budget"
-            )
+        highest = all_most.sum()
+        _require_room(int(all_least.sum()), budget)
         if highest < budget:
             raise InputError(
                 f"the groups may have {highest} picks together by --quota and by their candidates, below --budget "
@@ -111,6 +121,48 @@ class Quotas:
         missing = np.maximum(self.least - picked, 0)
         is_below = picked < self.most
         return is_below if left > missing.sum() else is_below & (missing > 0)
+
+
+def refuse_by_rows(texts: Sequence[str], rows_of: Callable[[str], int], values: str, budget: int | None) -> None:
+    """Raise InputError for what :meth:`Quotas.of` will, where so many rows as a group has at most tell it already.
+
+    ``values``: where those of the column lie, in words. A ``budget`` that is not known yet leaves all numbers open.
+    """
+    quotas = {name: quota for name, quota in _by_group(texts).items() if name != OTHERS}
+    for name in quotas:
+        if not rows_of(name):
+            raise _no_candidate(name, f"the values of the column {values}")
+    if budget is not None:
+        least = [_bounds(quota, name, budget, rows_of(name), "at most ")[0] for name, quota in quotas.items()]
+        _require_room(sum(least), budget)
+
+
+def _by_group(texts: Sequence[str]) -> dict[str, Quota]:
+    return {quota.group: quota for quota in map(Quota.parse, texts)}
+
+
+def _no_candidate(name: str, instead: str) -> InputError:
+    return InputError(f"--quota names the group {name!r}, of which there is no candidate; {instead}")
+
+
+def _bounds(quota: Quota, name: Group, budget: int, candidates: int, at_most: str = "") -> tuple[int, int]:
+    """The least and the greatest number of picks of a group with so many candidates, or ``at_most`` so many."""
+    least, most = quota.of_budget(budget)
+    if least > most:
+        raise InputError(f"--quota asks for at least {least} and at most {most} picks of {_quoted(name)}; change one")
+    if least > candidates:
+        raise InputError(
+            f"--quota asks for at least {least} picks of {_quoted(name)}, of which there are {at_most}{candidates} "
+            "candidates; ask for fewer"
+        )
+    return least, most
+
+
+def _require_room(lowest: int, budget: int) -> None:
+    if lowest > budget:
+        raise InputError(
+            f"the least numbers of --quota add up to {lowest}, above --budget {budget}; lower them or raise the budget"
+        )
 
 
 def _quoted(group: Group) -> str:

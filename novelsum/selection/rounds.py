@@ -167,7 +167,8 @@ def select(
     """
     context = spark.sparkContext
     (pool.work / "picks").make_folder()
-    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
+    budget = settings.picks(pool.candidates)
+    quotas = Quotas.of(settings.quota, pool.groups, budget) if settings.quota else None
     run = Run(
         new_run(pool.work),
         pool.work,
@@ -178,7 +179,7 @@ def select(
             settings.density_power,
             settings.quality_power,
         ),
-        settings.budget,
+        budget,
         begun,
         twins=pool.distinct < pool.candidates,
         has_rounds=pool.candidates * contender_bytes(pool.dimension, pool.itemsize) > WHOLE_BYTES,
@@ -188,9 +189,9 @@ def select(
     try:
         _preflight(context, blocks, pool, settings, run)
         selection = _Selection(context, blocks, run, pool, quotas, first)
-        with Progress("selection (picks)", settings.budget) as progress:
+        with Progress("selection (picks)", budget) as progress:
             progress.reach(selection.picked)
-            while selection.picked < settings.budget:
+            while selection.picked < budget:
                 selection.advance()
                 progress.reach(selection.picked)
         selection.log()
@@ -204,10 +205,11 @@ def select(
 def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
     """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
     wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
-    quotas = Quotas.of(settings.quota, pool.groups, settings.budget) if settings.quota else None
     able = None
-    if quotas:
-        is_open = quotas.is_open(np.zeros_like(quotas.least), settings.budget)
+    if settings.quota:
+        budget = settings.picks(pool.candidates)
+        quotas = Quotas.of(settings.quota, pool.groups, budget)
+        is_open = quotas.is_open(np.zeros_like(quotas.least), budget)
         able = {name for name, open_ in zip(quotas.groups, is_open, strict=True) if open_}
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
     drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able)).collect()
@@ -245,7 +247,7 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
             needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
             free[host, device] = (available, folder)
     for disk in needed:
-        needed[disk] += selections_bytes(settings.budget, dimension) if settings.compare else 0
+        needed[disk] += selections_bytes(run.budget, dimension) if settings.compare else 0
     if run.has_rounds:
         largest = max(block.rows for block in pool.blocks)
         of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
@@ -256,7 +258,7 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
         memory = "in the driver, which has all candidates in its pool"
     logger.info(
         "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory %s, %.3g distance operations",
-        settings.budget,
+        run.budget,
         pool.candidates,
         _size(sum(needed.values())),
         len({host for host, _ in needed}),

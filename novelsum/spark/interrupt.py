@@ -1,9 +1,13 @@
 """Signals that end a run, for all who must not take them for an error: Spark turns what they raise into its own."""
 
+import logging
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _signals: list[int] = []
+_held = False
 
 
 def listen() -> None:
@@ -12,10 +16,24 @@ def listen() -> None:
         signal.signal(number, _remember)
 
 
-def listen_again() -> None:
-    """The same where it was so already: PySpark takes SIGINT for itself when it starts."""
-    if signal.getsignal(signal.SIGTERM) is _remember:
-        listen()
+@contextmanager
+def held() -> Iterator[None]:
+    """Let a signal that comes within raise only at the end.
+
+    Spark must not be cut while it starts: its Java would wait for a Python that is gone, for ever. It takes SIGINT for
+    itself then, so that who listened before listens again.
+    """
+    global _held
+    listens = signal.getsignal(signal.SIGTERM) is _remember
+    _held = True
+    try:
+        yield
+    finally:
+        _held = False
+        if listens:
+            listen()
+    if _signals:
+        raise KeyboardInterrupt
 
 
 def came() -> bool:
@@ -24,5 +42,9 @@ def came() -> bool:
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
+    """Raise what ends the run. What Py4J then logs, to the root logger too, is of calls that were cut."""
     _signals.append(number)
-    raise KeyboardInterrupt
+    logging.getLogger().disabled = True
+    logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
+    if not _held:
+        raise KeyboardInterrupt

@@ -1,9 +1,14 @@
-"""How far a stage is: a bar on a terminal, a log line every 30 seconds elsewhere."""
+"""What a run tells while it works: on a terminal a bar, and a line for each stage when it is done; elsewhere log lines,
+of progress every 30 seconds.
+"""
 
 import logging
+import shutil
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,13 +22,53 @@ logger = logging.getLogger("novelsum")
 
 
 def log_to_stderr() -> None:
-    """Send the package's log lines to standard error, one line each, with the time."""
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
+    """Send the package's log lines to standard error, one line each; with the time where it is no terminal."""
+    if sys.stderr.isatty():
+        logging.basicConfig(handlers=[_Terminal()], format="%(message)s")
+    else:
+        logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     logger.setLevel(logging.INFO)
 
 
+class _Terminal(logging.Handler):
+    """Log lines on a terminal, where what is told within a stage passes: it stands until there is something newer."""
+
+    passes = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, in its ``words`` if it has some."""
+        text = str(getattr(record, "words", None) or self.format(record))
+        if self.passes and record.levelno <= logging.INFO:
+            _write(" ".join(text.split())[: shutil.get_terminal_size().columns - 1])
+        else:
+            _write(text + "\n")
+
+
+def _write(text: str) -> None:
+    """Write a text to the terminal in place of its last line."""
+    sys.stderr.write(f"\r\033[K{text}")
+    sys.stderr.flush()
+
+
+def clear() -> None:
+    """Leave nothing of the terminal's last line, where there is a terminal."""
+    if sys.stderr.isatty():
+        _write("")
+
+
+@contextmanager
+def passing() -> Iterator[None]:
+    """On a terminal, let what is told within pass, and leave nothing of it at the end."""
+    _Terminal.passes = True
+    try:
+        yield
+    finally:
+        _Terminal.passes = False
+        clear()
+
+
 class Progress:
-    """Counts work done against a known total and shows it; a context manager that closes its line."""
+    """Counts work done against a known total and shows it; a context manager that tells what it came to."""
 
     def __init__(self, stage: str, total: int) -> None:
         self._stage, self._total, self._done = stage, total, 0
@@ -48,12 +93,8 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        now = time.monotonic()
-        if self._bar:
-            self._show(now)
-            sys.stderr.write("\n")
         if kind is None:
-            logger.info("%s: %d in %.1f s", self._stage, self._done, now - self._started)
+            logger.info("%s: %d in %.1f s", self._stage, self._done, time.monotonic() - self._started)
 
     def _show(self, now: float) -> None:
         seconds = max(now - self._started, 1e-9)
@@ -63,8 +104,7 @@ class Progress:
         if self._bar:
             filled = _BAR_WIDTH * self._done // max(self._total, 1)
             bar = "█" * filled + "·" * (_BAR_WIDTH - filled)
-            sys.stderr.write(f"\r{bar} {text}\033[K")
-            sys.stderr.flush()
+            _write(f"{bar} {text}")
         else:
             logger.info("%s", text)
 

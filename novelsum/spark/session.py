@@ -40,13 +40,20 @@ def start(job: str, master: str | None) -> SparkSession:
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         builder = builder.config(f"spark.executorEnv.{variable}", threads)
-    spark = builder.getOrCreate()
+    with interrupt.held():
+        spark = builder.getOrCreate()
     if not hasattr(spark, "sparkContext"):
         raise _no_connect("the session of this platform is one", "use another kind of compute")
-    interrupt.listen_again()
     if _PACKAGE.is_dir():
         spark.sparkContext.addPyFile(_zipped(_PACKAGE.name))
     return spark
+
+
+def stop(spark: SparkSession) -> None:
+    """Stop Spark; after a signal without a word of the tasks that this ends."""
+    if interrupt.came():
+        spark.sparkContext.setLogLevel("OFF")
+    spark.stop()
 
 
 def require_classic(master: str | None) -> None:

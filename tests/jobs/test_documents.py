@@ -234,7 +234,14 @@ def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
     """In the text between backquotes, and behind links."""
     text = re.sub(r"^```\w*\n.*?^```\n", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
     fields = [field for job in (*settings.ALL, *settings.MEASURING) for field in settings.fields_of(job)]
-    flags = {settings.flag(field) for field in fields} | {"--config", "--json", "--no-report", "--remote", *SUBMIT}
+    flags = {settings.flag(field) for field in fields} | {
+        "--config",
+        "--help",
+        "--json",
+        "--no-report",
+        "--remote",
+        *SUBMIT,
+    }
     targets = re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     for span in re.findall(r"`([^`]+)`", text):
         words = span.split()

@@ -5,14 +5,18 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import assert_same, write_parquet
-from graded import BUDGET, oracle_picks, plain_bounds, plain_may_have, written
+from graded import BUDGET, kept, oracle_picks, plain_bounds, plain_may_have, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from novelsum import pipeline
 from novelsum.errors import InputError, UsageError
+from novelsum.files.source import open_source
 from novelsum.selection.quotas import Quota, Quotas
+from novelsum.settings import Settings
 
 RNG = np.random.default_rng(15)
 VECTORS = RNG.normal(size=(30, 4)).astype(np.float32)
@@ -81,6 +85,52 @@ GROUPS = {"a": 10, "b": 5, "c": 100}
 def test_quotas_that_cannot_be_met_are_refused_with_the_reason(texts, message):
     with pytest.raises(InputError, match=message):
         Quotas.of(texts, GROUPS, 40)
+
+
+BY_FOOTERS = [
+    (["z=1"], "of which there is no candidate; the values of the column lie from a to c, x to y"),
+    (["m=1"], "of which there is no candidate; the values of the column lie from a to c, x to y"),
+    (["x=5:"], "at least 5 picks of 'x', of which there are at most 4 candidates"),
+    (["a=3:2"], "at least 3 and at most 2 picks of 'a'"),
+    (["a=6:", "b=5:"], "add up to 11, above --budget 10"),
+]
+
+
+@pytest.mark.parametrize(("quota", "message"), BY_FOOTERS, ids=[" ".join(quota) for quota, _ in BY_FOOTERS])
+def test_quotas_that_footers_rule_out_are_refused_before_spark_starts(tmp_path, monkeypatch, quota, message):
+    """By the bounds of each row group: a to c in 16 rows, x to y in 4; without them any group may be there."""
+    monkeypatch.setattr("novelsum.spark.session.start", None)
+    vectors = np.ones((20, 2), np.float32)
+    groups = [*"abcc" * 4, *"xxyy"]
+    (tmp_path / "in").mkdir()
+    write_parquet(tmp_path / "in" / "1.parquet", list(range(16)), vectors[:16], group=groups[:16])
+    write_parquet(tmp_path / "in" / "2.parquet", list(range(16, 20)), vectors[16:], group=groups[16:])
+    options = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "budget": 10, "neighbors": 3}
+    with pytest.raises(InputError, match=message):
+        pipeline.run("curate", Settings(quota=tuple(quota), group_column="group", **options))
+
+
+def test_groups_are_not_ruled_out_where_footers_do_not_tell(tmp_path):
+    """Numbers, and texts without statistics. A folder's value is known, and null is none."""
+    vectors, path = np.ones((4, 2), np.float32), tmp_path / "in.parquet"
+    table = pa.table({"id": range(4), "embedding": list(vectors), "n": range(4), "g": [*"abcd"]})
+    pq.write_table(table, path, write_statistics=["id", "n"])
+    for column in ("n", "g"):
+        assert [span.may_hold("7") for span in open_source(str(path), "id", "embedding", about=column).spans] == [True]
+    for folder in ("g=1", "g=__HIVE_DEFAULT_PARTITION__"):
+        (tmp_path / "parts" / folder).mkdir(parents=True)
+        pq.write_table(table.drop(["g"]), tmp_path / "parts" / folder / "0.parquet")
+    (span,) = open_source(str(tmp_path / "parts"), "id", "embedding", about="g").spans
+    assert (span.rows, span.may_hold("1"), span.may_hold("2")) == (4, True, False)
+
+
+def test_a_share_of_the_candidates_gives_the_oracles_first_picks(graded, engine, tmp_path):
+    """Of the 680 candidates, not of the 700 rows: 8.9% are 60 picks, of which quotas have their shares."""
+    candidates = len(kept(graded, "drop"))
+    assert (candidates * 89 // 1000, 700 * 89 // 1000) == (60, 62)
+    settings = {"quota": ("web=:19.1%", "code=34.9%:"), "first": "w002"}
+    found = engine(written(graded, tmp_path / "in"), "8.9%", block_rows=350, group_column="group", **settings)
+    assert_same(found, oracle_picks(graded, BUDGET, **settings))
 
 
 @settings(max_examples=300, deadline=None)
