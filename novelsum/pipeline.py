@@ -1,8 +1,25 @@
-"""The jobs from end to end: input, store, density, rounds, selected rows.
+"""The jobs from end to end, a numbered plan that the code below follows in order.
+
+ 1. Look at all inputs: which files they mean, and whether the output holds the result of this very run already.
+ 2. Hold the output, and the state if there is one. Results that an earlier try has staged are published at once (11).
+ 3. Open the inputs, and refuse what their footers rule out (:mod:`~novelsum.preflight`).
+
+The steps write to a folder of their own in the work directory (:mod:`~novelsum.files.workplace`), read what those
+before them have left, and are skipped where an earlier try has done them:
+
+ 4. Ingest, to ``1-ingest/``: check the rows of input and reference, write the candidates to the store, set bad rows
+    aside. What only the checked rows can tell is refused here.
+ 5. Density, from 4 to ``2-density/``: the density factor of every candidate. With a state, those of all its rows.
+ 6. Begin, from 4 and 5 to ``3-begin/``: the pick log, with the samples selected before.
+ 7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked.
+ 8. Write the results to the stage: density factors, or the rows of the picks.
+ 9. Compare, from 4, 5 and 7 to ``4-compare/``: other ways to select as many.
+10. Report, from 4, 5 and 7: survey pool and picks, and draw.
+11. Publish: the manifest is staged, and the results move from the stage to the output. Last comes the state.
 
 The way of a vector: :mod:`~novelsum.files.source` reads it, :mod:`~novelsum.files.ingest` checks it and writes it to
-the :mod:`~novelsum.files.store`, :mod:`~novelsum.density.exact` finds its neighbours,
-:mod:`~novelsum.selection.rounds` picks it or not, :mod:`~novelsum.report.output` writes what was picked.
+the :mod:`~novelsum.files.store` (4), :mod:`~novelsum.density.exact` finds its neighbours (5),
+:mod:`~novelsum.selection.rounds` picks it or not (7), :mod:`~novelsum.report.output` writes what was picked (8).
 """
 
 import dataclasses
@@ -10,6 +27,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from pyspark.sql import SparkSession
@@ -22,12 +40,13 @@ from novelsum.density.state import State, state_of, tidy_state
 from novelsum.diversity.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.errors import UsageError, error_of_a_task
 from novelsum.files.ingest import ingest
-from novelsum.files.location import REJECTED, Location
+from novelsum.files.location import Location
+from novelsum.files.lock import Held
 from novelsum.files.source import Look, Source, look, open_density, open_source
 from novelsum.files.store import Pool
 from novelsum.files.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
 from novelsum.preflight import check_pool, check_sources
-from novelsum.report.output import metrics, now, versions, write_selected
+from novelsum.report.output import input_for_manifest, metrics, now, versions, write_selected
 from novelsum.report.summary import print_result
 from novelsum.report.survey import survey
 from novelsum.report.write import check_report, write_report
@@ -48,37 +67,48 @@ def run(job: Job, settings: Settings) -> None:
     """
     started = time.monotonic()
     session.require_classic(settings.master)
-    if job in SELECTING:
-        check_report(settings)
-    named = ("input", "density", "reference", "already_selected", "remove")
-    inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
-    states = [path for path in (settings.update, settings.save_state) if path]
-    output = check_output(settings.output, [*inputs.values(), *states], settings.work_dir)
-    seen = {name: look(path, output) for name, path in inputs.items()}
-    before = selected_before(seen["already_selected"], output) if settings.already_selected else None
-    if before:
-        seen["already_selected"] = before.seen
-    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), seen))
+    place, seen, before = _look(job, settings)
     if place.is_complete(settings.overwrite):
-        logger.info("%s holds the result of this very run already; there is nothing to do", output)
+        logger.info("%s holds the result of this very run already; there is nothing to do", place.output)
         place.tidy(settings.keep_work)
-        for path in states:
+        for path in _states(settings):
             tidy_state(path)
         return
     with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
         manifest = _staged(settings, place, state)
         if manifest is None:
-            manifest = _Work(job, settings, place, seen, before, state).run(started)
-        if place.is_staged():
-            place.publish(lock)
-        if state:
-            state.commit(place.next_state() or {})
-            place.settle()
-        ingested = place.done("ingest")
-        pool = Pool.from_json(place.work, ingested["pool"]) if ingested and settings.input else None
-    print_result(job, settings, pool, output)
+            inputs = _open(job, settings, seen, before, state)
+            manifest = _Steps(job, settings, place, inputs, state).run(started)
+        _publish(place, lock, state)
+        pool = _ingested(place)[0] if settings.input and place.done("ingest") else None
+    print_result(job, settings, pool, place.output)
     if "comparison" in manifest:
         print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
+
+
+# --- 1. look ----------------------------------------------------------------------------------------------
+
+
+def _look(job: Job, settings: Settings) -> tuple[Workplace, dict[str, Look], SelectedBefore | None]:
+    """Where the run works and publishes, its inputs by their settings, and what ``already_selected`` means."""
+    if job in SELECTING:
+        check_report(settings)
+    named = ("input", "density", "reference", "already_selected", "remove")
+    inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
+    output = check_output(settings.output, [*inputs.values(), *_states(settings)], settings.work_dir)
+    seen = {name: look(path, output) for name, path in inputs.items()}
+    before = selected_before(seen["already_selected"], output) if settings.already_selected else None
+    if before:
+        seen["already_selected"] = before.seen
+    place = Workplace.of(output, settings.work_dir, identity(job, settings.for_manifest(job), seen))
+    return place, seen, before
+
+
+def _states(settings: Settings) -> list[str]:
+    return [path for path in (settings.update, settings.save_state) if path]
+
+
+# --- 2. hold ----------------------------------------------------------------------------------------------
 
 
 def _staged(settings: Settings, place: Workplace, state: State | None) -> dict[str, Any] | None:
@@ -100,190 +130,245 @@ def _staged(settings: Settings, place: Workplace, state: State | None) -> dict[s
     return None
 
 
-class _Work:
-    """The steps of a job, from its inputs to results in the stage; each is skipped where an earlier try has done it."""
+# --- 3. open ----------------------------------------------------------------------------------------------
 
-    def __init__(
-        self,
-        job: Job,
-        settings: Settings,
-        place: Workplace,
-        seen: dict[str, Look],
-        before: SelectedBefore | None,
-        state: State | None,
-    ) -> None:
-        """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
-        self.job, self.settings, self.place, self.before, self.stages = job, settings, place, before, Stages()
-        columns = settings.id_column, settings.embedding_column
-        about = settings.group_column if settings.quota else None
-        self._source = open_source(settings.input, *columns, seen["input"], about) if settings.input else None
-        self.reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
-        self.state = state
-        if self.state and self._source:
-            self._source = self.state.check_source(self._source)
-        if self.reference:
-            wide = self.source.wide or self.reference.wide
-            self._source, self.reference = (
-                dataclasses.replace(source, wide=wide) for source in (self.source, self.reference)
-            )
-        self.removed = self.state.ids_to_remove(settings, seen.get("remove")) if self.state else frozenset()
-        self.given = (
-            open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
-        )
-        if self._source:
-            check_sources(job, settings, self._source, self.given, self.reference, self.state)
+
+@dataclass(frozen=True)
+class _Inputs:
+    """All inputs, open: ``given`` density factors, ids ``removed`` from a state, samples selected ``before``."""
+
+    source: Source | None
+    reference: Source | None
+    given: Source | None
+    removed: frozenset[Any]
+    before: SelectedBefore | None
+
+
+def _open(
+    job: Job, settings: Settings, seen: dict[str, Look], before: SelectedBefore | None, state: State | None
+) -> _Inputs:
+    """Open all inputs, as they were ``seen``; refuse, before Spark starts, what their footers already rule out."""
+    columns = settings.id_column, settings.embedding_column
+    about = settings.group_column if settings.quota else None
+    source = open_source(settings.input, *columns, seen["input"], about) if settings.input else None
+    reference = open_source(settings.reference, *columns, seen["reference"]) if settings.reference else None
+    if state and source:
+        source = state.check_source(source)
+    if source and reference:
+        wide = source.wide or reference.wide
+        source, reference = (dataclasses.replace(one, wide=wide) for one in (source, reference))
+    removed = state.ids_to_remove(settings, seen.get("remove")) if state else frozenset()
+    given = open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
+    if source:
+        check_sources(job, settings, source, given, reference, state)
+    return _Inputs(source, reference, given, removed, before)
+
+
+# --- the steps --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """The steps of a job, from its inputs to results in the stage."""
+
+    job: Job
+    settings: Settings
+    place: Workplace
+    inputs: _Inputs
+    state: State | None
+    clock: Stages = field(default_factory=Stages)
 
     @property
     def source(self) -> Source:
         """The input of a run that has one."""
-        assert self._source is not None
-        return self._source
+        assert self.inputs.source is not None
+        return self.inputs.source
 
     def run(self, started: float) -> dict[str, Any]:
         """Do all steps; return the manifest, which lies in the stage with the results."""
-        source, place = self._source, self.place
+        source, removed, place = self.inputs.source, self.inputs.removed, self.place
         read = f"{source.rows} rows in {len(source.files)} file(s) of {source.path}" if source else "no input"
-        taken = f", {len(self.removed)} ids of {self.settings.remove} to take out" if self.removed else ""
+        taken = f", {len(removed)} ids of {self.settings.remove} to take out" if removed else ""
         logger.info("%s: %s%s; result to %s", self.job, read, taken, place.output)
         place.check_steps()
         place.start_results()
-        with self.stages.time("start"):
+        with self.clock.time("start"):
             spark = session.start(self.job, self.settings.master)
         try:
-            remove_dead(spark.sparkContext, place.work)
-            manifest, found = self._run(spark)
+            remove_dead(spark.sparkContext, place.folder("ingest"))
+            manifest, shown = self._with_spark(spark)
         finally:
             session.stop(spark)
-        self._write_report(manifest, found)
-        self.stages.seconds["total"] = round(time.monotonic() - started, 3)
+        self._draw(manifest, shown)
+        self.clock.seconds["total"] = round(time.monotonic() - started, 3)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
         (place.result / name).write_bytes(metrics(manifest))
+        if source:
+            place.stage_rejected(place.folder("ingest"))
         place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
 
-    def _run(self, spark: SparkSession) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    def _with_spark(self, spark: SparkSession) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The manifest of results that lie in the stage, and what a report is to show."""
-        if self.state and not self._source:
+        if self.state and not self.inputs.source:
             return self._manifest(None, None, self._change_state(spark, self.state, None)), None
         pool, corpus = self._ingest(spark)
         check_pool(self.job, self.settings, self.source, pool, corpus, self.state)
-        if self.job == "estimate_density":
-            return self._manifest(pool, corpus, self._estimate(spark, pool, corpus)), None
-        return self._select(spark, pool, corpus)
-
-    def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
-        place, settings = self.place, self.settings
-        done = place.done("ingest")
-        if done is None:
-            with self.stages.time("ingest") as facts:
-                place.restart()
-                (place.stage / REJECTED).delete()
-                (place.work / "store").make_folder()
-                pool = ingest(spark, self.source, settings, place.work, place.stage)
-                corpus = None
-                if self.reference:
-                    corpus = _ingest_reference(spark, settings, self.reference, pool)
-                    pool = mark_itself(spark, pool, corpus, settings)
-                facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
-            done = {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
-            place.finish("ingest", done)
-        reference = place.work / "reference"
-        return (
-            Pool.from_json(place.work, done["pool"]),
-            Pool.from_json(reference, done["corpus"]) if done["corpus"] else None,
-        )
-
-    def _estimate(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
-        """Density factors of all candidates, as a result."""
+        if self.job in SELECTING:
+            return self._select_all(spark, pool, corpus)
         if self.state:
-            return self._change_state(spark, self.state, pool)
-        density = self._density(spark, pool, corpus)
-        with self.stages.time("write"):
-            write_density_result(spark, pool, self.settings.id_column, self.place.result)
-        return density
+            density = self._change_state(spark, self.state, pool)
+        else:
+            density, factors = self._density(spark, pool, corpus)
+            self._write(spark, pool, factors)
+        return self._manifest(pool, corpus, density), None
 
-    def _change_state(self, spark: SparkSession, state: State, pool: Pool | None) -> dict[str, Any]:
-        """Density factors of all rows of a state, as a result."""
-        with self.stages.time("density"):
-            self.place.restart("store", "equal")
-            return state.add(spark, pool, self.removed, self.settings, self.place)
-
-    def _density(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
-        """Density factors of all candidates, beside the store; what the manifest says of them."""
-        done = self.place.done("density")
-        if done is None:
-            with self.stages.time("density") as facts:
-                self.place.restart("store", "reference", "itself")
-                if self.given is None:
-                    done = estimate_density(spark, pool, self.settings, corpus)
-                else:
-                    load_density(spark, pool, self.given)
-                    done = {"method": "given"}
-                facts.update(method=done["method"])
-            self.place.finish("density", done)
-        return done
-
-    def _select(
+    def _select_all(
         self, spark: SparkSession, pool: Pool, corpus: Pool | None
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The manifest of a selection, whose rows lie in the stage, and what its report is to show."""
-        settings, place, stages = self.settings, self.place, self.stages
+        settings = self.settings
         first = None if settings.already_selected else first_row(spark, pool, settings)
-        density = self._density(spark, pool, corpus)
-        require_finite_powers(pool, settings)
-        begun = self._begin(spark, pool, corpus)
-        samples = int(begun.pop("samples"))
-        with stages.time("selection") as facts:
-            picks, effort = select(spark, pool, settings, first, samples)
+        density, factors = self._density(spark, pool, corpus)
+        require_finite_powers(pool, factors, settings)
+        begun, log = self._begin(spark, pool, corpus, factors)
+        picks, selected = self._select(spark, pool, factors, log, first, begun)
+        self._write(spark, pool, factors, picks)
+        manifest = {**self._manifest(pool, corpus, density), "selected": selected}
+        if settings.compare:
+            with _spared("the comparison cannot be made"):
+                manifest["comparison"] = self._compare(spark, pool, factors, picks)
+        return manifest, self._survey(spark, pool, factors, picks)
+
+    # --- 4. ingest ----------------------------------------------------------------------------------------
+
+    def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
+        """The candidates, and the reference as a pool of its own if there is one."""
+        settings, reference = self.settings, self.inputs.reference
+
+        def step(folder: Location) -> dict[str, Any]:
+            with self.clock.time("ingest") as facts:
+                pool, corpus = ingest(spark, self.source, settings, folder), None
+                if reference:
+                    plain = dataclasses.replace(settings, input=reference.path, group_column=None)
+                    corpus = ingest(spark, reference, plain, folder / _REFERENCE)
+                    pool = mark_itself(spark, pool, corpus, settings)
+                facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
+            return {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
+
+        self.place.do("ingest", step)
+        return _ingested(self.place)
+
+    # --- 5. density ---------------------------------------------------------------------------------------
+
+    def _density(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> tuple[dict[str, Any], Location]:
+        """What the manifest says of the density factors of all candidates, and where they lie."""
+
+        def step(folder: Location) -> dict[str, Any]:
+            with self.clock.time("density") as facts:
+                if self.inputs.given is None:
+                    density = estimate_density(spark, pool, self.settings, folder, corpus)
+                else:
+                    load_density(spark, pool, self.inputs.given, folder)
+                    density = {"method": "given"}
+                facts.update(method=density["method"])
+            return density
+
+        return self.place.do("density", step), self.place.folder("density")
+
+    def _change_state(self, spark: SparkSession, state: State, pool: Pool | None) -> dict[str, Any]:
+        """Density factors of all rows of a state, as a result. Never skipped: what it is to become is not on disk."""
+        with self.clock.time("density"):
+            folder = self.place.emptied("density")
+            return state.add(spark, pool, self.inputs.removed, self.settings, folder, self.place)
+
+    # --- 6. begin -----------------------------------------------------------------------------------------
+
+    def _begin(
+        self, spark: SparkSession, pool: Pool, corpus: Pool | None, factors: Location
+    ) -> tuple[dict[str, Any], Location]:
+        """How many samples selected before the pick log begins with, of which selections; and where the log lies."""
+        given, before = self.inputs.given, self.inputs.before
+
+        def step(folder: Location) -> dict[str, Any]:
+            with self.clock.time("begin") as facts:
+                begun: dict[str, Any] = {"samples": 0}
+                if before:
+                    begun = log_already_selected(
+                        spark, self.source, pool, corpus, factors, given, self.settings, before, folder
+                    )
+                facts.update(samples=begun["samples"])
+            return begun
+
+        return self.place.do("begin", step), self.place.folder("begin")
+
+    # --- 7. select ----------------------------------------------------------------------------------------
+
+    def _select(
+        self,
+        spark: SparkSession,
+        pool: Pool,
+        factors: Location,
+        log: Location,
+        first: int | None,
+        begun: dict[str, Any],
+    ) -> tuple[list[Candidate], dict[str, Any]]:
+        """The picks, and what the manifest says of them."""
+        with self.clock.time("selection") as facts:
+            picks, effort = select(spark, pool, factors, log, self.settings, first, begun["samples"])
             facts.update(picks=len(picks), rounds=effort.rounds)
-        with stages.time("write"):
-            write_selected(spark, self.source, picks, settings.id_column, place.result)
-        manifest = self._manifest(pool, corpus, density)
-        manifest["selected"] = {
+        selected = {
             "picks": len(picks),
-            "already_selected": samples,
-            **begun,
+            "already_selected": begun["samples"],
+            **{name: value for name, value in begun.items() if name != "samples"},
             "first": picks[0].id,
-            "seed": settings.seed,
+            "seed": self.settings.seed,
             **effort.for_manifest(),
         }
-        if settings.compare:
-            with _spared("the comparison cannot be made"), stages.time("compare"):
-                rows = [pick.row for pick in picks]
-                manifest["comparison"] = for_manifest(compare(spark, pool, settings, rows, stages.seconds["selection"]))
-        return manifest, self._survey(spark, pool, picks)
+        return picks, selected
 
-    def _begin(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> dict[str, Any]:
-        """How many samples selected before the pick log begins with, and of which selections they are."""
-        done = self.place.done("begin")
-        if done is None:
-            with self.stages.time("begin") as facts:
-                for folder in ("picks", "already"):
-                    (pool.work / folder).delete()
-                (pool.work / "picks").make_folder()
-                done = {"samples": 0}
-                if self.before:
-                    done = log_already_selected(
-                        spark, self.source, pool, corpus, self.given, self.settings, self.before
-                    )
-                facts.update(samples=done["samples"])
-            self.place.finish("begin", done)
-        return done
+    # --- 8. write -----------------------------------------------------------------------------------------
 
-    def _survey(self, spark: SparkSession, pool: Pool, picks: list[Candidate]) -> dict[str, Any] | None:
+    def _write(self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate] | None = None) -> None:
+        """Write the rows of the picks, or where none were to be made the density factors of all candidates."""
+        column, result = self.settings.id_column, self.place.result
+        with self.clock.time("write"):
+            if picks is None:
+                write_density_result(spark, pool, factors, column, result)
+            else:
+                write_selected(spark, self.source, picks, column, result)
+
+    # --- 9. compare ---------------------------------------------------------------------------------------
+
+    def _compare(
+        self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate]
+    ) -> dict[str, dict[str, float]]:
+        """What the manifest says of other ways to select as many."""
+        rows, seconds = [pick.row for pick in picks], self.clock.seconds["selection"]
+        with self.clock.time("compare"):
+            folder = self.place.emptied("compare")
+            return for_manifest(compare(spark, pool, factors, self.settings, rows, seconds, folder))
+
+    # --- 10. report ---------------------------------------------------------------------------------------
+
+    def _survey(
+        self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate]
+    ) -> dict[str, Any] | None:
         """What the report is to show, or None where there is to be none."""
         if not self.settings.report:
             return None
         selected = self.place.result / "selected" / "part-00000.parquet"
-        with _spared("the report cannot be made"), self.stages.time("survey"):
-            return survey(spark, pool, self.settings, self.source, picks, selected)
+        with _spared("the report cannot be made"), self.clock.time("survey"):
+            return survey(spark, pool, factors, self.settings, self.source, picks, selected)
         return None
 
-    def _write_report(self, manifest: dict[str, Any], found: dict[str, Any] | None) -> None:
-        if found is None:
+    def _draw(self, manifest: dict[str, Any], shown: dict[str, Any] | None) -> None:
+        if shown is None:
             return
-        with _spared("the report cannot be drawn"), self.stages.time("report"):
-            write_report(self.place.result, manifest, found)
+        with _spared("the report cannot be drawn"), self.clock.time("report"):
+            write_report(self.place.result, manifest, shown)
+
+    # --- 11. publish --------------------------------------------------------------------------------------
 
     def _manifest(self, pool: Pool | None, corpus: Pool | None, density: dict[str, Any]) -> dict[str, Any]:
         manifest: dict[str, Any] = {
@@ -292,34 +377,32 @@ class _Work:
             "settings": self.settings.for_manifest(self.job),
         }
         if pool:
-            manifest["input"] = {
-                "path": str(Location.of(self.source.path)),
-                "files": len(self.source.files),
-                **_table(self.source),
-                "fingerprint": pool.fingerprint,
-                **pool.counts(),
-            }
-        manifest |= {"density": density, "versions": versions(), "seconds": self.stages.seconds}
-        if corpus:
-            manifest["reference"] = {
-                "path": str(Location.of(self.settings.reference or "")),
-                **_table(self.reference),
-                "fingerprint": corpus.fingerprint,
-                **corpus.counts(),
-            }
+            manifest["input"] = {**input_for_manifest(self.source, pool), "files": len(self.source.files)}
+        manifest |= {"density": density, "versions": versions(), "seconds": self.clock.seconds}
+        if corpus and self.inputs.reference:
+            manifest["reference"] = input_for_manifest(self.inputs.reference, corpus)
         return manifest
 
 
-def _table(source: Source | None) -> dict[str, Any]:
-    """What a manifest says of the table that an input is, if it is one."""
-    return {"table": source.table} if source and source.table else {}
+_REFERENCE = "reference"
+"""Where ingest keeps the reference in its folder."""
 
 
-def _ingest_reference(spark: SparkSession, settings: Settings, reference: Source, pool: Pool) -> Pool:
-    """The reference as a pool of its own, its bad rows left out as those of the input are."""
-    work = pool.work / "reference"
-    (work / "store").make_folder()
-    return ingest(spark, reference, dataclasses.replace(settings, input=reference.path, group_column=None), work, work)
+def _ingested(place: Workplace) -> tuple[Pool, Pool | None]:
+    """The pools that ingest has left."""
+    folder, done = place.folder("ingest"), place.done("ingest")
+    assert done is not None
+    corpus = Pool.from_json(folder / _REFERENCE, done["corpus"]) if done["corpus"] else None
+    return Pool.from_json(folder, done["pool"]), corpus
+
+
+def _publish(place: Workplace, lock: Held, state: State | None) -> None:
+    """Move the results from the stage to the output; then the state becomes what they were computed for."""
+    if place.is_staged():
+        place.publish(lock)
+    if state:
+        state.commit(place.next_state() or {})
+        place.settle()
 
 
 @contextmanager

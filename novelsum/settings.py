@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
+from novelsum.amounts import Budget, Quota
 from novelsum.errors import UsageError
-from novelsum.files.schemes import require_reachable
 from novelsum.formula import FORMULAS, Formula, Metric
 from novelsum.formulas import EQUATIONS
-from novelsum.selection.quotas import Budget, Quota
+from novelsum.schemes import require_reachable
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity", "explain_novelty"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")

@@ -184,10 +184,9 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
     def run(path: str, budget: int | str, **settings: Any) -> Outcome:
         chosen = replace(Settings(input=path, budget=budget), **settings)
         work = Location.of(str(tmp_path / f"work-{next(runs)}"))
-        (work / "store").make_folder()
-        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work, work)
-        estimate_density(spark, pool, chosen)
-        require_finite_powers(pool, chosen)
+        pool = ingest(spark, open_source(path, chosen.id_column, chosen.embedding_column), chosen, work)
+        estimate_density(spark, pool, chosen, work)
+        require_finite_powers(pool, work, chosen)
         density = {}
         for block in pool.blocks:
             values = read_density(work, block.name).density.tolist()
@@ -196,10 +195,10 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         if chosen.already_selected:
             source = open_source(path, chosen.id_column, chosen.embedding_column)
             before = selected_before(look(chosen.already_selected), work)
-            begun = log_already_selected(spark, source, pool, None, None, chosen, before)["samples"]
+            begun = log_already_selected(spark, source, pool, None, work, None, chosen, before, work)["samples"]
         else:
             first = first_row(spark, pool, chosen)
-        picks, effort = select(spark, pool, chosen, first, begun)
+        picks, effort = select(spark, pool, work, work, chosen, first, begun)
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
 
     return run
@@ -227,16 +226,14 @@ def density(spark: Any, tmp_path: Path):
         work = Location.of(str(tmp_path / f"work-{next(runs)}"))
         pools = []
         for number, source in enumerate(filter(None, (path, reference))):
-            folder = work / str(number)
-            (folder / "store").make_folder()
-            pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, folder, folder))
+            pools.append(ingest(spark, open_source(source, "id", "embedding"), chosen, work / str(number)))
         if reference:
             pools[0] = mark_itself(spark, *pools, chosen)
-        report = estimate_density(spark, pools[0], chosen, pools[1] if reference else None)
+        report = estimate_density(spark, pools[0], chosen, work, pools[1] if reference else None)
         found = {}
         for block in pools[0].blocks:
             ids = read_block(pools[0].work, block.name).ids.to_pylist()
-            found.update(zip(ids, read_density(pools[0].work, block.name).density.tolist(), strict=True))
+            found.update(zip(ids, read_density(work, block.name).density.tolist(), strict=True))
         return found, report
 
     return run

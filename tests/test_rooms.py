@@ -7,16 +7,19 @@ from conftest import ROOT
 
 PACKAGE = ROOT / "novelsum"
 KNOWS = {
-    "files": {"spark"},
+    "files": set(),
     "spark": {"files"},
     "density": {"files", "spark"},
     "selection": {"files", "spark", "density"},
     "report": {"files", "spark", "density", "selection"},
     "diversity": {"files", "spark", "density", "selection", "report"},
 }
-"""The rooms that each may import from, beside itself and what lies above all rooms."""
+"""The rooms that each may import from, beside itself and the ground that all stand on."""
+ROOF = {"__init__", "command", "pipeline", "preflight"}
+"""Modules that stand above all rooms; the others beside the rooms are the ground below them."""
 KERNELS = [
-    *("formula", "formulas", "explain", "groups", "rows", "density/neighbors", "density/cells", "diversity/novelsum"),
+    *("formula", "formulas", "explain", "amounts", "groups", "rows"),
+    *("density/neighbors", "density/cells", "diversity/novelsum"),
     *(f"selection/{name}" for name in ("scoring", "quotas", "candidates", "sketch", "contenders", "check")),
 ]
 
@@ -39,6 +42,14 @@ def test_a_room_imports_only_from_rooms_below_it(room):
     for path in (PACKAGE / room).glob("*.py"):
         rooms = {name.split(".")[1] for name in imported(path) if name.startswith("novelsum.")} & set(KNOWS)
         assert rooms <= {room, *KNOWS[room]}, path
+
+
+def test_the_ground_stands_on_no_room():
+    for path in PACKAGE.glob("*.py"):
+        if path.stem not in ROOF:
+            assert not {name.split(".")[1] for name in imported(path) if name.startswith("novelsum.")} & set(KNOWS), (
+                path
+            )
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -22,9 +22,14 @@ from novelsum.spark.progress import collect
 
 
 def estimate_density(
-    spark: SparkSession, pool: Pool, settings: Settings, reference: Pool | None = None, for_state: bool = False
+    spark: SparkSession,
+    pool: Pool,
+    settings: Settings,
+    factors: Location,
+    reference: Pool | None = None,
+    for_state: bool = False,
 ) -> dict[str, Any]:
-    """Write the density factor of every candidate beside the store; return what the manifest says of it.
+    """Write the density factor of every candidate to the folder ``factors``; return what the manifest says of it.
 
     ``for_state``: lay the candidates out by cells also where all of those are searched.
     """
@@ -35,11 +40,11 @@ def estimate_density(
         method = "approximate" if approximate_is_cheaper(pool, corpus) else "exact"
     if method == "approximate" or for_state:
         target = settings.target_recall if method == "approximate" else 1.0
-        return approximate_density(spark, pool, corpus, sought, target)
-    (pool.work / "density").make_folder()
+        return approximate_density(spark, pool, corpus, sought, target, factors)
+    (factors / "density").make_folder()
     names = [block.name for block in pool.blocks]
     corpus_names = [block.name for block in corpus.blocks]
-    task = partial(_estimate_blocks, pool.work, names, corpus.work, corpus_names, sought)
+    task = partial(_estimate_blocks, pool.work, names, corpus.work, corpus_names, sought, factors)
     blocks = spark.sparkContext.parallelize(range(len(names)), len(names))
     collect(blocks.mapPartitions(task), "density")
     return {"method": "exact"}
@@ -51,6 +56,7 @@ def _estimate_blocks(
     corpus_work: Location,
     corpus_names: list[str],
     sought: Sought,
+    factors: Location,
     blocks: Iterable[int],
 ) -> Iterator[int]:
     """Write the density factors of the blocks; yield the rows of each."""
@@ -66,5 +72,5 @@ def _estimate_blocks(
                 nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
         itself = read_itself(work, names[number]) if sought.reference else None
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
-        write_density(work, names[number], BlockDensity(density, kth))
+        write_density(factors, names[number], BlockDensity(density, kth))
         yield len(block.rows)

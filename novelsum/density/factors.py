@@ -1,4 +1,4 @@
-"""Density factors as they lie beside the store, what a selection asks of them, and how they become a result."""
+"""Density factors as they lie in the folder of their step, what a selection asks of them, how they become a result."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -30,15 +30,15 @@ class BlockDensity:
     kth_distance: NDArray[np.float64]
 
 
-def write_density(work: Location, name: str, density: BlockDensity) -> None:
-    """Write the density factors of the block of that name."""
+def write_density(factors: Location, name: str, density: BlockDensity) -> None:
+    """Write the density factors of the block of that name to the folder ``factors``."""
     table = pa.table({"density": density.density, "kth_distance": density.kth_distance})
-    (work / "density" / name).write_parquet(table)
+    (factors / "density" / name).write_parquet(table)
 
 
-def read_density(work: Location, name: str) -> BlockDensity:
+def read_density(factors: Location, name: str) -> BlockDensity:
     """Read the density factors of the block of that name."""
-    table = (work / "density" / name).read_parquet()
+    table = (factors / "density" / name).read_parquet()
     return BlockDensity(table.column("density").to_numpy(), table.column("kth_distance").to_numpy())
 
 
@@ -55,10 +55,10 @@ def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
         )
 
 
-def require_finite_powers(pool: Pool, settings: Settings) -> None:
+def require_finite_powers(pool: Pool, factors: Location, settings: Settings) -> None:
     """Raise InputError when a density factor to the power κ2 is no positive finite number."""
     for block in pool.blocks:
-        require_finite_power(read_density(pool.work, block.name).density, settings.density_power)
+        require_finite_power(read_density(factors, block.name).density, settings.density_power)
 
 
 def require_finite_power(density: NDArray[np.float64], density_power: float) -> None:
@@ -72,15 +72,15 @@ def require_finite_power(density: NDArray[np.float64], density_power: float) -> 
         )
 
 
-def write_density_result(spark: SparkSession, pool: Pool, id_column: str, folder: Location) -> None:
+def write_density_result(spark: SparkSession, pool: Pool, factors: Location, id_column: str, folder: Location) -> None:
     """Write id, density and distance to the K-th neighbour of every candidate, a file for each block."""
     folder.make_folder()
     blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
-    blocks.foreach(partial(_write_result, pool.work, id_column, folder))
+    blocks.foreach(partial(_write_result, pool.work, factors, id_column, folder))
 
 
-def _write_result(work: Location, id_column: str, folder: Location, block: Block) -> None:
-    density = read_density(work, block.name)
+def _write_result(work: Location, factors: Location, id_column: str, folder: Location, block: Block) -> None:
+    density = read_density(factors, block.name)
     columns = {
         id_column: read_block(work, block.name).ids,
         "density": density.density,

@@ -1,4 +1,4 @@
-"""Density factors that were estimated before, found by id and put beside the store."""
+"""Density factors that were estimated before, found by id."""
 
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -21,17 +21,17 @@ _GIVEN_FAULTS = {
 }
 
 
-def load_density(spark: SparkSession, pool: Pool, given: Source) -> None:
-    """Put the density factors of ``given``, found by id, beside the store.
+def load_density(spark: SparkSession, pool: Pool, given: Source, factors: Location) -> None:
+    """Write the density factors of ``given``, found by id, to the folder ``factors``.
 
     Raises InputError when a candidate has none or two, or one that is not a positive finite number.
     """
-    (pool.work / "density").make_folder()
+    (factors / "density").make_folder()
     context = spark.sparkContext
     chunks = given.chunks(_CHUNK_ROWS)
     by_id = context.parallelize(chunks, len(chunks)).mapPartitions(partial(_read_given, given))
     found = matched(pool.work, pool.blocks, ids, by_id)
-    faulty = found.flatMap(partial(_write_given, pool.work)).collect()
+    faulty = found.flatMap(partial(_write_given, pool.work, factors)).collect()
     for fault, what in _GIVEN_FAULTS.items():
         of_fault = [id_ for id_, of_id in faulty if of_id == fault]
         if of_fault:
@@ -46,11 +46,13 @@ def _read_given(given: Source, chunks: Iterable[Chunk]) -> Iterator[tuple[str | 
             yield from zip(*columns, strict=True)
 
 
-def _write_given(work: Location, of_block: tuple[str, list[list[float]]]) -> Iterator[tuple[str | int, str]]:
+def _write_given(
+    work: Location, factors: Location, of_block: tuple[str, list[list[float]]]
+) -> Iterator[tuple[str | int, str]]:
     """Write the densities of a block; yield the ids that have no good one, and why."""
     name, found = of_block
     density = np.array([values[0] if values else np.nan for values in found], dtype=np.float64)
-    write_density(work, name, BlockDensity(density, np.full(len(density), np.nan)))
+    write_density(factors, name, BlockDensity(density, np.full(len(density), np.nan)))
     for id_, values in zip(ids(work, name), found, strict=True):
         if len(values) != 1:
             yield id_, "repeated" if values else "missing"

@@ -126,9 +126,9 @@ def read_cells(work: Location) -> Cells:
     return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
 
 
-def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool) -> CellRows:
+def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool, work: Location) -> CellRows:
     """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
-    folder = pool.work / "sample"
+    folder = work / "sample"
     folder.make_folder()
     numbers = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks))
     numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
@@ -145,27 +145,29 @@ def _draw_block(pool: Pool, folder: Location, fraction: float, salt: int, distin
 
 
 def _rows_of_block(pool: Pool, number: int) -> CellRows:
-    """The candidates of a block; those that :func:`renumber` has given a number, by that number."""
+    """The candidates of a block."""
     name = pool.blocks[number].name
     block = read_block(pool.work, name)
     n = len(block.rows)
     zeros = np.zeros(n, dtype=np.int64)
     itself = read_itself(pool.work, name) if pool.marked else np.zeros(n, dtype=bool)
     ids = block.ids.to_numpy(zero_copy_only=False)
-    rows = CellRows(block.rows, ids, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
-    if not pool.renumbered:
-        return rows
-    table = (pool.work / "numbers.parquet").read_parquet()
-    given, distinct = (table.column(name).to_numpy()[block.rows] for name in ("number", "distinct"))
-    return replace(rows, row=given, distinct=distinct).take(np.flatnonzero(given >= 0))
+    return CellRows(block.rows, ids, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
 
 
 def renumber(work: Location, numbers: Index, distinct: NDArray[np.bool_]) -> None:
     """Give the candidates by row other numbers, -1 to leave one out, and say anew which are distinct.
 
-    They count for a pool that says it is ``renumbered``.
+    They count for candidates that are laid out ``renumbered``.
     """
     (work / "numbers.parquet").write_parquet(pa.table({"number": numbers, "distinct": distinct}))
+
+
+def _renumbered(rows: CellRows, work: Location) -> CellRows:
+    """Those of the candidates that :func:`renumber` has given a number, by that number."""
+    table = (work / "numbers.parquet").read_parquet()
+    given, distinct = (table.column(name).to_numpy()[rows.row] for name in ("number", "distinct"))
+    return replace(rows, row=given, distinct=distinct).take(np.flatnonzero(given >= 0))
 
 
 def joined(parts: list[CellRows]) -> CellRows:
@@ -178,7 +180,9 @@ def kind_of(pool: Pool) -> str:
     return f"float{8 * pool.itemsize}"
 
 
-def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells) -> Layout:
+def lay_out(
+    spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells, renumbered: bool = False
+) -> Layout:
     """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells."""
     layout = Layout(work / name, kind_of(pool), int(cells.group[-1]) + 1)
     by_block = work / f"{name}-by-block"
@@ -186,7 +190,7 @@ def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: 
         folder.make_folder()
     context = spark.sparkContext
     blocks = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
-    blocks.foreach(partial(_sort_block, pool, work, by_block, sought))
+    blocks.foreach(partial(_sort_block, pool, work, by_block, sought, renumbered))
     names = [block.name for block in pool.blocks]
     groups = context.parallelize(range(layout.groups), layout.groups)
     groups.foreach(partial(_gather, work, by_block, names, layout))
@@ -194,9 +198,11 @@ def lay_out(spark: SparkSession, pool: Pool, work: Location, name: str, sought: 
     return layout
 
 
-def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, number: int) -> None:
+def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, renumbered: bool, number: int) -> None:
     """Write the candidates of a block by cells, a row group for each group of cells."""
     cells, rows = read_cells(work), _rows_of_block(pool, number)
+    if renumbered:
+        rows = _renumbered(rows, work)
     cell = cells.assign(sought.points(rows.vectors), rows.row)
     order = np.argsort(cell, kind="stable")
     in_order = replace(rows, cell=cell).take(order)

@@ -60,31 +60,33 @@ _TRAINED_OF_CELL = 32
 _TRAINING, MEASURING = 0, 1
 
 
-def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: Sought, target: float) -> dict[str, Any]:
-    """Write the density factor of every candidate of ``pool`` over ``corpus`` beside the store.
+def approximate_density(
+    spark: SparkSession, pool: Pool, corpus: Pool, sought: Sought, target: float, work: Location
+) -> dict[str, Any]:
+    """Write the density factor of every candidate of ``pool`` over ``corpus``, and all on the way to it, to ``work``.
 
     At least ``target`` of the K nearest are found, by the measured candidates; 1 means to probe all cells.
     Returns what the manifest says of it.
     """
-    for name in ("found", "sample", "density"):
-        (pool.work / name).make_folder()
-    cells = _train(spark, corpus, sought)
-    write_cells(pool.work, cells)
+    for name in ("found", "density"):
+        (work / name).make_folder()
+    cells = _train(spark, corpus, sought, work)
+    write_cells(work, cells)
     fraction = measured_fraction(pool.candidates)
-    measured = draw(spark, pool, fraction, MEASURING, False)
+    measured = draw(spark, pool, fraction, MEASURING, False, work)
     points = sought.points(measured.vectors)
-    layout = lay_out(spark, corpus, pool.work, "cells", sought, cells)
-    queries = layout if corpus is pool else lay_out(spark, pool, pool.work, "queries", sought, cells)
-    sizes, squared, where = search_measured(spark, layout, pool.work, sought, measured.row, points)
+    layout = lay_out(spark, corpus, work, "cells", sought, cells)
+    queries = layout if corpus is pool else lay_out(spark, pool, work, "queries", sought, cells)
+    sizes, squared, where = search_measured(spark, layout, work, sought, measured.row, points)
     exact = sought.of_neighbors(squared, measured.itself)
-    write_points(pool.work / "measured.parquet", measured.row, points, squared)
+    write_points(work / "measured.parquet", measured.row, points, squared)
     tells = np.arange(len(points)) % 2 == 1
     chooses = ~tells
     if not tells.any():  # a single candidate does both
         tells = chooses
     probes = choose_probes(cells, points[chooses], measured.row[chooses], where[chooses], target)
     while True:
-        job = SearchJob(pool.work, layout, queries, sought, sizes, probes, fraction)
+        job = SearchJob(work, layout, queries, sought, sizes, probes, fraction)
         numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
         parts = collect(numbers.mapPartitions(partial(_search, job)), f"search of {probes} of {len(sizes)} cells each")
         rows, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
@@ -97,7 +99,7 @@ def approximate_density(spark: SparkSession, pool: Pool, corpus: Pool, sought: S
         if report["recall"] >= target or probes == len(sizes):
             break
         probes = min(len(sizes), probes + max(1, probes // 4))
-    _write_densities(spark, pool, layout.groups)
+    _write_densities(spark, pool, layout.groups, work)
     return {"method": "approximate", "cells": len(sizes), "probes": probes, "measured_fraction": fraction, **report}
 
 
@@ -116,14 +118,15 @@ def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
 # --- cells ------------------------------------------------------------------------------------------------
 
 
-def _train(spark: SparkSession, corpus: Pool, sought: Sought) -> Cells:
+def _train(spark: SparkSession, corpus: Pool, sought: Sought, work: Location) -> Cells:
     """Cells for the corpus, of a sample that fits into the driver."""
     points = corpus.distinct if sought.among_distinct else corpus.candidates
     fitting = TRAINED_BYTES // (8 * corpus.dimension)
     wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
-    sample = draw(spark, corpus, min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.among_distinct)
+    share = min(_TRAINED_OF_CELL * wanted, fitting) / points
+    sample = draw(spark, corpus, share, _TRAINING, sought.among_distinct, work)
     if not len(sample.row):  # the hash of a tiny pool took none
-        sample = draw(spark, corpus, 1.0, _TRAINING, sought.among_distinct)
+        sample = draw(spark, corpus, 1.0, _TRAINING, sought.among_distinct, work)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
     groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
     space = sought.points(sample.vectors)
@@ -249,11 +252,11 @@ def compare(sought: Sought, exact: Array, found: Array) -> dict[str, Any]:
     }
 
 
-def _write_densities(spark: SparkSession, pool: Pool, groups: int) -> None:
-    """Put what the groups found beside the store, block by block; only numbers travel."""
+def _write_densities(spark: SparkSession, pool: Pool, groups: int, work: Location) -> None:
+    """Put what the groups found into files for each block; only numbers travel."""
     numbers = spark.sparkContext.parallelize(range(groups), groups)
-    by_block = numbers.flatMap(partial(_found, pool.work)).groupByKey(len(pool.blocks))
-    by_block.foreach(partial(_write_block_density, pool))
+    by_block = numbers.flatMap(partial(_found, work)).groupByKey(len(pool.blocks))
+    by_block.foreach(partial(_write_block_density, pool, work))
 
 
 def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array, Array]]]:
@@ -264,8 +267,10 @@ def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array
         yield number, (place, density, kth)
 
 
-def _write_block_density(pool: Pool, of_block: tuple[int, Iterable[tuple[Index, Array, Array]]]) -> None:
+def _write_block_density(
+    pool: Pool, work: Location, of_block: tuple[int, Iterable[tuple[Index, Array, Array]]]
+) -> None:
     number, parts = of_block
     place, density, kth = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(place)
-    write_density(pool.work, pool.blocks[number].name, BlockDensity(density[order], kth[order]))
+    write_density(work, pool.blocks[number].name, BlockDensity(density[order], kth[order]))

@@ -100,9 +100,17 @@ class State:
         return ids
 
     def add(
-        self, spark: SparkSession, pool: Pool | None, ids: frozenset[Any], settings: Settings, place: Workplace
+        self,
+        spark: SparkSession,
+        pool: Pool | None,
+        ids: frozenset[Any],
+        settings: Settings,
+        work: Location,
+        place: Workplace,
     ) -> dict[str, Any]:
-        """Take ids out and add the pool; write the density factors of all rows; return what the manifest says.
+        """Take ids out and add the pool, working in the folder ``work``; write the density factors of all rows.
+
+        Returns what the manifest says of them.
 
         The state changes only with :meth:`commit`.
         """
@@ -113,10 +121,10 @@ class State:
             folder.make_folder()
         try:
             if self.content:
-                report = self._change(spark, pool, ids, number, settings, place)
+                report = self._change(spark, pool, ids, number, settings, work, place)
             else:
                 assert pool is not None
-                report = _create(self, spark, pool, settings, place.result)
+                report = _create(self, spark, pool, settings, work, place.result)
         except BaseException:
             for folder in folders:
                 folder.delete()
@@ -139,13 +147,14 @@ class State:
         ids: frozenset[Any],
         number: int,
         settings: Settings,
+        work: Location,
         place: Workplace,
     ) -> dict[str, Any]:
         nights = self.content["nights"]
         again = {night["night"] for night in nights if pool and night["output"] == str(place.output)}
         if again:
             logger.info("%s has the rows of %s already: they are replaced", self.folder, place.output)
-        what = Change(self.folder, self.content, number, place.work, pool, ids, frozenset(again))
+        what = Change(self.folder, self.content, number, work, pool, ids, frozenset(again))
         outcome = change(spark, what, settings.id_column, place.result)
         self._next = outcome.content
         self._next["nights"] = [
@@ -296,16 +305,18 @@ def _rows_in(file: Location) -> int:
 # --- a new state ------------------------------------------------------------------------------------------
 
 
-def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, result: Location) -> dict[str, Any]:
-    report = estimate_density(spark, pool, settings, for_state=True)
-    write_density_result(spark, pool, settings.id_column, result)
-    cells = read_cells(pool.work)
+def _create(
+    state: State, spark: SparkSession, pool: Pool, settings: Settings, work: Location, result: Location
+) -> dict[str, Any]:
+    report = estimate_density(spark, pool, settings, work, for_state=True)
+    write_density_result(spark, pool, work, settings.id_column, result)
+    cells = read_cells(work)
     groups = int(cells.group[-1]) + 1
     context = spark.sparkContext
-    keep = partial(_keep_group, pool, state.folder, EQUATIONS[settings.formula].among_distinct)
+    keep = partial(_keep_group, pool, work, state.folder, EQUATIONS[settings.formula].among_distinct)
     sizes = context.parallelize(range(groups), groups).map(keep).collect()
     for name in ("centroids.parquet", "measured.parquet"):
-        (state.folder / "generation-00000" / name).write_bytes((pool.work / name).read_bytes())
+        (state.folder / "generation-00000" / name).write_bytes((work / name).read_bytes())
     state._next = {
         "version": VERSION,
         "settings": {name: getattr(settings, name) for name in (*_FIXED, "target_recall")},
@@ -323,11 +334,11 @@ def _create(state: State, spark: SparkSession, pool: Pool, settings: Settings, r
     return report
 
 
-def _keep_group(pool: Pool, folder: Location, among_distinct: bool, group: int) -> Index:
+def _keep_group(pool: Pool, work: Location, folder: Location, among_distinct: bool, group: int) -> Index:
     """Write a group into the state; return how many possible neighbours it has in each cell."""
-    rows = read_group(Layout(pool.work / "cells", kind_of(pool), 0), group)
+    rows = read_group(Layout(work / "cells", kind_of(pool), 0), group)
     write_rows(folder / "rows-00000" / group_name(group), rows)
-    found = (pool.work / "found" / group_name(group)).read_parquet(["squared"])
+    found = (work / "found" / group_name(group)).read_parquet(["squared"])
     lists = lists_of(rows, matrix(found.column("squared"), "float64"))
     lists.write(folder / "generation-00000" / group_name(group))
     equal, id_of = read_equal(pool.work), dict(zip(rows.row.tolist(), rows.id.tolist(), strict=True))
@@ -339,4 +350,4 @@ def _keep_group(pool: Pool, folder: Location, among_distinct: bool, group: int) 
     row, ids = zip(*of_rows, strict=True) if of_rows else ((), ())
     table = ids_of(row, ids, [0] * len(row), pool.integer_ids)
     (folder / "generation-00000" / ids_name(group)).write_parquet(table)
-    return counts_of(rows, among_distinct, len(read_cells(pool.work).group))
+    return counts_of(rows, among_distinct, len(read_cells(work).group))

@@ -277,7 +277,7 @@ def change(spark: SparkSession, what: Change, id_column: str, result: Location) 
     write_cells(work, cells)
     layout = Layout(work / "night", content["kind"], groups)
     if pool:
-        layout = lay_out(spark, replace(pool, renumbered=True), work, "night", sought, cells)
+        layout = lay_out(spark, pool, work, "night", sought, cells, renumbered=True)
     for name in ("leaving", "sought", "probed", "partial", "updated", "measured"):
         (work / name).make_folder()
     result.make_folder()
@@ -468,7 +468,7 @@ def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tu
     gone = set(leaving) - set(at)
     left = {digest: [row for row in rows if row not in gone] for digest, rows in holders.items()}
     if pool:
-        renumber(pool.work, numbers, new.distinct & np.array([not left.get(key) for key in new.digest], dtype=bool))
+        renumber(what.work, numbers, new.distinct & np.array([not left.get(key) for key in new.digest], dtype=bool))
     among_distinct = EQUATIONS[content["settings"]["formula"]].among_distinct
     leaves, heirs = {}, []
     for number in sorted(gone):

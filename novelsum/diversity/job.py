@@ -26,7 +26,7 @@ from novelsum.files.store import Pool
 from novelsum.files.workplace import Workplace, check_output, identity
 from novelsum.formula import from_squared
 from novelsum.formulas import EQUATIONS
-from novelsum.report.output import metrics, now, versions
+from novelsum.report.output import input_for_manifest, metrics, now, versions
 from novelsum.report.summary import aligned
 from novelsum.settings import MeasureSettings
 from novelsum.spark import session
@@ -71,41 +71,33 @@ def _measure(
     settings: MeasureSettings, place: Workplace, paths: list[str], sources: list[Source], started: float
 ) -> list[dict[str, Any]]:
     """Measure all data sets; leave the results in the stage and return their rows."""
-    stages = Stages()
+    clock = Stages()
     place.start_results()
-    with stages.time("start"):
+    with clock.time("start"):
         spark = session.start("measure_diversity", settings.master)
     try:
-        remove_dead(spark.sparkContext, place.work)
-        with stages.time("ingest"):
+        folder = place.emptied("ingest")
+        remove_dead(spark.sparkContext, folder)
+        with clock.time("ingest"):
             pools = [
-                _ingest(spark, settings, source, place.work / f"set-{number:03d}", place.stage, number)
-                for number, source in enumerate(sources)
+                ingest(spark, source, settings.of_data_set(source.path), folder / f"input-{number:03d}")
+                for number, source in enumerate(sources, start=1)
             ]
         _check_pools(settings, paths, pools)
-        with stages.time("diversity"):
-            results = _measure_all(spark, settings, pools, place.work)
+        with clock.time("diversity"):
+            results = _measure_all(spark, settings, pools, folder)
     finally:
         session.stop(spark)
+    for pool in pools:
+        place.stage_rejected(pool.work, f"{REJECTED}/{pool.work.name}")
     rows = _rows(settings, pools, results)
     (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
     (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())
-    stages.seconds["total"] = round(time.monotonic() - started, 3)
-    manifest = _manifest(settings, sources, pools, results, stages)
+    clock.seconds["total"] = round(time.monotonic() - started, 3)
+    manifest = _manifest(settings, sources, pools, results, clock)
     (place.result / "metrics.json").write_bytes(metrics({**manifest, "diversity": rows}))
     place.stage_manifest(manifest)
     return rows
-
-
-def _ingest(
-    spark: SparkSession, settings: MeasureSettings, source: Source, work: Location, stage: Location, number: int
-) -> Pool:
-    (work / "store").make_folder()
-    pool = ingest(spark, source, settings.of_data_set(source.path), work, work)
-    if pool.bad_rows:
-        (stage / REJECTED).make_folder()
-        (work / REJECTED).move_to(stage / REJECTED / f"input-{number + 1:03d}")
-    return pool
 
 
 def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool], work: Location) -> list[Measured]:
@@ -123,7 +115,7 @@ def measure_pool(
     reference: DataSet | None = None,
     work: Location | None = None,
 ) -> Measured:
-    """NovelSum of one data set over the grid of the settings. ``work``: the run's work directory, if not the data's."""
+    """NovelSum of one data set over the grid of the settings. ``work``: what scratch is named for, if not its store."""
     grid = Grid(settings.formula, settings.metric, settings.neighbors, settings.proximity_power, settings.density_power)
     sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
     sample = draw_rows(spark, data, settings.sample_rows, settings.seed) if sampled else None
@@ -209,16 +201,10 @@ def _rows(settings: MeasureSettings, pools: list[Pool], results: list[Measured])
 
 
 def _manifest(
-    settings: MeasureSettings, sources: list[Source], pools: list[Pool], results: list[Measured], stages: Stages
+    settings: MeasureSettings, sources: list[Source], pools: list[Pool], results: list[Measured], clock: Stages
 ) -> dict[str, Any]:
     inputs = [
-        {
-            "path": str(Location.of(source.path)),
-            "files": len(source.files),
-            **({"table": source.table} if source.table else {}),
-            "fingerprint": pool.fingerprint,
-            **pool.counts(),
-        }
+        {**input_for_manifest(source, pool), "files": len(source.files)}
         for source, pool in zip(sources, pools, strict=True)
     ]
     return {
@@ -229,7 +215,7 @@ def _manifest(
         "reference": inputs[-1] if settings.reference else None,
         "measured_rows": [result.measured for result in results],
         "versions": versions(),
-        "seconds": stages.seconds,
+        "seconds": clock.seconds,
     }
 
 

@@ -87,8 +87,8 @@ def run_pass(
 ) -> Tally:
     """Measure the sample (m,) of rows, or all, against the whole data set.
 
-    With a ``reference`` the nearest neighbours of the tally are those in it. ``work``: the run's work directory, for
-    which scratch is named.
+    With a ``reference`` the nearest neighbours of the tally are those in it. ``work``: where the run has its store,
+    for which scratch is named.
     """
     context = spark.sparkContext
     if _is_amd():

@@ -60,17 +60,24 @@ class Comparison:
 
 
 def compare(
-    spark: SparkSession, pool: Pool, settings: Settings, picks: list[int], seconds: float
+    spark: SparkSession,
+    pool: Pool,
+    factors: Location,
+    settings: Settings,
+    picks: list[int],
+    seconds: float,
+    work: Location,
 ) -> dict[str, Comparison]:
     """Select as many as ``picks`` (rows in order of picking) in the other ways, and measure all selections.
 
-    ``seconds``: what NovelSelect took. Density factors lie beside the pool and are those of the selection.
+    ``factors``: where the density factors lie, which are those of the selection; ``seconds``: what NovelSelect took;
+    ``work``: the folder to work in.
     """
     budget, data = len(picks), DataSet(pool.work, pool.blocks)
     strategies: dict[str, Callable[[], Integers]] = {
         "novelselect": lambda: np.array(picks, dtype=np.int64),
         "random": lambda: draw_rows(spark, data, budget, settings.seed),
-        "farthest_first": lambda: farthest_first(spark, data, settings.metric, budget, picks[0]),
+        "farthest_first": lambda: farthest_first(spark, data, settings.metric, budget, picks[0], work),
         "kmeans": lambda: kmeans(spark, data, settings.metric, budget, settings.seed),
     }
     results = {}
@@ -78,7 +85,7 @@ def compare(
         started = time.monotonic()
         rows = strategy()
         took = seconds if name == "novelselect" else time.monotonic() - started
-        results[name] = _measured(spark, data, settings, name, np.sort(rows), took)
+        results[name] = _measured(spark, data, factors, settings, np.sort(rows), took, work / name)
         logger.info("compare: %s selected in %.1f s and measured", name, took)
     return results
 
@@ -101,15 +108,20 @@ def print_comparison(comparison: dict[str, Comparison]) -> None:
 
 
 def _measured(
-    spark: SparkSession, data: DataSet, settings: Settings, name: str, rows: Integers, seconds: float
+    spark: SparkSession,
+    data: DataSet,
+    factors: Location,
+    settings: Settings,
+    rows: Integers,
+    seconds: float,
+    work: Location,
 ) -> Comparison:
     """NovelSum of some sorted rows of the pool, by the density factors they have in the pool."""
     context = spark.sparkContext
-    work = data.work / "compare" / name
     (work / "store").make_folder()
     message = Shared.of(context, rows)
     blocks = context.parallelize(data.blocks, len(data.blocks))
-    written = blocks.flatMap(partial(_write_selected, data.work, work, message)).collect()
+    written = blocks.flatMap(partial(_write_selected, data.work, factors, work, message)).collect()
     message.destroy()
     selection = DataSet(work, tuple(block for block, _, _ in written))
     density = np.empty(len(rows))
@@ -134,14 +146,14 @@ def _measured(
 
 
 def _write_selected(
-    work: Location, target: Location, message: Shared[Integers], block: Block
+    work: Location, factors: Location, target: Location, message: Shared[Integers], block: Block
 ) -> Iterator[tuple[Block, Integers, Array]]:
     """Write those of a block that were selected as a block of their own, their rows counted among the selected."""
     content, selected = read_block(work, block.name), message.value
     places, rows = common_places(content.rows, selected)
     if len(places):
         write_block(target, block.name, replace(content.take(places), rows=rows))
-        yield Block(block.name, len(places)), rows, read_density(work, block.name).density[places]
+        yield Block(block.name, len(places)), rows, read_density(factors, block.name).density[places]
 
 
 # --- farthest first ---------------------------------------------------------------------------------------
@@ -162,18 +174,20 @@ class _Farthest:
 
 @dataclass(frozen=True)
 class _Picked:
-    """Picks in order, from place ``since`` on: rows (p,) and points (p, D); those before lie in the work directory."""
+    """Picks in order, from place ``since`` on: rows (p,) and points (p, D); those before lie in the log."""
 
     since: int
     rows: Integers
     points: Array
 
 
-def farthest_first(spark: SparkSession, data: DataSet, metric: Metric, budget: int, first: int) -> Integers:
-    """K-center greedy: ``budget`` rows in the order of picking."""
+def farthest_first(
+    spark: SparkSession, data: DataSet, metric: Metric, budget: int, first: int, work: Location
+) -> Integers:
+    """K-center greedy: ``budget`` rows in the order of picking, logged in the folder ``work``."""
     context = spark.sparkContext
     run = new_run(data.work)
-    log = data.work / "farthest" / run
+    log = work / "farthest" / run
     log.make_folder()
     blocks = context.parallelize(data.blocks, len(data.blocks)).cache()
     most = max(16, -(-_REPORTED // len(data.blocks)))

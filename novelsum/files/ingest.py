@@ -65,8 +65,8 @@ _FAULTS = {
 """Reason of a bad row: what its rows do, and what to do about them; in the order they are reported."""
 
 
-def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location, stage: Location) -> Pool:
-    """Write the store of a run to ``work`` and bad rows to ``stage``; return the pool.
+def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location) -> Pool:
+    """Write the store of a run, and bad rows that are set aside, to the folder ``work``; return the pool.
 
     Raises InputError where the input breaks the contract.
     """
@@ -86,12 +86,13 @@ def ingest(spark: SparkSession, source: Source, settings: Settings, work: Locati
     bad_rows = _refuse_or_count(found, source, chunks, settings, dimension)
     if bad_rows:
         logger.warning("ingest: %d of %d rows are bad and set aside: %s", sum(bad_rows.values()), source.rows, bad_rows)
-        _write_rejected(checked, source, chunks, stage)
+        _write_rejected(checked, source, chunks, work)
 
     good = checked.where("reason IS NULL")
     candidates = good.where("distinct") if settings.duplicates == "drop" else good
     if settings.duplicates == "drop" and (settings.update or settings.save_state):
         _write_equal(good, source, work)
+    (work / "store").make_folder()
     placed = (
         candidates.orderBy("id")
         .select("chunk", "position", "distinct")
@@ -338,16 +339,16 @@ def _place(source: Source, chunk: Chunk, position: int) -> tuple[str, int]:
     raise IndexError(position)
 
 
-def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], stage: Location) -> None:
-    """Write the bad rows to ``<stage>/rejected``: id as text, reason, and where the row is."""
-    (stage / REJECTED).make_folder()
+def _write_rejected(checked: DataFrame, source: Source, chunks: list[Chunk], work: Location) -> None:
+    """Write the bad rows to ``<work>/rejected``: id as text, reason, and where the row is."""
+    (work / REJECTED).make_folder()
     bad = checked.where("reason IS NOT NULL").select("id", "reason", "chunk", "position")
-    write = partial(_write_rejected_part, source, chunks, stage)
+    write = partial(_write_rejected_part, source, chunks, work)
     bad.rdd.mapPartitionsWithIndex(write).count()
 
 
 def _write_rejected_part(
-    source: Source, chunks: list[Chunk], stage: Location, part: int, rows: Iterable[Row]
+    source: Source, chunks: list[Chunk], work: Location, part: int, rows: Iterable[Row]
 ) -> Iterator[int]:
     bad = list(rows)
     if not bad:
@@ -361,7 +362,7 @@ def _write_rejected_part(
             "file_row": [file_row for _, file_row in places],
         }
     )
-    (stage / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
+    (work / REJECTED / f"part-{part:05d}.parquet").write_parquet(table)
     yield len(bad)
 
 

@@ -26,7 +26,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Pool:
-    """The candidates of a run, and what became of the rows that are not among them."""
+    """The candidates of a run, and what became of the rows that are not among them. The store lies in ``work``."""
 
     work: Location
     blocks: tuple[Block, ...]
@@ -43,8 +43,6 @@ class Pool:
     greatest_quality: float = 0.0
     marked: bool = False
     """Whether ``itself/`` says of each candidate if a reference holds it too."""
-    renumbered: bool = False
-    """Whether ``numbers.parquet`` gives the candidates other numbers than their rows."""
 
     @property
     def candidates(self) -> int:
@@ -52,7 +50,7 @@ class Pool:
         return sum(block.rows for block in self.blocks)
 
     def for_json(self) -> dict[str, Any]:
-        """All but the work directory, as :meth:`from_json` takes it."""
+        """All but where the store lies, as :meth:`from_json` takes it."""
         blocks = [[block.name, block.rows] for block in self.blocks]
         groups = [[group, rows] for group, rows in self.groups.items()]  # as a key of JSON, None would become text
         fields = {**vars(self), "blocks": blocks, "groups": groups}
@@ -61,7 +59,7 @@ class Pool:
 
     @staticmethod
     def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
-        """The pool in a work directory."""
+        """The pool whose store lies in ``work``."""
         blocks = tuple(Block(name, rows) for name, rows in fields["blocks"])
         return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"])})
 

@@ -3,23 +3,24 @@
 ::
 
     <output>/_lock/       who is writing (:mod:`~novelsum.files.lock`)
-    <output>/_work/       the stage: run.json, what the run is of; result/, rejected/ and manifest.json, to be
-                          published; state.json, what a state is to be once they are
-    <work>/               store, density, picks; in the stage, or where --work-dir says
-    <work>/done/          a file for each step that is done, with what the next steps need to know of it
+    <output>/_work/       the stage: run.json, what the run is of; result/ and manifest.json, to be published;
+                          state.json, what a state is to be once they are
+    <work>/1-ingest/      a folder for each step: all that it writes, and done.json once it is done, with what the next
+    <work>/2-density/     steps need to know of it; the work directory is in the stage, or where --work-dir says
+    ...
 
-A run is known by its settings and by names, sizes and times of its input files. The same run goes on from the steps
-that are done; another one is refused, with what differs. Publishing can be cut at any point and goes on, too: the
-manifest is the last to arrive.
+A step reads what those before it have left and writes to its own folder. A run is known by its settings and by names,
+sizes and times of its input files. The same run goes on from the steps that are done; another one is refused, with what
+differs. Publishing can be cut at any point and goes on, too: the manifest is the last to arrive.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 
@@ -39,12 +40,12 @@ _NEXT_STATE = "state.json"
 _STAGED_FILES = "files.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
-_STEPS = {
-    "ingest": ("store", "equal", "reference", "itself", REJECTED),
-    "density": ("density",),
-    "begin": ("picks", "already"),
-}
-"""The steps of a run in their order, and the folders that each leaves to those after it."""
+_DONE = "done.json"
+_LAYOUT = 2
+"""Counts up when the folders in the work directory or in the stage change their meaning."""
+Step = Literal["ingest", "density", "begin", "compare"]
+_STEPS: tuple[Step, ...] = get_args(Step)
+"""The steps of a run in their order."""
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
 """Settings that a result does not depend on."""
 
@@ -143,8 +144,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     for name, files in now["files"].items():
         was = before["files"].get(name)
         if was is None or (was["files"], was["bytes"]) != (files["files"], files["bytes"]):
-            held_before = f"{was['files']} file(s) of {was['bytes']} bytes" if was else "not given"
-            return f"{_flag(name)} was {held_before} and is {files['files']} file(s) of {files['bytes']} bytes"
+            before_it = f"{was['files']} file(s) of {was['bytes']} bytes" if was else "not given"
+            return f"{_flag(name)} was {before_it} and is {files['files']} file(s) of {files['bytes']} bytes"
         if was["digest"] != files["digest"]:
             return f"the files of {_flag(name)} were written again"
     return ""
@@ -250,6 +251,8 @@ class Workplace:
             found = _difference(started["identity"], self.identity)
             if started["version"] != novelsum.__version__:
                 found = f"novelsum was {started['version']} and is {novelsum.__version__}"
+            elif started.get("layout") != _LAYOUT:
+                found = f"its folders are those of another novelsum {novelsum.__version__}"
             if not found and goes_on:
                 if self._steps():
                     logger.info("going on after %s, which %s holds", ", ".join(self._steps()), self.work)
@@ -265,7 +268,7 @@ class Workplace:
                 folder.make_folder(private=True)
             except (OSError, pa.ArrowException) as error:
                 raise unwritable(f"{folder} cannot be written", error) from None
-        run = {"version": novelsum.__version__, "identity": self.identity}
+        run = {"version": novelsum.__version__, "layout": _LAYOUT, "identity": self.identity}
         (self.stage / _RUN).write_bytes(json.dumps(run).encode())
 
     def _started(self) -> dict[str, Any] | None:
@@ -294,20 +297,34 @@ class Workplace:
 
     # --- during the run -----------------------------------------------------------------------------------
 
-    def folder(self, name: str) -> Location:
-        """Where a step writes: in the work directory, but for bad rows, which wait to be published."""
-        return (self.stage if name == REJECTED else self.work) / name
+    def folder(self, step: Step) -> Location:
+        """Where a step writes, and nowhere else but to the results."""
+        return self.work / f"{_STEPS.index(step) + 1}-{step}"
 
-    def done(self, step: str) -> dict[str, Any] | None:
+    def do(self, step: Step, act: Callable[[Location], dict[str, Any]]) -> dict[str, Any]:
+        """What a step has left for the others, as JSON: of an earlier try, or by ``act`` in its folder, empty then."""
+        content = self.done(step)
+        if content is None:
+            content = act(self.emptied(step))
+            self.finish(step, content)
+        return content
+
+    def emptied(self, step: Step) -> Location:
+        """The folder of a step that begins anew; what was done after it is undone."""
+        for undone in reversed(_STEPS[_STEPS.index(step) :]):
+            self.folder(undone).delete()
+        self.folder(step).make_folder()
+        return self.folder(step)
+
+    def done(self, step: Step) -> dict[str, Any] | None:
         """What a step that is done has left for the others, None where it is not done."""
         record = self._record(step)
         return record and record["content"]
 
-    def finish(self, step: str, content: dict[str, Any]) -> None:
+    def finish(self, step: Step, content: dict[str, Any]) -> None:
         """A step is done, and need not be done again while the files that it has written are as they are now."""
-        files = {name: self.folder(name).sizes() for name in _STEPS[step]}
-        (self.work / "done").make_folder()
-        self._done(step).write_bytes(json.dumps({"content": content, "files": files}).encode())
+        record = {"content": content, "files": self.folder(step).sizes()}
+        self._done(step).write_bytes(json.dumps(record).encode())
 
     def check_steps(self) -> None:
         """Forget a step of an earlier try, and all after it, where a file is not there as the step has left it.
@@ -321,34 +338,27 @@ class Workplace:
                 logger.warning("%s; %s is done again", lost, step)
                 self._done(step).delete()
 
-    def _lost(self, step: str) -> str:
+    def _lost(self, step: Step) -> str:
         """A file that is not there as the step has left it, in words; empty if there is none."""
         record = self._record(step)
         if record is None:
             return f"{self._done(step)} is missing"
-        for name, files in record["files"].items():
-            found = self.folder(name).sizes() if files else {}
-            for file, size in files.items():
-                if found.get(file) != size:
-                    now = f"has {found[file]} bytes, not {size}" if file in found else "is missing"
-                    return f"{self.folder(name) / file} {now}"
+        found = self.folder(step).sizes()
+        for file, size in record["files"].items():
+            if found.get(file) != size:
+                now = f"has {found[file]} bytes, not {size}" if file in found else "is missing"
+                return f"{self.folder(step) / file} {now}"
         return ""
 
-    def _record(self, step: str) -> dict[str, Any] | None:
+    def _record(self, step: Step) -> dict[str, Any] | None:
         """What is written of a step that is done: what it has left for the others, and its files."""
         return self._done(step).read_json() if self._done(step).exists() else None
 
-    def _done(self, step: str) -> Location:
-        return self.work / "done" / f"{step}.json"
-
-    def restart(self, *kept: str) -> None:
-        """Remove from the work directory what a step that was cut has left: all but what is ``kept``."""
-        for entry in self.work.entries():
-            if entry.name not in (*kept, "done"):
-                entry.delete()
+    def _done(self, step: Step) -> Location:
+        return self.folder(step) / _DONE
 
     def _steps(self) -> list[str]:
-        return [entry.name.removesuffix(".json") for entry in (self.work / "done").entries()]
+        return sorted(step for step in _STEPS if self._done(step).exists())
 
     def start_results(self) -> None:
         """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""
@@ -356,18 +366,28 @@ class Workplace:
             (self.stage / name).delete()
         self.result.make_folder()
 
+    def stage_rejected(self, ingested: Location, name: str = REJECTED) -> None:
+        """Put bad rows that were set aside in a folder among the results, under that name.
+
+        They are copied: so the step that wrote them stays done whatever becomes of the results.
+        """
+        rejected = ingested / REJECTED
+        for file in rejected.sizes():
+            (self.result / name).make_folder()
+            (self.result / name / file).write_bytes((rejected / file).read_bytes())
+
     # --- at its end ---------------------------------------------------------------------------------------
 
     def staged(self) -> dict[str, Any] | None:
         """The manifest of the results in the stage, if they are complete and none of their files was lost since."""
         if not self.is_staged():
             return None
-        found = self._result_files(self.stage)
+        found = self.result.sizes()
         lost = {
             name: size for name, size in (self.stage / _STAGED_FILES).read_json().items() if found.get(name) != size
         }
         if lost:  # publishing may have been cut
-            found = self._result_files(self.output)
+            found = self.output.sizes()
             lost = {name: size for name, size in lost.items() if found.get(name) != size}
         if lost:
             logger.warning("%s of the results is lost or damaged; they are made again", next(iter(lost)))
@@ -377,12 +397,6 @@ class Workplace:
     def is_staged(self) -> bool:
         """Whether results were declared complete and are not yet published."""
         return (self.stage / _STAGED_MANIFEST).exists()
-
-    def _result_files(self, folder: Location) -> dict[str, int]:
-        """Names and sizes of the results in the stage, or of those that were moved to the output."""
-        results = folder / RESULT if folder == self.stage else folder
-        rejected = {f"{REJECTED}/{name}": size for name, size in (folder / REJECTED).sizes().items()}
-        return {**results.sizes(), **rejected}
 
     def next_state(self) -> dict[str, Any] | None:
         """What a state is to be after the results in the stage, or published from it; None where that is not known."""
@@ -394,7 +408,7 @@ class Workplace:
         """Declare the results in the stage complete; ``next_state`` is for the run to write once they are published."""
         if next_state is not None:
             (self.stage / _NEXT_STATE).write_bytes(json.dumps(next_state).encode())
-        (self.stage / _STAGED_FILES).write_bytes(json.dumps(self._result_files(self.stage)).encode())
+        (self.stage / _STAGED_FILES).write_bytes(json.dumps(self.result.sizes()).encode())
         content = {**manifest, "identity": self.identity}
         (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
@@ -406,8 +420,8 @@ class Workplace:
                 if _is_result(entry.name) or entry.name.startswith(f".{MANIFEST}."):
                     entry.delete()
             (self.stage / _CLEARED).write_bytes(b"")
-        for result in [*self.result.entries(), self.stage / REJECTED]:
-            if result.exists() and not result.name.startswith("."):  # what a task has left that was killed
+        for result in self.result.entries():
+            if not result.name.startswith("."):  # what a task has left that was killed
                 result.move_to(self.output / result.name)
         (self.stage / _STAGED_MANIFEST).move_to(self.output / MANIFEST)
 

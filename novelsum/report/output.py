@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 import novelsum
 from novelsum.files.location import Location
 from novelsum.files.source import Source, read_rows
+from novelsum.files.store import Pool
 from novelsum.selection.rounds import Candidate
 
 OUTPUT_COLUMNS = ("pick", "novelty", "density")
@@ -94,6 +95,16 @@ def metrics(manifest: dict[str, Any]) -> bytes:
     for section in _MEASURED:
         gather(section, manifest.get(section, {}))
     return (json.dumps(found, indent=1) + "\n").encode()
+
+
+def input_for_manifest(source: Source, pool: Pool) -> dict[str, Any]:
+    """What a manifest says of an input, and of the pool that came of it."""
+    return {
+        "path": str(Location.of(source.path)),
+        **({"table": source.table} if source.table else {}),
+        "fingerprint": pool.fingerprint,
+        **pool.counts(),
+    }
 
 
 def versions() -> dict[str, str]:

@@ -46,9 +46,18 @@ _CHUNK_BYTES = 32 << 20
 
 
 def survey(
-    spark: SparkSession, pool: Pool, settings: Settings, source: Source, picks: list[Candidate], selected: Location
+    spark: SparkSession,
+    pool: Pool,
+    factors: Location,
+    settings: Settings,
+    source: Source,
+    picks: list[Candidate],
+    selected: Location,
 ) -> dict[str, Any]:
-    """The data of a report's pictures, ready for JSON; ``selected`` is the file that holds the picks."""
+    """The data of a report's pictures, ready for JSON.
+
+    ``factors``: where the density factors lie; ``selected``: the file that holds the picks.
+    """
     context = spark.sparkContext
     blocks = context.parallelize(pool.blocks, len(pool.blocks))
     rows = np.array([pick.row for pick in picks])
@@ -62,7 +71,7 @@ def survey(
         at = partial(np.searchsorted, wanted)
         context.setJobDescription("novelsum report: density factors and neighbours of picks")
         query = Shared.of(context, _Query(rows, curve, points[at(rows[curve])], points[at(rows[first])]))
-        surveys = blocks.map(partial(_survey_block, pool.work, settings.metric, query)).collect()
+        surveys = blocks.map(partial(_survey_block, pool.work, factors, settings.metric, query)).collect()
         query.destroy()
         neighbors = _nearest_rejected(surveys, len(first))
         context.setJobDescription("novelsum report: texts")
@@ -150,8 +159,10 @@ def _vectors_of_rows(work: Location, wanted: Integers, block: Block) -> Iterator
         yield rows[at], read_block(work, block.name).vectors[at]
 
 
-def _survey_block(work: Location, metric: Metric, query: Shared[_Query], block: Block) -> _BlockSurvey:
-    asked, stored, density = query.value, read_block(work, block.name), read_density(work, block.name).density
+def _survey_block(
+    work: Location, factors: Location, metric: Metric, query: Shared[_Query], block: Block
+) -> _BlockSurvey:
+    asked, stored, density = query.value, read_block(work, block.name), read_density(factors, block.name).density
     order = np.argsort(asked.rows)
     here, found = common_places(stored.rows, asked.rows[order])
     place = np.full(len(stored.rows), -1)

@@ -52,24 +52,27 @@ def log_already_selected(
     source: Source,
     pool: Pool,
     corpus: Pool | None,
+    factors: Location,
     given: Source | None,
     settings: Settings,
     before: SelectedBefore,
+    work: Location,
 ) -> dict[str, Any]:
     """Begin the pick log with the samples of ``already_selected``; return how many there are, and of which selections.
 
-    ``corpus``: the reference, if it is not the pool itself; ``given``: density factors, where they are not estimated;
-    ``before``: what ``already_selected`` means.
+    ``corpus``: the reference, if it is not the pool itself; ``factors``: where the pool's density factors lie;
+    ``given``: density factors, where they are not estimated; ``before``: what ``already_selected`` means; ``work``:
+    the folder that the log is begun in.
     Raises InputError where a sample is not found or does not fit the pool.
     """
     samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
     require_same_ids(settings.id_column, {one.path: one.integer_ids for one in (samples, source)})
     if samples.has_vectors:
-        logged = _with_vectors(spark, samples, pool, corpus, given, settings)
+        logged = _with_vectors(spark, samples, pool, corpus, factors, given, settings, work / "already")
     else:
-        logged = _by_id(spark, samples, source, pool, settings)
-    (pool.work / "picks").make_folder()
-    picklog.append(pool.work, 0, logged, np.zeros(len(logged)))
+        logged = _by_id(spark, samples, source, pool, factors, settings)
+    (work / "picks").make_folder()
+    picklog.append(work, 0, logged, np.zeros(len(logged)))
     logger.info(
         "already selected: %d samples, of which %d are candidates", len(logged), (logged.rows < pool.candidates).sum()
     )
@@ -78,9 +81,11 @@ def log_already_selected(
     return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
 
 
-def _by_id(spark: SparkSession, samples: Source, source: Source, pool: Pool, settings: Settings) -> Candidates:
+def _by_id(
+    spark: SparkSession, samples: Source, source: Source, pool: Pool, factors: Location, settings: Settings
+) -> Candidates:
     """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
-    context, find = spark.sparkContext, partial(_candidates, pool.work, settings.density_power)
+    context, find = spark.sparkContext, partial(_candidates, pool.work, factors, settings.density_power)
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
     parts = search(context, pool.blocks, wanted, find)
     missing = wanted - {id_ for part in parts for id_ in part.ids}
@@ -102,17 +107,17 @@ def _with_vectors(
     samples: Source,
     pool: Pool,
     corpus: Pool | None,
+    factors: Location,
     given: Source | None,
     settings: Settings,
+    work: Location,
 ) -> Candidates:
     """Samples of which embeddings are given: candidates where they are, and those outside the pool."""
-    work = pool.work / "already"
-    (work / "store").make_folder()
     plain = dataclasses.replace(
         settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
     )
     samples = dataclasses.replace(samples, wide=pool.itemsize == 8)
-    taken = ingest(spark, samples, plain, work, work)
+    taken = ingest(spark, samples, plain, work)
     if taken.dimension != pool.dimension:
         raise InputError(
             f"embeddings of --already-selected {samples.path} have {taken.dimension} dimensions, but those of "
@@ -126,7 +131,7 @@ def _with_vectors(
     }
     by_digest = settings.duplicates == "drop"
     wanted = frozenset[str | int | bytes]([*of_id, *(of_id.values() if by_digest else ())])
-    find = partial(_candidates, pool.work, settings.density_power)
+    find = partial(_candidates, pool.work, factors, settings.density_power)
     parts = search(spark.sparkContext, pool.blocks, wanted, find)
     for part in parts:
         for id_, digest in zip(part.ids, part.digests, strict=True):
@@ -145,9 +150,9 @@ def _with_vectors(
     if any(chosen.any() for chosen in outside):
         if given is None:
             taken = mark_itself(spark, taken, corpus or pool, settings)
-            estimate_density(spark, taken, settings, corpus or pool)
+            estimate_density(spark, taken, settings, work, corpus or pool)
         else:
-            load_density(spark, taken, given)
+            load_density(spark, taken, given, work)
         for block, content, chosen in zip(taken.blocks, blocks, outside, strict=True):
             density = read_density(work, block.name).density[chosen]
             rows = pool.candidates + content.rows[chosen]
@@ -182,13 +187,13 @@ def _ids(samples: Source, chunk: Chunk) -> Iterator[str | int]:
 
 
 def _candidates(
-    work: Location, density_power: float, wanted: frozenset[str | int | bytes], block: Block
+    work: Location, factors: Location, density_power: float, wanted: frozenset[str | int | bytes], block: Block
 ) -> Iterator[_Found]:
     """Those of a block that have a wanted id or digest."""
     stored = read_block(work, block.name)
     keys = list(_keys_of(stored.ids, stored.vectors))
     at = np.array([i for i, (id_, digest) in enumerate(keys) if id_ in wanted or digest in wanted], np.int64)
-    powered = read_density(work, block.name).density[at] ** density_power
+    powered = read_density(factors, block.name).density[at] ** density_power
     found = Candidates.plain(stored.rows[at], stored.vectors[at], powered)
     yield _Found(found, [keys[i][0] for i in at], [keys[i][1] for i in at])
 

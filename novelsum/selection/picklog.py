@@ -19,25 +19,25 @@ logger = logging.getLogger("novelsum")
 _COLUMNS = [field.name for field in fields(Candidates) if field.name != "vectors"]
 
 
-def append(work: Location, start: int, picks: Candidates, novelty: Array) -> None:
+def append(log: Location, start: int, picks: Candidates, novelty: Array) -> None:
     """Write the picks, as they are stored, from place ``start`` on, with their sums when they were picked (n,)."""
     vectors = pa.FixedSizeListArray.from_arrays(
         pa.array(np.ascontiguousarray(picks.vectors).reshape(-1)), picks.vectors.shape[1]
     )
     columns = {name: getattr(picks, name) for name in _COLUMNS}
     table = pa.table({**columns, "novelty": novelty, "vector": vectors})
-    (work / "picks" / f"{start:09d}.parquet").write_parquet(table, compression="none", use_dictionary=False)
+    (log / "picks" / f"{start:09d}.parquet").write_parquet(table, compression="none", use_dictionary=False)
 
 
-def read(work: Location, start: int, stop: int) -> Candidates:
+def read(log: Location, start: int, stop: int) -> Candidates:
     """The picks at the places from ``start`` to ``stop``, all of which must have been written."""
-    files = _files(work)
+    files = _files(log)
     first = max(place for place in files if place <= start)
     parts = [_read(files[place])[0] for place in sorted(place for place in files if first <= place < stop)]
     return Candidates.joined(parts)[start - first : stop - first]
 
 
-def recover(work: Location) -> tuple[Candidates, Array] | None:
+def recover(log: Location) -> tuple[Candidates, Array] | None:
     """All picks that a run has left, and their sums when they were picked; None if it left none.
 
     A log is used up to the first file that is missing or damaged. That and all after it are removed: the picks in
@@ -45,7 +45,7 @@ def recover(work: Location) -> tuple[Candidates, Array] | None:
     """
     parts: list[tuple[Candidates, Array]] = []
     reached = 0
-    for place, file in sorted(_files(work).items()):
+    for place, file in sorted(_files(log).items()):
         if place == reached:
             try:
                 parts.append(_read(file))
@@ -59,9 +59,9 @@ def recover(work: Location) -> tuple[Candidates, Array] | None:
     return Candidates.joined([logged for logged, _ in parts]), np.concatenate([novelty for _, novelty in parts])
 
 
-def _files(work: Location) -> dict[int, Location]:
+def _files(log: Location) -> dict[int, Location]:
     """The files of the log by the place of their first pick."""
-    files = [file for file in (work / "picks").entries() if not file.name.startswith(".")]
+    files = [file for file in (log / "picks").entries() if not file.name.startswith(".")]
     return {int(file.name.split(".")[0]): file for file in files}
 
 

@@ -114,12 +114,14 @@ class Effort:
 class Run:
     """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
 
-    ``has_rounds``: whether there are candidates that are not in the driver's pool. ``groups``: the groups, in order, if
-    there are quotas.
+    ``work``, ``factors``, ``log``: where the store, the density factors and the pick log lie. ``has_rounds``: whether
+    there are candidates that are not in the driver's pool. ``groups``: the groups, in order, if there are quotas.
     """
 
     id: str
     work: Location
+    factors: Location
+    log: Location
     scoring: Scoring
     budget: int
     begun: int
@@ -158,20 +160,28 @@ class Report:
 
 
 def select(
-    spark: SparkSession, pool: Pool, settings: Settings, first: int | None, begun: int = 0
+    spark: SparkSession,
+    pool: Pool,
+    factors: Location,
+    log: Location,
+    settings: Settings,
+    first: int | None,
+    begun: int = 0,
 ) -> tuple[list[Candidate], Effort]:
-    """Pick ``budget`` candidates of the pool, whose density factors lie beside it.
+    """Pick ``budget`` candidates of the pool, whose density factors lie in the folder ``factors``.
 
-    Begins with what the pick log holds, of which the first ``begun`` are samples selected before; if it is empty, with
-    the row ``first``.
+    Begins with what the pick log in the folder ``log`` holds, of which the first ``begun`` are samples selected before;
+    if it is empty, with the row ``first``.
     """
     context = spark.sparkContext
-    (pool.work / "picks").make_folder()
+    (log / "picks").make_folder()
     budget = settings.picks(pool.candidates)
     quotas = Quotas.of(settings.quota, pool.groups, budget) if settings.quota else None
     run = Run(
         new_run(pool.work),
         pool.work,
+        factors,
+        log,
         Scoring(
             settings.formula,
             settings.metric,
@@ -443,22 +453,22 @@ class _Selection:
         """Write the picks that the log lacks; until then they go with every broadcast."""
         if len(self._picks) > self._logged:
             novelty = np.array(self.novelty[self._logged - self.run.begun :])
-            picklog.append(self.run.work, self._logged, self._picks[self._logged :], novelty)
+            picklog.append(self.run.log, self._logged, self._picks[self._logged :], novelty)
             self._logged = len(self._picks)
 
 
 def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
     """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
-    recovered = picklog.recover(run.work)
+    recovered = picklog.recover(run.log)
     if recovered is None and not run.begun:
         return first, np.zeros(1), 0
     if recovered is None or len(recovered[0]) < run.begun:
         raise RunError(
-            f"the samples of --already-selected in {run.work / 'picks'} are damaged; run again to log them anew"
+            f"the samples of --already-selected in {run.log / 'picks'} are damaged; run again to log them anew"
         )
     logged, sums = recovered
     if len(logged) > run.begun:
-        logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.work / "picks")
+        logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.log / "picks")
     return logged, sums, len(logged)
 
 
@@ -466,7 +476,7 @@ def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
     """The picks with id, density and place in the input."""
     run = selection.run
     rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
-    parts = blocks.map(partial(_ids_of_rows, run.work, np.sort(rows)), "rows of the picks")
+    parts = blocks.map(partial(_ids_of_rows, run, np.sort(rows)), "rows of the picks")
     found = {detail[0]: detail[1:] for part in parts for detail in part}
     scale = units.powered * units.length
     picks = []
@@ -499,7 +509,7 @@ def _draw(
 
 def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Candidates]:
     """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
-    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+    with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         rows = held.candidates.rows
         at = np.flatnonzero(rows == first) if first is not None else rows[:0]
         return held.longest, float(held.stored.powered.max()), held.stored[at]
@@ -507,7 +517,7 @@ def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, C
 
 def _read(run: Run, block: Block) -> tuple[float, float, Candidates]:
     """The same without scratch, and all candidates of the block."""
-    stored = read_candidates(run.work, block, run.scoring, run.groups)
+    stored = read_candidates(run.work, run.factors, block, run.scoring, run.groups)
     points = metric_space(stored.vectors, run.scoring.metric)
     return float(np.sqrt(np.square(points).sum(axis=1).max())), float(stored.powered.max()), stored
 
@@ -518,7 +528,7 @@ def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
     asked = message.value
     question = asked.question
     picks = _picks_of(run, asked)
-    with scratch.opened(run.work, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
+    with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         start = held.start(question.committed, asked.number, asked.confirmed)
         weights = Weights.of(run.places, run.scoring.proximity_power)
         check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
@@ -534,11 +544,11 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _ids_of_rows(work: Location, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:
+def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:
     """Row, id, density and place in the input of those of some sorted rows that the block has."""
-    table = read_block_columns(work, block.name, ["row", "id", "file", "file_row"])
+    table = read_block_columns(run.work, block.name, ["row", "id", "file", "file_row"])
     at, _ = common_places(table.column("row").to_numpy(), rows)
-    density = read_density(work, block.name).density[at]
+    density = read_density(run.factors, block.name).density[at]
     row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
     return list(zip(row, id_, density.tolist(), file, file_row, strict=True))
 
@@ -561,7 +571,7 @@ def _picks_of(run: Run, asked: Round) -> Picks:
     if _cache.run != run.id:
         _cache.run, _cache.known, _cache.picks = run.id, 0, None
     if _cache.known < asked.since:
-        parts.append((_cache.known, picklog.read(run.work, _cache.known, asked.since)))
+        parts.append((_cache.known, picklog.read(run.log, _cache.known, asked.since)))
     for start, stored in parts:
         picks = Picks.measured(stored.in_units(run.scoring.metric, run.units)).single()
         if _cache.picks is None:

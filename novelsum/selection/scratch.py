@@ -110,7 +110,14 @@ class Scratch:
 
 @contextmanager
 def opened(
-    work: Location, run: str, block: Block, scoring: Scoring, units: Units, twins: bool, groups: tuple[Group, ...]
+    work: Location,
+    factors: Location,
+    run: str,
+    block: Block,
+    scoring: Scoring,
+    units: Units,
+    twins: bool,
+    groups: tuple[Group, ...],
 ) -> Iterator[Scratch]:
     """Hold a block's scratch, made from the store if it is not there whole. ``groups``: those of quotas, in order."""
     folder = folder_of(run) / block.name
@@ -118,7 +125,7 @@ def opened(
         for is_last in (False, False, True):
             try:
                 if not folder.exists():
-                    _make(folder, read_candidates(work, block, scoring, groups), scoring, twins)
+                    _make(folder, read_candidates(work, factors, block, scoring, groups), scoring, twins)
                 lock = held.enter_context(open(folder / "lock", "wb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # of Linux and macOS, not of Windows
                 scratch = _map(folder, units)
@@ -133,9 +140,11 @@ def opened(
         yield scratch
 
 
-def read_candidates(work: Location, block: Block, scoring: Scoring, groups: tuple[Group, ...]) -> Candidates:
-    """A block of the store. ``groups``: those of quotas, in order."""
-    stored, density = read_block(work, block.name), read_density(work, block.name).density
+def read_candidates(
+    work: Location, factors: Location, block: Block, scoring: Scoring, groups: tuple[Group, ...]
+) -> Candidates:
+    """A block of the store in ``work`` and its density factors. ``groups``: those of quotas, in order."""
+    stored, density = read_block(work, block.name), read_density(factors, block.name).density
     of_each = None if stored.groups is None else stored.groups.to_pylist()
     return Candidates.of(stored.rows, stored.vectors, density, stored.quality, of_each, scoring, groups)
 

@@ -1,7 +1,7 @@
 """Scratch folders on an executor's own disks, and what tries that were killed have left in them.
 
-Scratch is named for the work directory and the try, so that a try finds what those before it have left when they were
-killed. The output's lock sees to it that only one try lives.
+Scratch is named for where the run has its store and for the try, so that a try finds what those before it have left
+when they were killed. The output's lock sees to it that only one try lives.
 """
 
 import glob
@@ -23,7 +23,7 @@ _SPARK_FOLDERS = ("", "blockmgr-*", "spark-*/blockmgr-*", "spark-*/executor-*/bl
 
 
 def new_run(work: Location) -> str:
-    """What a pass over blocks calls its scratch: for the work directory of the run, this try of it, and the pass."""
+    """What a pass over blocks calls its scratch: for where the run has its store, this try of it, and the pass."""
     return f"{_of_this_try(work)}-{uuid.uuid4().hex}"
 
 
@@ -42,7 +42,7 @@ def _local_directories() -> list[Path]:
 
 
 def remove_dead(context: SparkContext, work: Location) -> None:
-    """Remove what earlier tries of the run in this work directory have left in scratch, where tasks come to be."""
+    """Remove what earlier tries of the run with its store there have left in scratch, where tasks come to be."""
     context.setJobDescription("novelsum: scratch of earlier tries")
     tasks, this_try = context.defaultParallelism, _of_this_try(work)
     context.parallelize(range(tasks), tasks).foreach(lambda _: _remove_others(this_try))

@@ -46,7 +46,7 @@ def curve() -> None:
         spark = session.start("bench-density", f"local[{CORES}]")
         pool = _ingested(spark, SETTINGS, Location.of(folder), {})
         vectors = formula.normalize(_columns(pool)[1]).astype(np.float32)
-        estimate_density(spark, pool, replace(SETTINGS, target_recall=0.5))  # starts the workers
+        estimate_density(spark, pool, replace(SETTINGS, target_recall=0.5), pool.work)  # starts the workers
         exact, _ = _timed(spark, pool, replace(SETTINGS, density_method="exact"))
         print(f"pool               {pool.candidates} x {pool.dimension}, K {NEIGHBORS}, medians of {REPEATS}")
         print(f"exact              {exact:.1f} s", flush=True)
@@ -66,7 +66,7 @@ def _timed(spark: SparkSession, pool: Pool, settings: Settings) -> tuple[float, 
     seconds = []
     for _ in range(REPEATS):
         clock = time.perf_counter()
-        report = estimate_density(spark, pool, settings)
+        report = estimate_density(spark, pool, settings, pool.work)
         seconds.append(time.perf_counter() - clock)
     return median(seconds), report
 
@@ -128,10 +128,10 @@ def outcome() -> None:
         rows, vectors = _columns(pool)
         exact, vectors = np.empty(len(rows)), vectors[np.argsort(rows)]
         for name, settings in cases.items():
-            report = estimate_density(spark, pool, settings)
+            report = estimate_density(spark, pool, settings, pool.work)
             if not picks:
                 exact[rows] = np.concatenate([read_density(pool.work, block.name).density for block in pool.blocks])
-            found, _ = select(spark, pool, settings, first_row(spark, pool, settings))
+            found, _ = select(spark, pool, pool.work, pool.work, settings, first_row(spark, pool, settings))
             picks[name] = [pick.row for pick in found]
             chosen = np.sort(picks[name])
             total = formula.novelsum(formula.distances(vectors[chosen], vectors[chosen]), exact[chosen]).sum
@@ -158,7 +158,7 @@ def skewed() -> None:
         pq.write_table(table, f"{folder}/skewed.parquet")
         half_a_crowd = replace(SETTINGS, input=f"{folder}/skewed.parquet")
         crowded = _ingested(spark, half_a_crowd, Location.of(folder) / "crowded", {})
-        estimate_density(spark, as_is, replace(SETTINGS, target_recall=0.5))  # starts the workers
+        estimate_density(spark, as_is, replace(SETTINGS, target_recall=0.5), as_is.work)  # starts the workers
         for name, pool in {"as it is": as_is, "half a crowd": crowded}.items():
             with PeakMemory() as memory:
                 seconds, report = _timed(spark, pool, SETTINGS)
@@ -188,7 +188,7 @@ def paper() -> None:
     try:
         with PeakMemory() as memory:
             clock = time.perf_counter()
-            report = estimate_density(spark, pool, settings)
+            report = estimate_density(spark, pool, settings, pool.work)
             seconds["density"] = time.perf_counter() - clock
     finally:
         spark.stop()

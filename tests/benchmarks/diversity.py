@@ -50,8 +50,7 @@ def main() -> None:
         )
         spark = session.start("benchmark", "local[2]")
         work = Location.of(folder) / "work"
-        (work / "store").make_folder()
-        pool = ingest(spark, open_source(path, "id", "embedding"), settings.of_data_set(path), work, work)
+        pool = ingest(spark, open_source(path, "id", "embedding"), settings.of_data_set(path), work)
         load, started = os.getloadavg()[0], time.perf_counter()
         with PeakMemory() as memory:
             found = measure_pool(spark, settings, DataSet(pool.work, pool.blocks))

@@ -56,7 +56,7 @@ def bench40k() -> int:
         spark = session.start("bench", f"local[{CORES}]")
         pool = _ingested(spark, settings, Location.of(folder), seconds)
         clock = time.perf_counter()
-        estimate_density(spark, pool, settings)
+        estimate_density(spark, pool, settings, pool.work)
         seconds["density"] = time.perf_counter() - clock
         effort = _selected(spark, pool, settings, seconds)
         spark.stop()
@@ -104,8 +104,7 @@ def paper() -> int:
 
 def _ingested(spark: SparkSession, settings: Settings, work: Location, seconds: dict[str, float]) -> Pool:
     clock = time.perf_counter()
-    (work / "store").make_folder()
-    pool = ingest(spark, open_source(settings.input, "id", "embedding"), settings, work, work)
+    pool = ingest(spark, open_source(settings.input, "id", "embedding"), settings, work)
     seconds["ingest"] = time.perf_counter() - clock
     return pool
 
@@ -116,7 +115,7 @@ def _selected(spark: SparkSession, pool: Pool, settings: Settings, seconds: dict
     tracker = spark.sparkContext.statusTracker()
     before = len(tracker.getJobIdsForGroup(None))
     clock = time.perf_counter()
-    _, effort = select(spark, pool, settings, first)
+    _, effort = select(spark, pool, pool.work, pool.work, settings, first)
     seconds["selection"] = time.perf_counter() - clock
     seconds["jobs"] = len(tracker.getJobIdsForGroup(None)) - before
     nothing = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks)).cache()

@@ -43,4 +43,4 @@ def test_a_density_that_cannot_be_used_is_refused(spark, engine, tmp_path, ids, 
     pq.write_table(pa.table({"id": ids, "density": values}), density)
     pool = engine(write_parquet(tmp_path / "in.parquet", IDS, VECTORS), 1, neighbors=3).pool
     with pytest.raises(InputError, match=words):
-        load_density(spark, pool, open_density(str(density), "id"))
+        load_density(spark, pool, open_density(str(density), "id"), pool.work)

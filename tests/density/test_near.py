@@ -87,7 +87,7 @@ def test_the_recall_it_reports_is_the_recall_it_has(density, sample, repeated, t
     assert report["measured"] == len(measured)
     assert report["sigma_error_median"] == pytest.approx(np.median(error[measured]), abs=1e-12)
     assert report["sigma_error_p99"] == pytest.approx(np.quantile(error[measured], 0.99), rel=1e-9)
-    table = pq.read_table(tmp_path / "work-0" / "0" / "found").sort_by("row")
+    table = pq.read_table(tmp_path / "work-0" / "found").sort_by("row")
     found_squared = matrix(table.column("squared"), "float64")[measured]
     space = pool.vectors if method == "released" else formula.normalize(pool.vectors)
     squared = np.sort(formula.squared_distances(space[measured], space), axis=1)[:, 1:11]  # the first is itself

@@ -76,12 +76,10 @@ def test_a_file_that_says_what_the_reference_holds_is_never_missed_in_silence(sp
     points = Points(prompts.ids[:120], prompts.vectors[:120])
     path, work = points.write(tmp_path / "in"), Location.of(str(tmp_path / "work"))
     settings = Settings(input=path, reference=path, block_rows=60, neighbors=3)
-    pools = []
-    for folder in (work, work / "reference"):
-        (folder / "store").make_folder()
-        pools.append(ingest(spark, open_source(path, "id", "embedding"), settings, folder, folder))
+    source = open_source(path, "id", "embedding")
+    pools = [ingest(spark, source, settings, folder) for folder in (work, work / "reference")]
     pool = mark_itself(spark, *pools, settings)
     (work / "itself").entries()[0].delete()
     for method in ("exact", "approximate"):
         with pytest.raises(Exception, match=r"itself/\S+\.parquet"):
-            estimate_density(spark, pool, replace(settings, density_method=method), pools[1])
+            estimate_density(spark, pool, replace(settings, density_method=method), work, pools[1])

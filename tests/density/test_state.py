@@ -69,9 +69,8 @@ def night(spark: Any, tmp_path: Path) -> Callable[..., tuple[dict[Any, float], d
         pool = None
         with state_of(chosen, place) as held_state:
             if path:
-                (place.work / "store").make_folder()
-                pool = ingest(spark, open_source(path, "id", "embedding"), chosen, place.work, place.stage)
-            report = held_state.add(spark, pool, frozenset(remove), chosen, place)
+                pool = ingest(spark, open_source(path, "id", "embedding"), chosen, place.emptied("ingest"))
+            report = held_state.add(spark, pool, frozenset(remove), chosen, place.emptied("density"), place)
             held_state.commit(held_state.following(place.key))
         table = pq.read_table(place.result.path)
         place.stage.delete()
@@ -445,7 +444,7 @@ def test_a_run_killed_at_every_stage_leaves_the_state_whole_and_ends_with_the_sa
         for folder in (copy, other / "state"):
             shutil.copytree(state, folder)
     moments = [
-        (output, "_work/work/done/ingest.json"),
+        (output, "_work/work/1-ingest/done.json"),
         (copy, f"generation-{int(kind == '--update'):05d}/group-*"),
         (output, "_work/state.json"),
         (output, "_work/cleared"),

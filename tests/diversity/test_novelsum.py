@@ -77,9 +77,8 @@ def measured(spark, tmp_path):
 
     def pool(path, settings):
         work = Location.of(str(tmp_path / f"measured-{next(runs)}"))
-        (work / "store").make_folder()
         source = open_source(path, "id", "embedding")
-        found = ingest(spark, source, settings.of_data_set(path), work, work)
+        found = ingest(spark, source, settings.of_data_set(path), work)
         return DataSet(found.work, found.blocks)
 
     def run(path, reference=None, **settings):

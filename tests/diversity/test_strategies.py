@@ -24,8 +24,7 @@ def stored(spark, tmp_path):
         path = points.write(tmp_path / "in", np.random.default_rng(1).permutation(len(points.ids)))
         chosen = Settings(input=path, block_rows=70, **settings)
         work = Location.of(str(tmp_path / "work"))
-        (work / "store").make_folder()
-        pool = ingest(spark, open_source(path, "id", "embedding"), chosen, work, work)
+        pool = ingest(spark, open_source(path, "id", "embedding"), chosen, work)
         return DataSet(work, pool.blocks)
 
     return write
@@ -50,7 +49,8 @@ def test_farthest_first_is_exact_and_ties_go_to_the_smallest_row(spark, stored, 
     rng = np.random.default_rng(6)
     vectors = np.concatenate([rng.integers(1, 4, size=(90, 3)).astype(float), rng.normal(size=(60, 3))])
     points = Points([f"p{i:03d}" for i in range(150)], vectors)
-    found = farthest_first(spark, stored(points, duplicates="keep"), metric, 150, 7)
+    data = stored(points, duplicates="keep")
+    found = farthest_first(spark, data, metric, 150, 7, data.work)
     assert sorted(found.tolist()) == list(range(150))
     assert found.tolist() == plain_farthest_first(vectors, metric, 150, 7)
 

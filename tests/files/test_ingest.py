@@ -160,9 +160,8 @@ def test_rows_without_a_group_stay_apart_from_every_text(spark, tmp_path, column
     """In the pool, in the store, where it is null, and on the way through JSON."""
     path = write_parquet(tmp_path / "in.parquet", IDS[:30], VECTORS[:30], kind=column)
     work = Location.of(str(tmp_path / "work"))
-    (work / "store").make_folder()
     settings = Settings(input=path, group_column="kind")
-    pool = ingest(spark, open_source(path, "id", "embedding"), settings, work, work)
+    pool = ingest(spark, open_source(path, "id", "embedding"), settings, work)
     assert pool.groups == expected
     assert Pool.from_json(pool.work, json.loads(json.dumps(pool.for_json()))) == pool
     stored = {}

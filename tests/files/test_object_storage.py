@@ -178,7 +178,7 @@ def test_a_store_that_refuses_to_read_costs_no_work(bucket, tmp_path, status):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "jobs" / "curate.py"), *given], stderr=subprocess.PIPE, text=True
     )
-    done = f"data/out-{status}/_work/work/done/density.json"
+    done = f"data/out-{status}/_work/work/2-density/done.json"
     while bucket.get_file_info(done).type == fs.FileType.NotFound:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
@@ -187,10 +187,10 @@ def test_a_store_that_refuses_to_read_costs_no_work(bucket, tmp_path, status):
         _, errors = process.communicate(timeout=400)
         assert process.returncode == 1, errors
         assert_store_is_named(errors, "s3://data/sample/")
-        FaultyProxy.broken = {"/work/store/": status}
+        FaultyProxy.broken = {"/work/1-ingest/store/": status}
         failed = run_job("curate", *given, by="python")
         assert failed.returncode == 1, failed.stderr
-        assert_store_is_named(failed.stderr, f"{output}/_work/work/store/")
+        assert_store_is_named(failed.stderr, f"{output}/_work/work/1-ingest/store/")
     finally:
         FaultyProxy.broken = {}
     again = run_job("curate", *given, by="python")

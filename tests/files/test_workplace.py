@@ -36,18 +36,22 @@ def place(tmp_path):
     """A run that has done all steps, a file of 100 bytes in each of their folders."""
     place = Workplace.of(Location.of(str(tmp_path / "out")), str(tmp_path / "work"), {})
     for step, files in STEPS.items():
+        folder = place.emptied(step)
         for name in files:
-            write(place, name)
+            write(folder / name)
         place.finish(step, {"of": step})
     return place
 
 
-STEPS = {"ingest": ("store/a", "store/b", "reference/store/a", "itself/a"), "density": ("density/a",), "begin": ()}
+STEPS = {
+    "ingest": ("store/a", "store/b", "reference/store/a", "itself/a", "rejected/a"),
+    "density": ("density/a",),
+    "begin": (),
+}
 
 
-def write(place: Workplace, name: str) -> None:
-    folder, _, file = name.partition("/")
-    path = Path((place.folder(folder) / file).path)
+def write(file: Location) -> None:
+    path = Path(file.path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"x" * 100)
 
@@ -55,7 +59,12 @@ def write(place: Workplace, name: str) -> None:
 @pytest.mark.parametrize("damage", ["is missing", "has 99 bytes, not 100"])
 @pytest.mark.parametrize(
     ("file", "left"),
-    [("store/b", []), ("reference/store/a", []), ("density/a", ["ingest"])],
+    [
+        ("1-ingest/store/b", []),
+        ("1-ingest/reference/store/a", []),
+        ("1-ingest/rejected/a", []),
+        ("2-density/density/a", ["ingest"]),
+    ],
 )
 def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplog, file, left, damage):
     path = Path((place.work / file).path)
@@ -69,10 +78,10 @@ def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplo
         assert (f"{path} {damage}; {step} is done again" in caplog.text) == (step not in left)
 
 
-@pytest.mark.parametrize("lost", ["result/selected/part-0.parquet", "rejected/part-0.parquet"])
+@pytest.mark.parametrize("lost", ["result/selected/part-0.parquet", "result/rejected/part-0.parquet"])
 def test_results_that_have_lost_a_file_before_they_are_published_are_made_again(place, caplog, lost):
     """Also where some were moved already; those that are in the output are not lost."""
-    for name in ("result/selected/part-0.parquet", "result/metrics.json", "rejected/part-0.parquet"):
+    for name in ("result/selected/part-0.parquet", "result/metrics.json", "result/rejected/part-0.parquet"):
         path = Path((place.stage / name).path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x" * 100)
@@ -91,10 +100,10 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
     """One sentence, exit 1 for a scheduler to try again, and nothing that the next try could stumble over."""
     place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
     place.stage.make_folder()
-    run = {"version": __version__, "identity": place.identity}
+    run = {"version": __version__, "layout": 2, "identity": place.identity}
     (place.stage / "run.json").write_bytes(json.dumps(run).encode())
-    (place.work / "done" / "density.json").write_bytes(content)
-    words = r"density\.json is damaged .*; run again to start over"
+    (place.folder("density") / "done.json").write_bytes(content)
+    words = r"2-density/done\.json is damaged .*; run again to start over"
     with pytest.raises(DamageError, match=words), place.held(overwrite=False, keep_work=False):
         place.check_steps()
     assert not place.work.exists()
@@ -102,26 +111,46 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
 
 
 def test_no_step_is_done_after_one_that_is_not(place, caplog):
-    (place.work / "done" / "ingest.json").delete()
+    (place.folder("ingest") / "done.json").delete()
     place.check_steps()
     assert not any(place.done(step) for step in STEPS)
-    assert "ingest.json is missing; density is done again" in caplog.text
+    assert "1-ingest/done.json is missing; density is done again" in caplog.text
+
+
+def test_a_step_that_begins_anew_undoes_what_was_done_after_it(place):
+    place.emptied("density")
+    assert [step for step in STEPS if place.done(step)] == ["ingest"]
+    assert [folder.name for folder in place.work.entries()] == ["1-ingest", "2-density"]
+    assert not place.folder("density").entries()
+
+
+def test_unfinished_work_whose_folders_mean_something_else_is_refused(place):
+    """Of an earlier novelsum of the same version: never taken for steps that are done."""
+    place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
+    place.stage.make_folder()
+    (place.stage / "run.json").write_bytes(json.dumps({"version": __version__, "identity": place.identity}).encode())
+    words = "is another one: its folders are those of another novelsum .* or start over with --overwrite"
+    with pytest.raises(UsageError, match=words), place.held(overwrite=False, keep_work=False):
+        pass
+    with place.held(overwrite=True, keep_work=False):
+        assert not any(place.done(step) for step in STEPS)
 
 
 def test_what_comes_after_a_step_does_not_count(place, caplog):
     """Picks, more of them at any time, and what a killed task was just writing."""
-    for name in ("picks/000000000.parquet", "density/.a.0123", "store/c"):
-        write(place, name)
+    for name in ("3-begin/picks/000000000.parquet", "2-density/density/.a.0123", "1-ingest/store/c"):
+        write(place.work / name)
     place.check_steps()
     assert [place.done(step) for step in STEPS] == [{"of": step} for step in STEPS]
     assert not caplog.text
 
 
 def test_samples_that_the_pick_log_began_with_are_logged_again_where_they_were_lost(place, caplog):
-    write(place, "picks/000000000.parquet")
+    folder = place.emptied("begin")
+    write(folder / "picks" / "000000000.parquet")
     place.finish("begin", {"of": "begin"})
-    write(place, "picks/000000064.parquet")
-    (place.work / "picks" / "000000000.parquet").delete()
+    write(folder / "picks" / "000000064.parquet")
+    (folder / "picks" / "000000000.parquet").delete()
     place.check_steps()
     assert [step for step in STEPS if place.done(step)] == ["ingest", "density"]
     assert "000000000.parquet is missing; begin is done again" in caplog.text

@@ -53,7 +53,7 @@ def test_a_run_whose_input_is_replaced_ends_without_a_result(tmp_path):
         (tmp_path / "beside").rename(file)
 
     given = ("--input", source, "--output", output, "--budget", 60, "--text-column", "text")
-    done = run_until(output / "_work/work/done/density.json", replace, "curate", *given)
+    done = run_until(output / "_work/work/2-density/done.json", replace, "curate", *given)
     assert done.returncode == 3, done.stderr
     assert f"{file} was written again while the run read it" in error_line(done)
     assert not (output / "_MANIFEST.json").exists()
@@ -144,10 +144,10 @@ print(len(reads["pages"]()), len(reads["log"]()[0]))
 def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, tmp_path):
     """EIO: of the input, the store, the pick log, a state and unfinished work; afterwards all are as they were."""
     work = tmp_path / "work"
-    for folder in ("store", "picks", "_work/work/done"):
+    for folder in ("store", "picks", "_work/work/1-ingest"):
         (work / folder).mkdir(parents=True)
     (work / "_work" / "run.json").write_text("{}")
-    (work / "_work" / "work" / "done" / "ingest.json").write_text("{}")
+    (work / "_work" / "work" / "1-ingest" / "done.json").write_text("{}")
     shutil.copy(pool_file, work / "store" / "b.parquet")
     picked = {"rows": [4], "powered": [1.0], "quality": [1.0], "groups": [0], "novelty": [0.0], "vector": [[1.0, 2.0]]}
     log = pa.table(picked).cast(pa.schema([*list(pa.table(picked).schema)[:-1], ("vector", pa.list_(pa.float32(), 2))]))
@@ -168,7 +168,7 @@ def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, t
         assert "Input/output error" in line
     assert f"state OSError [Errno 5] Input/output error: '{work}/_STATE.json'" in state
     assert f"run OSError [Errno 5] Input/output error: '{work}/_work/run.json'" in run
-    assert (work / "_work" / "work" / "done" / "ingest.json").exists()
+    assert (work / "_work" / "work" / "1-ingest" / "done.json").exists()
     assert after == "1 1"
 
 
@@ -179,9 +179,9 @@ def test_a_run_goes_on_when_the_disk_reads_again(faulty_disk, tmp_path, what):
     source, output, fails = tmp_path / "in", tmp_path / "out", tmp_path / "fails"
     shutil.copytree(SAMPLE, source)
     given = ("--input", source, "--output", output, "--budget", 60, "--text-column", "text", "--no-report")
-    mark = {"input": source, "store": output / "_work/work/store"}[what]
+    mark = {"input": source, "store": output / "_work/work/1-ingest/store"}[what]
     environment = {**faulty_disk, "FAULTY": str(mark), "FAULTY_WHILE": str(fails)}
-    failed = run_until(output / "_work/work/done/density.json", fails.touch, "curate", *given, **environment)
+    failed = run_until(output / "_work/work/2-density/done.json", fails.touch, "curate", *given, **environment)
     assert failed.returncode == 1, failed.stderr
     assert str(mark) in error_line(failed)
     assert "Input/output error" in error_line(failed)

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novelsum import pipeline
+from novelsum.amounts import Quota
 from novelsum.errors import InputError, UsageError
 from novelsum.files.source import open_source
-from novelsum.selection.quotas import Quota, Quotas
+from novelsum.selection.quotas import Quotas
 from novelsum.settings import Settings
 
 RNG = np.random.default_rng(15)

@@ -80,7 +80,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(clus
     pool = engine(clustered.write(tmp_path / "in"), 2, neighbors=4).pool
     huge = replace(pool, blocks=tuple(Block(block.name, 10**13) for block in pool.blocks))
     with pytest.raises(RunError, match=r"needs [\d.]+ GiB of scratch in .* free; .* run again to go on"):
-        rounds.select(spark, huge, Settings(budget=2), 0)
+        rounds.select(spark, huge, pool.work, pool.work, Settings(budget=2), 0)
 
 
 def test_a_comparison_counts_in_what_a_selection_needs(engine, spark, prompts, tmp_path):
@@ -89,7 +89,7 @@ def test_a_comparison_counts_in_what_a_selection_needs(engine, spark, prompts, t
     needed = []
     for compare in (False, True):
         with pytest.raises(RunError, match="run again to go on") as refusal:
-            rounds.select(spark, huge, Settings(budget=2, compare=compare), 0)
+            rounds.select(spark, huge, pool.work, pool.work, Settings(budget=2, compare=compare), 0)
         needed.append(float(re.search(r"needs ([\d.]+) GiB", str(refusal.value)).group(1)))
     more = compared_bytes(10**12 * len(pool.blocks), pool.dimension) + selections_bytes(2, pool.dimension)
     assert needed[1] - needed[0] == pytest.approx(more / 2**30, rel=1e-3)
@@ -104,7 +104,7 @@ def test_scratch_is_for_its_owner_alone(engine, prompts, tmp_path, monkeypatch):
     before = os.umask(0)
     try:
         scoring = Scoring("paper", "cosine", 1.0, 0.5, 1.0)
-        with opened(pool.work, "one", pool.blocks[0], scoring, Units(), False, ()):
+        with opened(pool.work, pool.work, "one", pool.blocks[0], scoring, Units(), False, ()):
             pass
         mapped_points("two", pool.work, pool.blocks[0].name, "cosine")
     finally:

@@ -17,8 +17,8 @@ from conftest import ROOT, SAMPLE, error_line, run_job
 from deltalake import DeltaTable, write_deltalake
 from pyarrow import fs
 
+from novelsum import schemes
 from novelsum.errors import UsageError
-from novelsum.files import schemes
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
 from novelsum.settings import parse, parse_measure
@@ -81,7 +81,7 @@ def test_hdfs_without_its_library_says_what_to_install(monkeypatch, tmp_path):
     monkeypatch.delenv("CLASSPATH", raising=False)
     with pytest.raises(UsageError, match=r"hdfs://host/x cannot be used: CLASSPATH does not name"):
         schemes.require_reachable("--input", "hdfs://host/x")
-    code = "from novelsum.files.schemes import require_reachable; require_reachable('--input', 'viewfs://host/x')"
+    code = "from novelsum.schemes import require_reachable; require_reachable('--input', 'viewfs://host/x')"
     environment = {"CLASSPATH": "x.jar", "JAVA_HOME": str(tmp_path), "ARROW_LIBHDFS_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code],
