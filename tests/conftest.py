@@ -27,6 +27,7 @@ from novelsum.files.source import look, open_source
 from novelsum.files.store import read_block
 from novelsum.files.workplace import selected_before
 from novelsum.rows import lot
+from novelsum.selection import rounds
 from novelsum.selection.already import log_already_selected
 from novelsum.selection.rounds import first_row, select
 from novelsum.settings import Settings
@@ -200,6 +201,18 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
 
     return run
+
+
+@pytest.fixture
+def with_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small a pool is, the selection has rounds."""
+    monkeypatch.setattr(rounds, "WHOLE_BYTES", 0)
+
+
+@pytest.fixture(params=["rounds", "no rounds"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once with rounds, and once with all candidates in the driver's pool."""
+    monkeypatch.setattr(rounds, "WHOLE_BYTES", 0 if request.param == "rounds" else 1 << 40)
 
 
 @pytest.fixture

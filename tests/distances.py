@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from novelsum import formula
-from novelsum.selection.check import BlockCheck, Candidates, Picks, state_of
+from novelsum.selection.candidates import Candidates, Picks
+from novelsum.selection.check import BlockCandidates, BlockCheck, state_of
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import Weights
 
@@ -90,11 +91,11 @@ class GivenKeys(BlockCheck):
         state["upper"][:] = np.inf
         state["recent_rows"] = np.full(state["recent"].shape[1], -1)
         super().__init__(
-            Candidates(rows, nothing, ones, ones, world.own, twin=twin),
+            BlockCandidates(**vars(Candidates.plain(rows, nothing, world.own)), factor=ones, norms=ones, twin=twin),
             state,
             world.scoring,
             Weights.of(n, world.scoring.proximity_power),
-            Picks(np.arange(1000, 1000 + n), np.zeros((n, 1), np.float32), np.ones(n, np.float32), world.powered),
+            Picks.measured(Candidates.plain(np.arange(1000, 1000 + n), np.zeros((n, 1), np.float32), world.powered)),
         )
         self.error = world.error.astype(np.float32) * np.float32(1 + 1e-6)
         self._given = world.keys

@@ -18,18 +18,9 @@ KNOWS = {
 ROOF = {"__init__", "command", "pipeline", "preflight"}
 """Modules that stand above all rooms; the others beside the rooms are the ground below them."""
 KERNELS = [
-    *(
-        "formula",
-        "formulas",
-        "explain",
-        "amounts",
-        "groups",
-        "rows",
-        "density/neighbors",
-        "density/cells",
-        "diversity/novelsum",
-    ),
-    *(f"selection/{name}" for name in ("scoring", "quotas", "sketch", "contenders", "check")),
+    *("formula", "formulas", "explain", "amounts", "groups", "rows"),
+    *("density/neighbors", "density/cells", "diversity/novelsum"),
+    *(f"selection/{name}" for name in ("scoring", "quotas", "candidates", "sketch", "contenders", "check")),
 ]
 
 

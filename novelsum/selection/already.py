@@ -29,7 +29,7 @@ from novelsum.files.source import Chunk, Source, open_selected, read_columns, re
 from novelsum.files.store import Block, Pool, read_block
 from novelsum.files.workplace import SelectedBefore
 from novelsum.selection import picklog
-from novelsum.selection.picklog import Logged
+from novelsum.selection.candidates import Candidates
 from novelsum.settings import Settings
 from novelsum.spark.matching import search
 
@@ -40,9 +40,9 @@ _CHUNK_ROWS = 1 << 16
 
 @dataclass(frozen=True)
 class _Found:
-    """Candidates that were looked for, as they are logged, with ids and digests."""
+    """Candidates that were looked for, as they are stored, with ids and digests."""
 
-    logged: Logged
+    stored: Candidates
     ids: list[str | int]
     digests: list[bytes]
 
@@ -83,7 +83,7 @@ def log_already_selected(
 
 def _by_id(
     spark: SparkSession, samples: Source, source: Source, pool: Pool, factors: Location, settings: Settings
-) -> Logged:
+) -> Candidates:
     """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
     context, find = spark.sparkContext, partial(_candidates, pool.work, factors, settings.density_power)
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
@@ -111,7 +111,7 @@ def _with_vectors(
     given: Source | None,
     settings: Settings,
     work: Location,
-) -> Logged:
+) -> Candidates:
     """Samples of which embeddings are given: candidates where they are, and those outside the pool."""
     plain = dataclasses.replace(
         settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
@@ -155,19 +155,17 @@ def _with_vectors(
             load_density(spark, taken, given, work)
         for block, content, chosen in zip(taken.blocks, blocks, outside, strict=True):
             density = read_density(work, block.name).density[chosen]
-            nothing = np.zeros(len(density))
             rows = pool.candidates + content.rows[chosen]
-            powered = density**settings.density_power
-            logged = Logged(rows, powered, nothing + 1, nothing.astype(np.int64), content.vectors[chosen])
-            parts.append(_Found(logged, [], []))
+            found = Candidates.plain(rows, content.vectors[chosen], density**settings.density_power)
+            parts.append(_Found(found, [], []))
     return _once(parts)
 
 
-def _once(parts: list[_Found]) -> Logged:
+def _once(parts: list[_Found]) -> Candidates:
     """All that was found, each row once."""
-    logged = Logged.joined([part.logged for part in parts])
+    logged = Candidates.joined([part.stored for part in parts])
     _, first = np.unique(logged.rows, return_index=True)
-    return Logged(*(getattr(logged, name)[first] for name in Logged.__dataclass_fields__))
+    return logged[first]
 
 
 def _keys_of(ids: pa.Array, vectors: NDArray[np.floating[Any]]) -> Iterator[tuple[str | int, bytes]]:
@@ -196,9 +194,8 @@ def _candidates(
     keys = list(_keys_of(stored.ids, stored.vectors))
     at = np.array([i for i, (id_, digest) in enumerate(keys) if id_ in wanted or digest in wanted], np.int64)
     powered = read_density(factors, block.name).density[at] ** density_power
-    nothing = np.zeros(len(at))
-    logged = Logged(stored.rows[at], powered, nothing + 1, nothing.astype(np.int64), stored.vectors[at])
-    yield _Found(logged, [keys[i][0] for i in at], [keys[i][1] for i in at])
+    found = Candidates.plain(stored.rows[at], stored.vectors[at], powered)
+    yield _Found(found, [keys[i][0] for i in at], [keys[i][1] for i in at])
 
 
 def _digests_of(source: Source, wanted: frozenset[str | int], chunk: Chunk) -> Iterator[tuple[str | int, bytes]]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from novelsum.formula import Array
 from novelsum.rows import common_places
+from novelsum.selection.candidates import Candidates, Dismissed, Picks
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import (
     CELLS,
@@ -75,42 +76,17 @@ def state_bytes(dimension: int) -> int:
 
 
 @dataclass(frozen=True)
-class Candidates:
-    """A block's n candidates, in units in which no float32 overflows.
+class BlockCandidates(Candidates):
+    """A block's n candidates, in units in which no float32 overflows; their vectors are float32 and as in the store.
 
-    ``rows`` (n,) int64; ``points`` (n, D) float32, as in the store; ``factor`` (n,) float32 takes each to the
-    metric's space; ``norms`` (n,) float32, squared lengths there; ``powered`` (n,) float64, σ^κ2.
-    ``quality`` (n,) float64, q^γ, which multiplies the sum, or None: 1. ``groups`` (n,) int64, numbers of the
-    quotas' groups, or None: all 0. ``twin`` (n,) int64: the place of the candidate with the next smaller row of those
-    that are equal in all this, or -1.
+    ``factor`` (n,) float32 takes each to the metric's space; ``norms`` (n,) float32, squared lengths there. ``twin``
+    (n,) int64: the place of the candidate with the next smaller row of those that are equal in all this, or -1; None:
+    there are none.
     """
 
-    rows: Integers
-    points: Single
     factor: Single
     norms: Single
-    powered: Array
-    quality: Array | None = None
-    groups: Integers | None = None
     twin: Integers | None = None
-
-    def traits(self, at: Integers) -> tuple[Array, Integers]:
-        """Quality and groups of some of them."""
-        quality = np.ones(len(at)) if self.quality is None else self.quality[at]
-        return quality, np.zeros(len(at), np.int64) if self.groups is None else self.groups[at]
-
-
-@dataclass(frozen=True)
-class Picks:
-    """All picks in order, drafted ones last: rows, points (n, D) float32 in the metric's space, their norms, σ^κ2."""
-
-    rows: Integers
-    points: Single
-    norms: Single
-    powered: Array
-
-    def __len__(self) -> int:
-        return len(self.powered)
 
 
 @dataclass(frozen=True)
@@ -120,8 +96,8 @@ class Question:
     ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``.
     ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
     ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose score may reach it
-    after the draft are reported too. At most ``most`` are reported from a block. ``settled``: rows the driver
-    watches no more, ascending, with bounds that hold against the committed picks.
+    after the draft are reported too. At most ``most`` are reported from a block. The bounds of the ``dismissed`` hold
+    against the committed picks.
     """
 
     committed: int
@@ -129,8 +105,7 @@ class Question:
     pool: Integers
     threshold: float
     most: int = 1 << 62
-    settled: Integers = field(default_factory=lambda: np.empty(0, np.int64))
-    settled_upper: Array = field(default_factory=lambda: np.empty(0))
+    dismissed: Dismissed = field(default_factory=Dismissed.nobody)
     open_until: Integers = field(default_factory=lambda: np.array([1 << 62]))
 
 
@@ -159,7 +134,7 @@ class BlockCheck:
 
     def __init__(
         self,
-        candidates: Candidates,
+        candidates: BlockCandidates,
         state: dict[str, NDArray[Any]],
         scoring: Scoring,
         weights: Weights,
@@ -172,7 +147,7 @@ class BlockCheck:
         self._kept = slice(0, 0)
         self._columns = state["recent"].shape[1]
         # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
-        relative = (2.5 * np.sqrt(candidates.points.shape[1]) + 8) * 2.0**-24
+        relative = (2.5 * np.sqrt(candidates.vectors.shape[1]) + 8) * 2.0**-24
         sums = candidates.norms + picks.norms.max()
         per_pair = 0.5 * sums if scoring.metric == "cosine" else np.sqrt(sums / (4 * _NEAR))
         self.error = (relative * per_pair).astype(np.float32)
@@ -273,22 +248,18 @@ class BlockCheck:
 
     def _scores(self, at: slice | Integers, sums: Array) -> Array:
         """What sums (m,) or (m, k) of some candidates are as scores."""
-        if self.candidates.quality is None:
-            return sums
         quality = self.candidates.quality[at].reshape(-1, *[1] * (sums.ndim - 1))
         return np.where(quality > 0, sums, 0.0) * quality
 
     def _closes(self, at: slice | Integers, question: Question) -> Integers:
         """The step (m,) of the draft from which on candidates cannot be picked because of their groups."""
-        if self.candidates.groups is None:
-            return np.full(len(self.candidates.rows[at]), question.open_until[0])
         return np.asarray(question.open_until[self.candidates.groups[at]])
 
     def _settled(self, question: Question) -> Array:
         """The driver's bounds of the block's candidates, inf where it gives none."""
         bounds = np.full(len(self.candidates.rows), np.inf)
-        place, settled = common_places(self.candidates.rows, question.settled)
-        bounds[place] = question.settled_upper[settled]
+        place, dismissed = common_places(self.candidates.rows, question.dismissed.rows)
+        bounds[place] = question.dismissed.upper[dismissed]
         return bounds
 
     def _report(
@@ -339,7 +310,7 @@ class BlockCheck:
     def _products(self, at: slice | Integers, part: slice) -> Single:
         """Keys by a matrix product, which gives distances."""
         candidates, picks = self.candidates, self.picks
-        points, others, norms = candidates.points[at], picks.points[part], candidates.norms[at]
+        points, others, norms = candidates.vectors[at], picks.vectors[part], candidates.norms[at]
         keys = points @ others.T
         keys *= (-2 * candidates.factor[at])[:, None]
         keys += norms[:, None]

@@ -4,51 +4,23 @@ With the store it is what a selection can be continued or rebuilt from.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import fields
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from novelsum.errors import DamageError
 from novelsum.files.location import Location
 from novelsum.formula import Array
-from novelsum.selection.sketch import Integers
+from novelsum.selection.candidates import Candidates
 
 logger = logging.getLogger("novelsum")
 
-_COLUMNS = ("rows", "powered", "quality", "groups")
+_COLUMNS = [field.name for field in fields(Candidates) if field.name != "vectors"]
 
 
-@dataclass(frozen=True)
-class Logged:
-    """Picks in order: rows (n,) int64, σ^κ2 and q^γ (n,) float64, numbers of groups (n,) int64, vectors (n, D).
-
-    Vectors are as in the store.
-    """
-
-    rows: Integers
-    powered: Array
-    quality: Array
-    groups: Integers
-    vectors: NDArray[np.floating]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, part: slice) -> "Logged":
-        return Logged(*(getattr(self, name)[part] for name in Logged.__dataclass_fields__))
-
-    @staticmethod
-    def joined(parts: list["Logged"]) -> "Logged":
-        """Picks of all parts, one after the other."""
-        return Logged(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in Logged.__dataclass_fields__)
-        )
-
-
-def append(log: Location, start: int, picks: Logged, novelty: Array) -> None:
-    """Write the picks from place ``start`` on, with their sums when they were picked (n,)."""
+def append(log: Location, start: int, picks: Candidates, novelty: Array) -> None:
+    """Write the picks, as they are stored, from place ``start`` on, with their sums when they were picked (n,)."""
     vectors = pa.FixedSizeListArray.from_arrays(
         pa.array(np.ascontiguousarray(picks.vectors).reshape(-1)), picks.vectors.shape[1]
     )
@@ -57,21 +29,21 @@ def append(log: Location, start: int, picks: Logged, novelty: Array) -> None:
     (log / "picks" / f"{start:09d}.parquet").write_parquet(table, compression="none", use_dictionary=False)
 
 
-def read(log: Location, start: int, stop: int) -> Logged:
+def read(log: Location, start: int, stop: int) -> Candidates:
     """The picks at the places from ``start`` to ``stop``, all of which must have been written."""
     files = _files(log)
     first = max(place for place in files if place <= start)
     parts = [_read(files[place])[0] for place in sorted(place for place in files if first <= place < stop)]
-    return Logged.joined(parts)[start - first : stop - first]
+    return Candidates.joined(parts)[start - first : stop - first]
 
 
-def recover(log: Location) -> tuple[Logged, Array] | None:
+def recover(log: Location) -> tuple[Candidates, Array] | None:
     """All picks that a run has left, and their sums when they were picked; None if it left none.
 
     A log is used up to the first file that is missing or damaged. That and all after it are removed: the picks in
     them are made again, and come out the same.
     """
-    parts: list[tuple[Logged, Array]] = []
+    parts: list[tuple[Candidates, Array]] = []
     reached = 0
     for place, file in sorted(_files(log).items()):
         if place == reached:
@@ -84,7 +56,7 @@ def recover(log: Location) -> tuple[Logged, Array] | None:
         file.delete()
     if not parts:
         return None
-    return Logged.joined([logged for logged, _ in parts]), np.concatenate([novelty for _, novelty in parts])
+    return Candidates.joined([logged for logged, _ in parts]), np.concatenate([novelty for _, novelty in parts])
 
 
 def _files(log: Location) -> dict[int, Location]:
@@ -93,9 +65,9 @@ def _files(log: Location) -> dict[int, Location]:
     return {int(file.name.split(".")[0]): file for file in files}
 
 
-def _read(file: Location) -> tuple[Logged, Array]:
+def _read(file: Location) -> tuple[Candidates, Array]:
     table = file.read_parquet().combine_chunks()
     vectors = table.column("vector").chunk(0)
     columns = {name: table.column(name).to_numpy() for name in _COLUMNS}
-    logged = Logged(**columns, vectors=vectors.flatten().to_numpy().reshape(len(vectors), -1))
+    logged = Candidates(**columns, vectors=vectors.flatten().to_numpy().reshape(len(vectors), -1))
     return logged, table.column("novelty").to_numpy()

@@ -6,6 +6,9 @@ selection inside it. It broadcasts the draft; every executor checks each step ag
 The driver admits these to the pool, keeps the longest prefix of the draft that none of them beats, and then the
 challenger that does. So every pick is the argmax over all candidates; a poor draft costs time, nothing else.
 
+Where the pool is so small that all candidates are contenders, nobody is left to verify a draft: there are no rounds,
+and the driver does all by itself.
+
 What executors know of their candidates lies in their local scratch (:mod:`~novelsum.selection.scratch`) and is rebuilt
 from the store and the pick log (:mod:`~novelsum.selection.picklog`) where it is missing.
 """
@@ -17,14 +20,15 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import RDD, SparkContext
+from pyspark import SparkContext
 from pyspark.sql import SparkSession
 
 from novelsum.density.factors import read_density
@@ -35,13 +39,20 @@ from novelsum.formula import Array, metric_space
 from novelsum.groups import Group
 from novelsum.rows import common_places, lot
 from novelsum.selection import picklog, scratch
-from novelsum.selection.check import BlockCheck, Findings, Picks, Question, state_bytes
-from novelsum.selection.contenders import Contenders, Draft, Samples
-from novelsum.selection.picklog import Logged
+from novelsum.selection.candidates import Candidates, Dismissed, Picks, Units
+from novelsum.selection.check import BlockCheck, Question, state_bytes
+from novelsum.selection.contenders import (
+    RANKED_BYTES,
+    Arrivals,
+    Contenders,
+    Draft,
+    Verdict,
+    contender_bytes,
+)
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.scratch import Units, block_bytes, compared_bytes, selections_bytes
-from novelsum.selection.sketch import Outlook, Single, Weights
+from novelsum.selection.scratch import block_bytes, compared_bytes, read_candidates, selections_bytes
+from novelsum.selection.sketch import Weights
 from novelsum.settings import Settings
 from novelsum.spark.local import folder_of, new_run
 from novelsum.spark.progress import Progress
@@ -49,8 +60,12 @@ from novelsum.spark.shared import Shared
 
 logger = logging.getLogger("novelsum")
 
+T = TypeVar("T")
+
 CAPACITY = 1024
 """Contenders in the driver's pool."""
+WHOLE_BYTES = 256 << 20
+"""All candidates are contenders where they and what the driver keeps of each take no more than this."""
 LONGEST_DRAFT = 256
 LARGEST_QUALITY = 1e280
 """q^γ must stay below this: in the units of a selection a pick adds at most 4 to a sum, so no score is infinite."""
@@ -99,8 +114,8 @@ class Effort:
 class Run:
     """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
 
-    ``work``, ``factors``, ``log``: where the store, the density factors and the pick log lie;
-    ``groups``: the groups, in order, if there are quotas.
+    ``work``, ``factors``, ``log``: where the store, the density factors and the pick log lie. ``has_rounds``: whether
+    there are candidates that are not in the driver's pool. ``groups``: the groups, in order, if there are quotas.
     """
 
     id: str
@@ -111,6 +126,7 @@ class Run:
     budget: int
     begun: int
     twins: bool
+    has_rounds: bool = True
     groups: tuple[Group, ...] = ()
     units: Units = Units()
 
@@ -130,16 +146,17 @@ class Round:
     number: int
     confirmed: int
     since: int
-    picks: Logged
+    picks: Candidates
     question: Question
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a block answers: the candidates found (k), and what it found of them."""
+    """What a block answers: candidates that may be picked soon, and what :class:`Findings` say besides."""
 
-    found: Logged
-    findings: Findings
+    arrivals: Arrivals
+    safe_steps: int
+    recomputed: int
 
 
 def select(
@@ -175,21 +192,20 @@ def select(
         budget,
         begun,
         twins=pool.distinct < pool.candidates,
+        has_rounds=pool.candidates * contender_bytes(pool.dimension, pool.itemsize) > WHOLE_BYTES,
         groups=quotas.groups if quotas else (),
     )
-    tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
-    blocks = context.parallelize(pool.blocks, tasks).cache()
+    blocks = _Blocks(context, pool, run.has_rounds)
     try:
         _preflight(context, blocks, pool, settings, run)
         selection = _Selection(context, blocks, run, pool, quotas, first)
         with Progress("selection (picks)", budget) as progress:
             progress.reach(selection.picked)
             while selection.picked < budget:
-                selection.round()
+                selection.advance()
                 progress.reach(selection.picked)
         selection.log()
-        context.setJobDescription("novelsum selection: rows of the picks")
-        picks = _details(blocks, pool, selection)
+        picks = _details(blocks, selection)
     finally:
         context.setJobDescription("")
         blocks.unpersist()
@@ -229,32 +245,36 @@ def require_finite_quality(pool: Pool, settings: Settings) -> None:
         )
 
 
-def _preflight(context: SparkContext, blocks: RDD[Block], pool: Pool, settings: Settings, run: Run) -> None:
+def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: Settings, run: Run) -> None:
     """Tell what the selection will take; raise RunError where a scratch disk cannot hold it."""
-    context.setJobDescription("novelsum selection: free scratch")
     places, dimension = run.places, pool.dimension
     needed: dict[tuple[str, int], int] = defaultdict(int)
     free: dict[tuple[str, int], tuple[int, str]] = {}
-    for host, device, available, folder, rows in blocks.map(partial(_free_scratch, run.id)).collect():
-        needed[host, device] += block_bytes(rows, dimension, pool.itemsize)
-        needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
-        free[host, device] = (available, folder)
+    if run.has_rounds or settings.compare:
+        found = blocks.on_executors(partial(_free_scratch, run.id), "free scratch")
+        for host, device, available, folder, rows in found:
+            needed[host, device] += block_bytes(rows, dimension, pool.itemsize) if run.has_rounds else 0
+            needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
+            free[host, device] = (available, folder)
     for disk in needed:
         needed[disk] += selections_bytes(run.budget, dimension) if settings.compare else 0
-    largest = max(block.rows for block in pool.blocks)
-    cores = context.defaultParallelism
-    of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
-    operations = 2 * pool.candidates * places * dimension
+    if run.has_rounds:
+        largest = max(block.rows for block in pool.blocks)
+        of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
+        memory = f"for each of {context.defaultParallelism} task(s) at a time"
+    else:
+        ranked = min(RANKED_BYTES, 24 * pool.candidates * places)
+        of_task = pool.candidates * contender_bytes(dimension, pool.itemsize) + ranked
+        memory = "in the driver, which has all candidates in its pool"
     logger.info(
-        "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory for each of %d task(s) at a "
-        "time, %.3g distance operations",
+        "selection: %d of %d candidates; %s of scratch on %d host(s), about %s of memory %s, %.3g distance operations",
         run.budget,
         pool.candidates,
         _size(sum(needed.values())),
         len({host for host, _ in needed}),
         _size(of_task),
-        cores,
-        operations,
+        memory,
+        2 * pool.candidates * places * dimension,
     )
     for disk, bytes_ in needed.items():
         available, folder = free[disk]
@@ -278,26 +298,52 @@ def _size(bytes_: int) -> str:
 # --- rounds -----------------------------------------------------------------------------------------------
 
 
+class _Blocks:
+    """The blocks of the store: for Spark's tasks where there are rounds, for the driver itself where there are none."""
+
+    def __init__(self, context: SparkContext, pool: Pool, has_rounds: bool) -> None:
+        self._context, self._blocks, self._has_rounds = context, pool.blocks, has_rounds
+        tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
+        self._distributed = context.parallelize(pool.blocks, tasks).cache()
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def map(self, function: Callable[[Block], T], what: str) -> list[T]:
+        """What a function makes of each block. Where that is a Spark job it is described by ``what`` it does."""
+        return self.on_executors(function, what) if self._has_rounds else [function(block) for block in self._blocks]
+
+    def on_executors(self, function: Callable[[Block], T], what: str) -> list[T]:
+        """The same, a Spark job in any case."""
+        self._context.setJobDescription(f"novelsum selection: {what}")
+        return self._distributed.map(function).collect()
+
+    def unpersist(self) -> None:
+        """They are needed no more."""
+        self._distributed.unpersist()
+
+
 class _Selection:
     """The driver's side of a selection: the contenders, the pick log, and how long the next draft is to be."""
 
     def __init__(
         self,
         context: SparkContext,
-        blocks: RDD[Block],
+        blocks: _Blocks,
         run: Run,
         pool: Pool,
         quotas: Quotas | None,
         first: int | None,
     ) -> None:
-        self._context, self._blocks, self._block_count = context, blocks, len(pool.blocks)
+        self._context, self._blocks = context, blocks
         self.effort = Effort()
         self._capacity = CAPACITY
-        self._length = 1
+        self._length = 1 if run.has_rounds else _LOGGED_AT_ONCE
         self._confirmed = -1
-        context.setJobDescription("novelsum selection: scratch and the first pick")
-        prepared = blocks.map(partial(_prepare, run, first)).collect()
-        self._picks, sums, self._logged = _start(run, [found for _, _, found in prepared])
+        prepare = partial(_prepare, run, first) if run.has_rounds else partial(_read, run)
+        prepared = blocks.map(prepare, "scratch and the first pick")
+        found = Candidates.joined([stored for _, _, stored in prepared])
+        self._picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
         self.novelty: list[float] = sums[run.begun :].tolist()
         self.effort.resumed_picks = max(0, self._logged - run.begun)
         before = self._picks[: run.begun]
@@ -309,44 +355,37 @@ class _Selection:
         )
         self.run = replace(run, units=units)
         weights = Weights.of(run.places, run.scoring.proximity_power)
-        self.contenders = Contenders(run.scoring, weights, run.places, pool.dimension, quotas)
-        self.contenders.begin(_samples(self.run, before), counts=False)
-        self.contenders.begin(_samples(self.run, self._picks[run.begun :]), counts=True)
-        self._vectors: dict[int, NDArray[np.floating]] = {}
-        self._settled = self.contenders.dismiss(self._capacity)
+        everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, self._picks.rows))]
+        made = self._picks[run.begun :]
+        self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, quotas)
+        self._dismissed = Dismissed.nobody()
 
     @property
     def picked(self) -> int:
         """Picks so far, without those before the selection."""
         return self.contenders.picks - self.run.begun
 
-    def round(self) -> None:
+    def advance(self) -> None:
         """Draft, verify, and commit what stands."""
         contenders, effort, left = self.contenders, self.effort, self.run.budget - self.picked
         clock = time.perf_counter()
         draft = contenders.draft(min(self._length, left), left)
         clock = self._spent("draft", clock)
-        reports = self._verify(draft)
+        reports = self._verify(draft) if self.run.has_rounds else []
         clock = self._spent("verify", clock)
-        new = contenders.admit(*self._arrivals(reports))
-        safe_steps = min(report.findings.safe_steps for report in reports)
-        stands, challenger = contenders.challenge(draft, new, min(safe_steps, len(draft.slots)))
-        accepted = [*draft.slots[:stands], *([] if challenger is None else [challenger])]
-        self._picks = Logged.joined([self._picks, self._logged_slots(accepted)])
-        challenger_sum = contenders.commit(challenger)
-        self.novelty += [*draft.sums[:stands], *([] if challenger_sum is None else [challenger_sum])]
-        full = stands == len(draft.slots) and challenger is None
-        self._confirmed = effort.rounds if full else -1
-        self._adapt(len(draft.slots), stands, len(accepted))
-        self._settled = contenders.dismiss(self._capacity)
-        rows = set(contenders.rows.tolist())
-        self._vectors = {row: vector for row, vector in self._vectors.items() if row in rows}
-        effort.rounds += 1
-        effort.drafted += len(draft.slots)
-        effort.rejected += len(draft.slots) - stands
-        effort.reported += len(new)
-        effort.bounds_recomputed += sum(report.findings.recomputed for report in reports)
+        safe_steps = min((report.safe_steps for report in reports), default=len(draft))
+        arrivals = Arrivals.joined([report.arrivals for report in reports]) if reports else None
+        verdict = draft.challenge(arrivals, safe_steps)
+        picks, sums = verdict.commit()
+        self._picks = Candidates.joined([self._picks, picks])
+        self.novelty += sums
+        effort.drafted += len(draft)
+        effort.rejected += len(draft) - verdict.stands
+        effort.reported += len(arrivals) if arrivals else 0
+        effort.bounds_recomputed += sum(report.recomputed for report in reports)
         effort.evaluated = contenders.evaluated
+        if self.run.has_rounds:
+            self._end_round(verdict, len(picks))
         clock = self._spent("admit", clock)
         if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
             self.log()
@@ -355,12 +394,19 @@ class _Selection:
             "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported, %d bounds recomputed",
             effort.rounds,
             self.picked,
-            len(draft.slots),
+            len(draft),
             safe_steps,
-            stands,
-            len(new),
-            sum(report.findings.recomputed for report in reports),
+            verdict.stands,
+            len(arrivals) if arrivals else 0,
+            sum(report.recomputed for report in reports),
         )
+
+    def _end_round(self, verdict: Verdict, accepted: int) -> None:
+        """Choose the length of the next draft and who stays in the pool."""
+        self._confirmed = self.effort.rounds if verdict.is_whole else -1
+        self._adapt(len(verdict.draft), verdict.stands, accepted)
+        self._dismissed = self.contenders.dismiss(self._capacity)
+        self.effort.rounds += 1
 
     def _spent(self, phase: str, since: float) -> float:
         now = time.perf_counter()
@@ -370,56 +416,31 @@ class _Selection:
     def _verify(self, draft: Draft) -> list[Report]:
         """Ask all blocks; one Spark job."""
         contenders, number = self.contenders, self.effort.rounds
-        committed, steps = len(self._picks), len(draft.slots)
-        may_follow = draft.open_until[contenders.groups] > steps
+        committed, steps = len(self._picks), len(draft)
+        may_follow = draft.open_until[contenders.candidates.groups] > steps
         upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
         place = max(1, int(self._capacity * _REFILL))
         question = Question(
             committed=committed,
             scores=np.array(draft.scores),
-            pool=np.sort(contenders.rows),
+            pool=np.sort(contenders.candidates.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
-            most=max(1, self._capacity // self._block_count),
-            settled=self._settled[0],
-            settled_upper=self._settled[1],
+            most=max(1, self._capacity // len(self._blocks)),
+            dismissed=self._dismissed,
             open_until=draft.open_until,
         )
-        picks = Logged.joined([self._picks[self._logged :], self._logged_slots(draft.slots)])
+        picks = Candidates.joined([self._picks[self._logged :], draft.picks])
         message = Shared.of(self._context, Round(number, self._confirmed, self._logged, picks, question))
-        self._context.setJobDescription(
-            f"novelsum selection: round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of "
-            f"{self.run.budget}"
-        )
-        reports = self._blocks.map(partial(_check_block, self.run, message)).collect()
+        what = f"round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of {self.run.budget}"
+        reports = self._blocks.map(partial(_check_block, self.run, message), what)
         message.destroy()
         return reports
 
-    def _arrivals(self, reports: list[Report]) -> tuple[Samples, Array, Outlook, Single]:
-        """What the pool takes in: the candidates reported, their bounds and outlooks."""
-        found = Logged.joined([report.found for report in reports])
-        self._vectors.update(zip(found.rows.tolist(), found.vectors, strict=True))
-        findings = [report.findings for report in reports]
-        return (
-            _samples(self.run, found),
-            np.concatenate([part.upper for part in findings]),
-            Outlook.joined([part.outlook for part in findings]),
-            np.concatenate([part.error for part in findings]),
-        )
-
-    def _logged_slots(self, slots: list[int]) -> Logged:
-        """Contenders as they are broadcast and logged: with their vectors as in the store."""
-        contenders = self.contenders
-        vectors = [self._vectors[row] for row in contenders.rows[slots].tolist()]
-        return Logged(
-            contenders.rows[slots],
-            contenders.powered[slots] * self.run.units.powered,
-            contenders.quality[slots],
-            contenders.groups[slots],
-            np.stack(vectors) if vectors else self._picks.vectors[:0],
-        )
-
     def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
-        """Draft more after a draft that stood, less after one that did not; widen the pool if nothing moved."""
+        """Draft more after a draft that stood, less after one that did not.
+
+        Nothing accepted widens the pool, and anything lets it become narrower again.
+        """
         if stands == drafted:
             self._length = max(self._length + 1, int(1.5 * self._length))
         else:
@@ -436,11 +457,11 @@ class _Selection:
             self._logged = len(self._picks)
 
 
-def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
+def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
     """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
     recovered = picklog.recover(run.log)
     if recovered is None and not run.begun:
-        return Logged.joined(first), np.zeros(1), 0
+        return first, np.zeros(1), 0
     if recovered is None or len(recovered[0]) < run.begun:
         raise RunError(
             f"the samples of --already-selected in {run.log / 'picks'} are damaged; run again to log them anew"
@@ -451,20 +472,12 @@ def _start(run: Run, first: list[Logged]) -> tuple[Logged, Array, int]:
     return logged, sums, len(logged)
 
 
-def _samples(run: Run, found: Logged) -> Samples:
-    """Candidates in the metric's space and in the units of the selection."""
-    if len(found):
-        points = metric_space(found.vectors, run.scoring.metric) / run.units.length
-    else:
-        points = np.empty(found.vectors.shape)
-    return Samples(found.rows, points, found.powered / run.units.powered, found.quality, found.groups)
-
-
-def _details(blocks: RDD[Block], pool: Pool, selection: _Selection) -> list[Candidate]:
+def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
     """The picks with id, density and place in the input."""
     run = selection.run
     rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
-    found = {detail[0]: detail[1:] for detail in blocks.flatMap(partial(_ids_of_rows, run, np.sort(rows))).collect()}
+    parts = blocks.map(partial(_ids_of_rows, run, np.sort(rows)), "rows of the picks")
+    found = {detail[0]: detail[1:] for part in parts for detail in part}
     scale = units.powered * units.length
     picks = []
     for place, row in enumerate(rows.tolist()):
@@ -494,12 +507,19 @@ def _draw(
         yield b"", rows[ids.index(wanted)]
 
 
-def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Logged]:
+def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Candidates]:
     """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
     with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
         rows = held.candidates.rows
         at = np.flatnonzero(rows == first) if first is not None else rows[:0]
-        return held.longest, float(held.powered.max()), held.logged(at)
+        return held.longest, float(held.stored.powered.max()), held.stored[at]
+
+
+def _read(run: Run, block: Block) -> tuple[float, float, Candidates]:
+    """The same without scratch, and all candidates of the block."""
+    stored = read_candidates(run.work, run.factors, block, run.scoring, run.groups)
+    points = metric_space(stored.vectors, run.scoring.metric)
+    return float(np.sqrt(np.square(points).sum(axis=1).max())), float(stored.powered.max()), stored
 
 
 def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
@@ -514,7 +534,8 @@ def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
         check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
         findings = check.check(question, start, held.release)
         held.done(question.committed, asked.number)
-        return Report(held.logged(findings.places), findings)
+        arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.outlook, findings.error)
+        return Report(arrivals, findings.safe_steps, findings.recomputed)
 
 
 @cache
@@ -523,13 +544,13 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> Iterator[tuple[int, str | int, float, int, int]]:
+def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:
     """Row, id, density and place in the input of those of some sorted rows that the block has."""
     table = read_block_columns(run.work, block.name, ["row", "id", "file", "file_row"])
     at, _ = common_places(table.column("row").to_numpy(), rows)
     density = read_density(run.factors, block.name).density[at]
     row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
-    yield from zip(row, id_, density.tolist(), file, file_row, strict=True)
+    return list(zip(row, id_, density.tolist(), file, file_row, strict=True))
 
 
 class _PickCache:
@@ -546,25 +567,16 @@ _cache = _PickCache()
 
 def _picks_of(run: Run, asked: Round) -> Picks:
     """All picks of a round, drafted ones last, from this worker's memory, the broadcast, and else the pick log."""
-    dimension = asked.picks.vectors.shape[1]
-    if _cache.run != run.id or _cache.picks is None:
-        _cache.run, _cache.known = run.id, 0
-        size = run.places
-        _cache.picks = Picks(
-            np.empty(size, np.int64),
-            np.empty((size, dimension), np.float32),
-            np.empty(size, np.float32),
-            np.empty(size),
-        )
-    held = _cache.picks
     parts = [(asked.since, asked.picks)]
+    if _cache.run != run.id:
+        _cache.run, _cache.known, _cache.picks = run.id, 0, None
     if _cache.known < asked.since:
         parts.append((_cache.known, picklog.read(run.log, _cache.known, asked.since)))
-    for start, logged in parts:
-        samples = _samples(run, logged)
-        part = slice(start, start + len(samples))
-        held.rows[part], held.points[part], held.powered[part] = samples.rows, samples.points, samples.powered
-        held.norms[part] = np.square(samples.points).sum(axis=1)
+    for start, stored in parts:
+        picks = Picks.measured(stored.in_units(run.scoring.metric, run.units)).single()
+        if _cache.picks is None:
+            _cache.picks = picks.room(run.places)
+        _cache.picks[start : start + len(picks)] = picks
     _cache.known = asked.question.committed
-    whole = slice(0, asked.since + len(asked.picks))
-    return Picks(held.rows[whole], held.points[whole], held.norms[whole], held.powered[whole])
+    assert _cache.picks is not None
+    return _cache.picks[: asked.since + len(asked.picks)]

@@ -2,9 +2,6 @@
 
 The store and the pick log are the truth. Scratch is made from the store when a task does not find it, and a
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
-
-Scratch is named for where the run has its store and for the try, so that a try finds what those before it have left
-when they were killed. The output's lock sees to it that only one try lives.
 """
 
 import errno
@@ -17,7 +14,7 @@ import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -28,36 +25,21 @@ from numpy.typing import NDArray
 from novelsum.density.factors import read_density
 from novelsum.errors import RunError
 from novelsum.files.location import Location
-from novelsum.files.store import Block, StoredBlock, read_block
-from novelsum.formula import Array, Metric, metric_space
+from novelsum.files.store import Block, read_block
+from novelsum.formula import metric_space
 from novelsum.groups import Group
-from novelsum.selection.check import Candidates, state_bytes, state_of
-from novelsum.selection.picklog import Logged
+from novelsum.selection.candidates import Candidates, Units
+from novelsum.selection.check import BlockCandidates, state_bytes, state_of
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import Integers
 from novelsum.spark.local import folder_of, local_directory
 
 _SLAB = 512
 """So many vectors are in float64 at a time."""
-_OPTIONAL = ("quality", "groups", "twin")
 _DIRTY, _PICKS, _ROUND = range(3)
 _LARGEST = np.finfo(np.float32).max
 _PLAIN = (1e-15, 1e15)
 """Float32 vectors of lengths in this range are multiplied as they are; others are brought to length 1 first."""
-
-
-@dataclass(frozen=True)
-class Units:
-    """Powers of two that lengths and σ^κ2 are divided by, so that float32 holds them. They change no digit."""
-
-    length: float = 1.0
-    powered: float = 1.0
-
-    @staticmethod
-    def of(longest: float, heaviest: float, metric: Metric) -> "Units":
-        """For points and σ^κ2 up to these; the cosine's points have length 1 already."""
-        lengths = 1.0 if metric == "cosine" else longest
-        return Units(*(2.0 ** np.ceil(np.log2(greatest)) if greatest > 0 else 1.0 for greatest in (lengths, heaviest)))
 
 
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
@@ -82,20 +64,15 @@ def selections_bytes(picks: int, dimension: int) -> int:
 class Scratch:
     """A block in scratch, held by this task: ``candidates`` and their ``state`` as the check needs them.
 
-    ``vectors`` (n, D) as in the store; ``powered`` (n,) float64, σ^κ2.
+    ``stored``: the same candidates as they are stored.
     """
 
-    candidates: Candidates
+    candidates: BlockCandidates
     state: dict[str, NDArray[Any]]
-    vectors: NDArray[Any]
-    powered: Array
+    stored: Candidates
     longest: float
     """The greatest length of a point in the metric's space."""
     head: Integers
-
-    def logged(self, at: Integers) -> Logged:
-        """Some of the candidates as they are reported and logged."""
-        return Logged(self.candidates.rows[at], self.powered[at], *self.candidates.traits(at), self.vectors[at])
 
     def start(self, committed: int, round_: int, confirmed: int) -> int:
         """Against how many picks the bounds of the state hold; they are started over where they are of no use.
@@ -123,7 +100,7 @@ class Scratch:
 
     def release(self, tile: slice) -> None:
         """Let the system have back the memory that maps some rows of the vectors; Linux gives it back at once."""
-        for array in (self.candidates.points, self.vectors):
+        for array in (self.candidates.vectors, self.stored.vectors):
             if isinstance(array, np.memmap):
                 row, page = array.strides[0], mmap.PAGESIZE
                 first = (array.offset + tile.start * row) // page * page
@@ -148,8 +125,7 @@ def opened(
         for is_last in (False, False, True):
             try:
                 if not folder.exists():
-                    density = read_density(factors, block.name).density
-                    _make(folder, read_block(work, block.name), density, scoring, twins, groups)
+                    _make(folder, read_candidates(work, factors, block, scoring, groups), scoring, twins)
                 lock = held.enter_context(open(folder / "lock", "wb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # of Linux and macOS, not of Windows
                 scratch = _map(folder, units)
@@ -164,9 +140,16 @@ def opened(
         yield scratch
 
 
-def _make(
-    folder: Path, stored: StoredBlock, density: Array, scoring: Scoring, twins: bool, groups: tuple[Group, ...]
-) -> None:
+def read_candidates(
+    work: Location, factors: Location, block: Block, scoring: Scoring, groups: tuple[Group, ...]
+) -> Candidates:
+    """A block of the store in ``work`` and its density factors. ``groups``: those of quotas, in order."""
+    stored, density = read_block(work, block.name), read_density(factors, block.name).density
+    of_each = None if stored.groups is None else stored.groups.to_pylist()
+    return Candidates.of(stored.rows, stored.vectors, density, stored.quality, of_each, scoring, groups)
+
+
+def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> None:
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
@@ -175,12 +158,7 @@ def _make(
         norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
         lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
         is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
-        save = {
-            "vectors": stored.vectors,
-            "rows": stored.rows,
-            "norms": norms,
-            "powered": density**scoring.density_power,
-        }
+        save = {**vars(stored), "norms": norms}
         if not is_plain:
             longest = np.sqrt(norms.max(initial=0.0)) or 1.0
             spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
@@ -188,13 +166,9 @@ def _make(
             save["factor"] = np.full(len(norms), longest)
         else:
             save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
-        if stored.quality is not None:
-            save["quality"] = stored.quality**scoring.quality_power
-        if groups and stored.groups is not None:
-            number_of = {group: number for number, group in enumerate(groups)}
-            save["groups"] = np.array([number_of[group] for group in stored.groups.to_pylist()], np.int64)
         if twins:
-            save["twin"] = _twins(stored.vectors, *(save[name] for name in ("quality", "groups") if name in save))
+            others = (stored.quality, stored.groups)
+            save["twin"] = _twins(stored.vectors, *(column for column in others if np.ptp(column) > 0))
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
         (temporary / "arrays.json").write_text(json.dumps(list(save)))
@@ -238,14 +212,17 @@ def _map(folder: Path, units: Units) -> Scratch:
         return np.load(folder / f"{name}.npy", mmap_mode=mode)
 
     arrays = json.loads((folder / "arrays.json").read_text())
-    vectors, powered, norms = mapped("vectors"), np.load(folder / "powered.npy"), np.load(folder / "norms.npy")
-    candidates = Candidates(
-        rows=np.load(folder / "rows.npy"),
-        points=mapped("points") if "points" in arrays else vectors,
+    vectors, norms = mapped("vectors"), np.load(folder / "norms.npy")
+    names = [field.name for field in fields(Candidates) if field.name != "vectors"]
+    traits = {name: np.load(folder / f"{name}.npy") for name in names}
+    stored = Candidates(vectors=vectors, **traits)
+    traits["powered"] = stored.powered / units.powered
+    candidates = BlockCandidates(
+        vectors=mapped("points") if "points" in arrays else vectors,
+        **traits,
         factor=(np.load(folder / "factor.npy") / units.length).astype(np.float32),
         norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
-        powered=powered / units.powered,
-        **{name: np.load(folder / f"{name}.npy") for name in _OPTIONAL if name in arrays},
+        twin=np.load(folder / "twin.npy") if "twin" in arrays else None,
     )
     state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
-    return Scratch(candidates, state, vectors, powered, float(np.sqrt(norms.max())), mapped("head", "r+"))
+    return Scratch(candidates, state, stored, float(np.sqrt(norms.max())), mapped("head", "r+"))

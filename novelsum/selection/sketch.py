@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from novelsum.formula import Array, proximity_weights
 from novelsum.formulas import Equation
+from novelsum.selection.candidates import Columns
 
 Single = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -99,8 +100,8 @@ class Shares:
 # --- what further picks do to a sum -----------------------------------------------------------------------
 
 
-@dataclass
-class Outlook:
+@dataclass(frozen=True)
+class Outlook(Columns):
     """For each of m candidates and COARSE cells of keys: the ranks there, and what its picks add to the sum.
 
     ``low``, ``scale`` (m,) float32 place the cells, in the unit of keys and its inverse. ``before`` (m, COARSE)
@@ -123,8 +124,8 @@ class Outlook:
         return Outlook(zeros, zeros, cells.astype(np.int32), zeros.astype(np.int32), cells)
 
     @staticmethod
-    def of(keys: NDArray[Any], terms: NDArray[Any]) -> "Outlook":
-        """From all keys (m, n) of the picks themselves, and bounds on their terms (m, n)."""
+    def of(keys: NDArray[Any], terms: NDArray[Any] | None = None) -> "Outlook":
+        """From all keys (m, n) of the picks themselves, and bounds on their terms (m, n); without them no ``part``."""
         m, n = keys.shape
         least, greatest = keys.min(axis=1), keys.max(axis=1)
         low = least.astype(np.float32)
@@ -132,22 +133,11 @@ class Outlook:
         cell = np.clip((keys - low[:, None]) * scale[:, None], 0, COARSE - 1).astype(np.int64)
         cell += np.arange(m)[:, None] * COARSE
         count = np.bincount(cell.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
-        part = np.bincount(cell.reshape(-1), weights=terms.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
-        return Outlook(low, scale, _before(count), np.full(m, n, np.int32), part.astype(np.float32))
-
-    def __getitem__(self, at: slice | Integers) -> "Outlook":
-        return Outlook(*(getattr(self, name)[at] for name in Outlook.__dataclass_fields__))
-
-    def __setitem__(self, at: slice | Integers, other: "Outlook") -> None:
-        for name in Outlook.__dataclass_fields__:
-            getattr(self, name)[at] = getattr(other, name)
-
-    @staticmethod
-    def joined(parts: "list[Outlook]") -> "Outlook":
-        """Of the candidates of all parts, one after the other."""
-        return Outlook(
-            *(np.concatenate([getattr(part, name) for part in parts]) for name in Outlook.__dataclass_fields__)
-        )
+        part = np.zeros((m, COARSE), np.float32)
+        if terms is not None:
+            sums = np.bincount(cell.reshape(-1), weights=terms.reshape(-1), minlength=m * COARSE)
+            part[:] = sums.reshape(m, COARSE)
+        return Outlook(low, scale, _before(count), np.full(m, n, np.int32), part)
 
     def _cells(self, keys: Single, shift: Single) -> NDArray[np.int32]:
         """The cell of each key (m, n) moved by ``shift`` (m,), in the flat order of all candidates' cells."""
@@ -234,8 +224,8 @@ def gain_bounds(
 # --- the sketch -------------------------------------------------------------------------------------------
 
 
-@dataclass
-class Sketch:
+@dataclass(frozen=True)
+class Sketch(Columns):
     """Sketches of m candidates.
 
     Parameters
@@ -255,9 +245,6 @@ class Sketch:
     count: Single
     mass: Single
     doubtful: NDArray[np.uint16]
-
-    def __len__(self) -> int:
-        return len(self.low)
 
     @staticmethod
     def over(keys: Single, error: Single) -> "Sketch":
@@ -361,7 +348,7 @@ class Sketch:
         part = np.empty((m, COARSE), np.float32)
         for start in range(0, m, _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
-            some = Sketch(*(getattr(self, name)[rows] for name in Sketch.__dataclass_fields__))
+            some = self[rows]
             terms = (
                 some._rising_terms(weights)
                 if shares.equation.ranked_by_mass

@@ -28,7 +28,7 @@ from novelsum.files.ingest import BLOCK_BYTES
 from novelsum.report import survey
 from novelsum.report.output import metrics
 from novelsum.selection import check, rounds, sketch
-from novelsum.selection.contenders import TIE
+from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes
 from novelsum.selection.scratch import block_bytes
 from novelsum.spark import progress, session
 
@@ -308,6 +308,11 @@ NUMBERED = [
     ("docs/algorithm.md", "{} coarse cells", sketch.COARSE),
     ("docs/algorithm.md", "n ≤ {} (`LISTED`)", check.LISTED),
     ("docs/algorithm.md", "every {} picks", rounds._LOGGED_AT_ONCE),
+    ("docs/algorithm.md", "drafts {} picks at a time", rounds._LOGGED_AT_ONCE),
+    ("docs/algorithm.md", "at most {} MiB (`WHOLE_BYTES`)", rounds.WHOLE_BYTES >> 20),
+    ("docs/algorithm.md", "N·(12·D + {:,}) bytes", contender_bytes(0, 4)),
+    ("docs/operations.md", "N · (12·D + {:,}) bytes", contender_bytes(0, 4)),
+    ("docs/operations.md", "and {} MiB of their ranked picks", RANKED_BYTES >> 20),
     ("docs/algorithm.md", "and {} picks: v moves", rounds.LONGEST_DRAFT),
     ("docs/algorithm.md", "up to n/{} and", rounds._DRAFT_SHARE),
     ("docs/algorithm.md", "slack of {:g} covers", sketch.SLACK),
@@ -506,8 +511,8 @@ def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of
     )
     assert needed
     compared = 2771 * (16 * 384 + 24) + 32 * 200 * 384  # as the page has it
-    assert int(needed[1]) == round((block_bytes(2771, 384, 4) + compared) / 2**20)
-    assert int(needed[2]) == pytest.approx(of_task(2869, 384, 200, 2) / 2**20, abs=2)
+    assert int(needed[1]) == round(compared / 2**20)
+    assert int(needed[2]) == round((2771 * (12 * 384 + 4736) + 24 * 2771 * 200) / 2**20)
 
 
 @pytest.mark.cluster

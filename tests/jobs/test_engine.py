@@ -25,7 +25,7 @@ def assert_equal(found, expected) -> None:
 @pytest.mark.parametrize("method", formula.FORMULAS)
 @pytest.mark.parametrize("metric", formula.METRICS)
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
-def test_spark_equals_the_formula(few, engine, oracle, tmp_path, method, metric, duplicates):
+def test_spark_equals_the_formula(few, engine, oracle, tmp_path, either_way, method, metric, duplicates):
     """Picks, novelty and density have the bits of the oracle, for all formulas and metrics."""
     settings = {"formula": method, "metric": metric, "duplicates": duplicates, "first": "p0123"}
     if duplicates == "drop":

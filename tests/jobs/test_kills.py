@@ -91,7 +91,7 @@ class World:
     def command(self, name: str, folder: Path) -> list[str]:
         """The command line of a run in a folder of its own."""
         job = {"save_state": "estimate_density", "update": "estimate_density", "compare": "curate"}.get(name, name)
-        given: list[object] = [sys.executable, ROOT / "jobs" / f"{job}.py", "--output", folder / "out"]
+        given: list[object] = [sys.executable, ROOT / "tests" / "with_rounds.py", job, "--output", folder / "out"]
         given += ["--input", self.folder / ("night" if name == "update" else "pool"), "--block-rows", 130]
         selecting = ("--budget", 80, "--text-column", "text")
         more: dict[str, tuple[object, ...]] = {
@@ -288,8 +288,8 @@ def test_a_run_killed_anywhere_ends_with_the_same_result(world: World, tmp_path:
         assert "error: " in run.errors()
     assert not (folder / "out" / "_MANIFEST.json").exists()
     run.kill_all()
-    _, job, *arguments = world.command(kill.command, folder)
-    again = run_job(Path(job).stem, *arguments)
+    _, _, job, *arguments = world.command(kill.command, folder)
+    again = run_job(job, *arguments)
     assert again.returncode == 0, again.stderr
     assert_same(result(kill.command, folder), world.expected[kill.command])
     if kill.command != "measure_diversity" and STAGES[kill.command].index(kill.stage) > 1:

@@ -23,7 +23,7 @@ from novelsum.files.lock import held
 from novelsum.files.workplace import Workplace
 
 BUDGET = 200
-COMMAND = [sys.executable, str(ROOT / "jobs" / "curate.py")]
+COMMAND = [sys.executable, str(ROOT / "tests" / "with_rounds.py"), "curate"]
 POLL = 0.001
 
 
@@ -37,7 +37,7 @@ def curate(output: Path, *more: object) -> subprocess.CompletedProcess[str]:
 
 
 def start(output: Path, *more: object, within: Sequence[str] = (), **environment: str) -> subprocess.Popen[str]:
-    """The job in a process group of its own, Java and workers in it."""
+    """The job in a process group of its own, Java and workers in it. Unlike the runs that go on, it has rounds."""
     command = [*within, *COMMAND, *arguments(output, *more)]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, **pipes, start_new_session=True, env={**os.environ, **environment})
@@ -164,7 +164,11 @@ def test_publishing_that_is_cut_leaves_no_manifest_and_goes_on(tmp_path, obstacl
 
 
 @pytest.mark.restart
-def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_path):
+@pytest.mark.parametrize("command", [["tests/with_rounds.py", "curate"], ["jobs/curate.py"]], ids=["rounds", "none"])
+def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_path, monkeypatch, command):
+    """Without rounds too, where the driver selects by itself."""
+    script, *job = command
+    monkeypatch.setattr(sys.modules[__name__], "COMMAND", [sys.executable, str(ROOT / script), *job])
     output = tmp_path / "out"
     kill_when(output, "_work/work/3-begin/picks/00000006*")
     done = curate(output)

@@ -12,7 +12,7 @@ from novelsum.errors import InputError
 
 
 @pytest.mark.parametrize("formula_", formula.FORMULAS)
-def test_picks_after_ids_selected_before_are_the_oracles(graded, engine, tmp_path, formula_):
+def test_picks_after_ids_selected_before_are_the_oracles(graded, engine, tmp_path, either_way, formula_):
     """Also for the id of a copy that was dropped: the candidate with its embedding stands for it."""
     path = written(graded, tmp_path / "in")
     before = ["w001", "w000", "w444", "w680", "w017"]
@@ -31,7 +31,7 @@ def write_parquet_ids(path, ids):
 
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
-def test_picks_after_samples_outside_the_pool_are_the_oracles(graded, engine, tmp_path, duplicates):
+def test_picks_after_samples_outside_the_pool_are_the_oracles(graded, engine, tmp_path, either_way, duplicates):
     """Their neighbours are those in the pool. One with a candidate's id or, copies dropped, embedding is that one."""
     points = graded[0]
     path = written(graded, tmp_path / "in")

@@ -5,6 +5,7 @@ from distances import CANDIDATES, PICKS, Distances, GivenKeys, distances, thorou
 from hypothesis import given
 from hypothesis import strategies as st
 
+from novelsum.selection.candidates import Dismissed
 from novelsum.selection.check import Question
 from novelsum.selection.scoring import Scoring
 
@@ -49,7 +50,7 @@ def test_a_check_reports_whoever_beats_the_draft_unless_it_says_the_steps_are_no
         sums = np.sort(true, axis=1)[:, -3] if steps else np.empty(0)
         settled = np.arange(n % 3, CANDIDATES, 3)
         sums_now = world.sums(n)[settled] * (1 + 2e-9)
-        found = block.check(Question(n, sums, np.array([0, 5]), np.inf, most, settled, sums_now), start)
+        found = block.check(Question(n, sums, np.array([0, 5]), np.inf, most, Dismissed(settled, sums_now)), start)
         reported = set(found.places.tolist())
         others = [place for place in range(CANDIDATES) if place not in reported and place not in (0, 5)]
         beats = (true[:, others] >= sums[:, None]).any(axis=1)

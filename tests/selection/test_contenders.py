@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from novelsum import formula
-from novelsum.selection.contenders import Contenders, Samples
+from novelsum.selection.candidates import Candidates, Units
+from novelsum.selection.contenders import Contenders
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import Outlook, Weights
+from novelsum.selection.sketch import Weights
 
 
 @pytest.mark.parametrize("method", formula.FORMULAS)
@@ -24,14 +25,8 @@ def test_drafts_are_greedy_selection_in_the_pool_however_many_of_their_picks_sta
     powered = rng.choice([0.5, 1.0, 1e-3], m)
     quality = rng.choice([0.0, 0.5, 1.0], m)
     scoring = Scoring(method, "euclidean", κ1, 1.0)
-    contenders = Contenders(scoring, Weights.of(m, κ1), m, 4)
-    contenders.admit(
-        Samples(np.arange(m), points, powered, quality, np.zeros(m, np.int64)),
-        np.full(m, np.inf),
-        Outlook.empty(m),
-        np.zeros(m, np.float32),
-    )
-    contenders.commit(0)
+    everyone = Candidates(np.arange(m), points, powered, quality, np.zeros(m, np.int64))
+    contenders = Contenders(scoring, Units(), Weights.of(m, κ1), everyone[:0], everyone[:1], everyone[1:])
     expected = formula.novelselect(
         points,
         powered,
@@ -46,11 +41,10 @@ def test_drafts_are_greedy_selection_in_the_pool_however_many_of_their_picks_sta
     for length, safe in rounds:
         before = contenders.picks
         draft = contenders.draft(min(length, m - before), m - before)
-        stands, challenger = contenders.challenge(draft, np.empty(0, np.int64), min(safe, len(draft.slots)))
-        assert challenger is None
-        assert stands == min(safe, len(draft.slots))
-        contenders.commit()
-        here = slice(before, before + stands)
-        assert contenders.picked(here).rows.tolist() == expected.picks[here].tolist()
-        mean_of = np.maximum(np.arange(before, before + stands), 1) if method == "released" else 1
-        assert np.array(draft.sums[:stands]) / mean_of == pytest.approx(expected.novelty[here], rel=1e-9, abs=1e-12)
+        verdict = draft.challenge(None, safe)
+        assert (verdict.stands, verdict.challenger) == (min(safe, len(draft)), None)
+        picks, sums = verdict.commit()
+        here = slice(before, before + verdict.stands)
+        assert picks.rows.tolist() == contenders.picked(here).rows.tolist() == expected.picks[here].tolist()
+        mean_of = np.maximum(np.arange(before, before + verdict.stands), 1) if method == "released" else 1
+        assert np.array(sums) / mean_of == pytest.approx(expected.novelty[here], rel=1e-9, abs=1e-12)

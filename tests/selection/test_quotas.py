@@ -36,7 +36,7 @@ IDS = [f"c{i:02d}" for i in range(30)]
     ],
     ids=["greatest", "least", "shares", "none of the largest", "all fixed"],
 )
-def test_picks_under_quotas_are_the_oracles(graded, engine, tmp_path, quota):
+def test_picks_under_quotas_are_the_oracles(graded, engine, tmp_path, either_way, quota):
     settings = {"quota": quota, "first": "w004"}
     first_group = graded[1][4]
     if not any(text.startswith(first_group) or text.startswith("*") for text in quota):
@@ -46,7 +46,7 @@ def test_picks_under_quotas_are_the_oracles(graded, engine, tmp_path, quota):
 
 
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
-def test_quality_and_quotas_together_with_copies_are_the_oracles(graded, engine, tmp_path, duplicates):
+def test_quality_and_quotas_together_with_copies_are_the_oracles(graded, engine, tmp_path, either_way, duplicates):
     settings = {
         "quota": ("web=:19.1%", "code=34.9%:", "math=1=4"),
         "quality_power": 2.0,

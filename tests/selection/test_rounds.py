@@ -11,6 +11,13 @@ from novelsum import formula
 from novelsum.selection import rounds
 
 
+@pytest.fixture(autouse=True)
+def in_rounds(request) -> None:
+    """All pools here are small, and selected from in rounds all the same unless a test asks for both ways."""
+    if "either_way" not in request.fixturenames:
+        request.getfixturevalue("with_rounds")
+
+
 @pytest.mark.exact
 @pytest.mark.parametrize("κ2", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("κ1", [0.0, 0.5, 1.0, 2.0])
@@ -18,7 +25,7 @@ from novelsum.selection import rounds
 @pytest.mark.parametrize("metric", formula.METRICS)
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 def test_every_setting_gives_the_picks_of_the_formula(
-    clustered, engine, oracle, tmp_path, duplicates, metric, method, κ1, κ2
+    clustered, engine, oracle, tmp_path, either_way, duplicates, metric, method, κ1, κ2
 ):
     settings = {
         "formula": method,

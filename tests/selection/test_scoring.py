@@ -10,7 +10,7 @@ from novelsum.errors import InputError
 
 @pytest.mark.parametrize("formula_", formula.FORMULAS)
 @pytest.mark.parametrize("quality_power", [0.5, 3.0])
-def test_picks_by_quality_are_the_oracles(graded, engine, tmp_path, formula_, quality_power):
+def test_picks_by_quality_are_the_oracles(graded, engine, tmp_path, either_way, formula_, quality_power):
     settings = {"formula": formula_, "quality_power": quality_power, "first": "w002"}
     found = engine(written(graded, tmp_path / "in"), BUDGET, block_rows=350, quality_column="q", **settings)
     assert_same(found, oracle_picks(graded, BUDGET, **settings))

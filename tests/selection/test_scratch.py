@@ -14,24 +14,27 @@ from novelsum.diversity.onepass import mapped_points
 from novelsum.errors import RunError
 from novelsum.files.store import Block
 from novelsum.selection import rounds
+from novelsum.selection.candidates import Units
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.scratch import Units, compared_bytes, opened, selections_bytes
+from novelsum.selection.scratch import compared_bytes, opened, selections_bytes
 from novelsum.settings import Settings
+
+pytestmark = pytest.mark.usefixtures("with_rounds")
 
 
 def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engine, oracle, tmp_path, monkeypatch):
     """All scratch of the run is removed again and again, as if every executor were lost."""
-    round_ = rounds._Selection.round
+    advance = rounds._Selection.advance
     removed = []
 
     def round_and_loss(self) -> None:
-        round_(self)
+        advance(self)
         if self.effort.rounds % 7 == 0:
             removed.extend(_scratch(self.run.id))
             for folder in removed[-1:]:
                 shutil.rmtree(folder)
 
-    monkeypatch.setattr(rounds._Selection, "round", round_and_loss)
+    monkeypatch.setattr(rounds._Selection, "advance", round_and_loss)
     found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
     assert removed
     assert_same(found, oracle(clustered, 80, neighbors=4))
@@ -39,11 +42,11 @@ def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engi
 
 def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tmp_path, monkeypatch):
     """A task that dies in the middle leaves its mark; what it left is not believed."""
-    round_ = rounds._Selection.round
+    advance = rounds._Selection.advance
     spoiled = []
 
     def round_and_death(self) -> None:
-        round_(self)
+        advance(self)
         if self.effort.rounds % 9 == 0:
             for folder in _scratch(self.run.id):
                 for block in folder.iterdir():
@@ -52,7 +55,7 @@ def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tm
                     np.load(block / "state-upper.npy", mmap_mode="r+")[:] = -1.0
                     spoiled.append(block)
 
-    monkeypatch.setattr(rounds._Selection, "round", round_and_death)
+    monkeypatch.setattr(rounds._Selection, "advance", round_and_death)
     found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
     assert spoiled
     assert_same(found, oracle(clustered, 80, neighbors=4))

@@ -21,7 +21,8 @@ def expected(sample, oracle) -> list:
 
 
 def start(output: Path, *arguments: object) -> subprocess.Popen:
-    command = [sys.executable, ROOT / "jobs" / "curate.py", "--input", SAMPLE, "--budget", BUDGET, "--output", output]
+    command = [sys.executable, ROOT / "tests" / "with_rounds.py", "curate", "--input", SAMPLE, "--budget", BUDGET]
+    command += ["--output", output]
     command += ["--master", "local-cluster[2,1,1024]", "--block-rows", 700, *arguments]
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
 
