@@ -211,7 +211,7 @@ def test_candidates_and_bad_rows_are_those_of_a_plain_loop(spark, tmp_path, monk
     settings = Settings(
         input=str(tmp_path / "in"), metric="euclidean", on_bad_rows="drop", save_state="x", block_rows=150
     )
-    pool = ingest(spark, open_source(settings.input, "id", "embedding"), settings, work, work)
+    pool = ingest(spark, open_source(settings.input, "id", "embedding"), settings, work)
     candidates, reasons = plainly(ids, vectors)
     blocks = [read_block(work, block.name) for block in pool.blocks]
     assert [block.rows for block in pool.blocks] == [len(block.rows) for block in blocks]
@@ -241,7 +241,7 @@ def test_the_fingerprint_is_of_ids_embeddings_and_faults_alone(spark, tmp_path, 
         work = Location.of(str(tmp_path / f"work-{name}"))
         (work / "store").make_folder()
         settings = Settings(input=path, on_bad_rows="drop")
-        return ingest(spark, open_source(path, "id", "embedding"), settings, work, work).fingerprint
+        return ingest(spark, open_source(path, "id", "embedding"), settings, work).fingerprint
 
     first = fingerprint("a", np.arange(60), vectors)
     monkeypatch.setattr(stage, "_PART_ROWS", 30)
