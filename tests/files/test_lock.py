@@ -26,8 +26,10 @@ def claim_of_another(output: Location, content: bytes, age: float = 0.0) -> Path
     """A claim as another has left it, that long ago."""
     claim = Path(output.path) / "_lock" / "0123.json"
     claim.parent.mkdir(parents=True, exist_ok=True)
-    claim.write_bytes(content)
-    os.utime(claim, (time.time() - age,) * 2)
+    written = claim.with_name(".0123")  # a reader sees it whole or not at all
+    written.write_bytes(content)
+    os.utime(written, (time.time() - age,) * 2)
+    written.replace(claim)
     return claim
 
 
