@@ -30,7 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import require_finite_powers, write_density_result
@@ -193,12 +193,12 @@ class _Steps:
         place.check_steps()
         place.start_results()
         with self.clock.time("start"):
-            spark = session.start(self.job, self.settings.master)
+            context = session.start(self.job, self.settings.master)
         try:
-            remove_dead(spark.sparkContext, place.folder("ingest"))
-            manifest, shown = self._with_spark(spark)
+            remove_dead(context, place.folder("ingest"))
+            manifest, shown = self._with_spark(context)
         finally:
-            session.stop(spark)
+            session.stop(context)
         self._draw(manifest, shown)
         self.clock.seconds["total"] = round(time.monotonic() - started, 3)
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
@@ -208,51 +208,51 @@ class _Steps:
         place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
 
-    def _with_spark(self, spark: SparkSession) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    def _with_spark(self, context: SparkContext) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The manifest of results that lie in the stage, and what a report is to show."""
         if self.state and not self.inputs.source:
-            return self._manifest(None, None, self._change_state(spark, self.state, None)), None
-        pool, corpus = self._ingest(spark)
+            return self._manifest(None, None, self._change_state(context, self.state, None)), None
+        pool, corpus = self._ingest(context)
         check_pool(self.job, self.settings, self.source, pool, corpus, self.state)
         if self.job in SELECTING:
-            return self._select_all(spark, pool, corpus)
+            return self._select_all(context, pool, corpus)
         if self.state:
-            density = self._change_state(spark, self.state, pool)
+            density = self._change_state(context, self.state, pool)
         else:
-            density, factors = self._density(spark, pool, corpus)
-            self._write(spark, pool, factors)
+            density, factors = self._density(context, pool, corpus)
+            self._write(context, pool, factors)
         return self._manifest(pool, corpus, density), None
 
     def _select_all(
-        self, spark: SparkSession, pool: Pool, corpus: Pool | None
+        self, context: SparkContext, pool: Pool, corpus: Pool | None
     ) -> tuple[dict[str, Any], dict[str, Any] | None]:
         """The manifest of a selection, whose rows lie in the stage, and what its report is to show."""
         settings = self.settings
-        first = None if settings.already_selected else first_row(spark, pool, settings)
-        density, factors = self._density(spark, pool, corpus)
+        first = None if settings.already_selected else first_row(context, pool, settings)
+        density, factors = self._density(context, pool, corpus)
         require_finite_powers(pool, factors, settings)
-        begun, log = self._begin(spark, pool, corpus, factors)
-        picks, selected = self._select(spark, pool, factors, log, first, begun)
-        self._write(spark, pool, factors, picks)
+        begun, log = self._begin(context, pool, corpus, factors)
+        picks, selected = self._select(context, pool, factors, log, first, begun)
+        self._write(context, pool, factors, picks)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
             with _spared("the comparison cannot be made"):
-                manifest["comparison"] = self._compare(spark, pool, factors, picks)
-        return manifest, self._survey(spark, pool, factors, picks)
+                manifest["comparison"] = self._compare(context, pool, factors, picks)
+        return manifest, self._survey(context, pool, factors, picks)
 
     # --- 4. ingest ----------------------------------------------------------------------------------------
 
-    def _ingest(self, spark: SparkSession) -> tuple[Pool, Pool | None]:
+    def _ingest(self, context: SparkContext) -> tuple[Pool, Pool | None]:
         """The candidates, and the reference as a pool of its own if there is one."""
         settings, reference = self.settings, self.inputs.reference
 
         def step(folder: Location) -> dict[str, Any]:
             with self.clock.time("ingest") as facts:
-                pool, corpus = ingest(spark, self.source, settings, folder), None
+                pool, corpus = ingest(context, self.source, settings, folder), None
                 if reference:
                     plain = dataclasses.replace(settings, input=reference.path, group_column=None)
-                    corpus = ingest(spark, reference, plain, folder / _REFERENCE)
-                    pool = mark_itself(spark, pool, corpus, settings)
+                    corpus = ingest(context, reference, plain, folder / _REFERENCE)
+                    pool = mark_itself(context, pool, corpus, settings)
                 facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
             return {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
 
@@ -261,31 +261,31 @@ class _Steps:
 
     # --- 5. density ---------------------------------------------------------------------------------------
 
-    def _density(self, spark: SparkSession, pool: Pool, corpus: Pool | None) -> tuple[dict[str, Any], Location]:
+    def _density(self, context: SparkContext, pool: Pool, corpus: Pool | None) -> tuple[dict[str, Any], Location]:
         """What the manifest says of the density factors of all candidates, and where they lie."""
 
         def step(folder: Location) -> dict[str, Any]:
             with self.clock.time("density") as facts:
                 if self.inputs.given is None:
-                    density = estimate_density(spark, pool, self.settings, folder, corpus)
+                    density = estimate_density(context, pool, self.settings, folder, corpus)
                 else:
-                    load_density(spark, pool, self.inputs.given, folder)
+                    load_density(context, pool, self.inputs.given, folder)
                     density = {"method": "given"}
                 facts.update(method=density["method"])
             return density
 
         return self.place.do("density", step), self.place.folder("density")
 
-    def _change_state(self, spark: SparkSession, state: State, pool: Pool | None) -> dict[str, Any]:
+    def _change_state(self, context: SparkContext, state: State, pool: Pool | None) -> dict[str, Any]:
         """Density factors of all rows of a state, as a result. Never skipped: what it is to become is not on disk."""
         with self.clock.time("density"):
             folder = self.place.emptied("density")
-            return state.add(spark, pool, self.inputs.removed, self.settings, folder, self.place)
+            return state.add(context, pool, self.inputs.removed, self.settings, folder, self.place)
 
     # --- 6. begin -----------------------------------------------------------------------------------------
 
     def _begin(
-        self, spark: SparkSession, pool: Pool, corpus: Pool | None, factors: Location
+        self, context: SparkContext, pool: Pool, corpus: Pool | None, factors: Location
     ) -> tuple[dict[str, Any], Location]:
         """How many samples selected before the pick log begins with, of which selections; and where the log lies."""
         given, before = self.inputs.given, self.inputs.before
@@ -295,7 +295,7 @@ class _Steps:
                 begun: dict[str, Any] = {"samples": 0}
                 if before:
                     begun = log_already_selected(
-                        spark, self.source, pool, corpus, factors, given, self.settings, before, folder
+                        context, self.source, pool, corpus, factors, given, self.settings, before, folder
                     )
                 facts.update(samples=begun["samples"])
             return begun
@@ -306,7 +306,7 @@ class _Steps:
 
     def _select(
         self,
-        spark: SparkSession,
+        context: SparkContext,
         pool: Pool,
         factors: Location,
         log: Location,
@@ -315,7 +315,7 @@ class _Steps:
     ) -> tuple[list[Candidate], dict[str, Any]]:
         """The picks, and what the manifest says of them."""
         with self.clock.time("selection") as facts:
-            picks, effort = select(spark, pool, factors, log, self.settings, first, begun["samples"])
+            picks, effort = select(context, pool, factors, log, self.settings, first, begun["samples"])
             facts.update(picks=len(picks), rounds=effort.rounds)
         selected = {
             "picks": len(picks),
@@ -329,37 +329,39 @@ class _Steps:
 
     # --- 8. write -----------------------------------------------------------------------------------------
 
-    def _write(self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate] | None = None) -> None:
+    def _write(
+        self, context: SparkContext, pool: Pool, factors: Location, picks: list[Candidate] | None = None
+    ) -> None:
         """Write the rows of the picks, or where none were to be made the density factors of all candidates."""
         column, result = self.settings.id_column, self.place.result
         with self.clock.time("write"):
             if picks is None:
-                write_density_result(spark, pool, factors, column, result)
+                write_density_result(context, pool, factors, column, result)
             else:
-                write_selected(spark, self.source, picks, column, result)
+                write_selected(context, self.source, picks, column, result)
 
     # --- 9. compare ---------------------------------------------------------------------------------------
 
     def _compare(
-        self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate]
+        self, context: SparkContext, pool: Pool, factors: Location, picks: list[Candidate]
     ) -> dict[str, dict[str, float]]:
         """What the manifest says of other ways to select as many."""
         rows, seconds = [pick.row for pick in picks], self.clock.seconds["selection"]
         with self.clock.time("compare"):
             folder = self.place.emptied("compare")
-            return for_manifest(compare(spark, pool, factors, self.settings, rows, seconds, folder))
+            return for_manifest(compare(context, pool, factors, self.settings, rows, seconds, folder))
 
     # --- 10. report ---------------------------------------------------------------------------------------
 
     def _survey(
-        self, spark: SparkSession, pool: Pool, factors: Location, picks: list[Candidate]
+        self, context: SparkContext, pool: Pool, factors: Location, picks: list[Candidate]
     ) -> dict[str, Any] | None:
         """What the report is to show, or None where there is to be none."""
         if not self.settings.report:
             return None
         selected = self.place.result / "selected" / "part-00000.parquet"
         with _spared("the report cannot be made"), self.clock.time("survey"):
-            return survey(spark, pool, factors, self.settings, self.source, picks, selected)
+            return survey(context, pool, factors, self.settings, self.source, picks, selected)
         return None
 
     def _draw(self, manifest: dict[str, Any], shown: dict[str, Any] | None) -> None:

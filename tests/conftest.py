@@ -1,4 +1,4 @@
-"""What the tests share: the sample, one lazy Spark session, the engine called as a function, the jobs as commands."""
+"""What the tests share: the sample, one lazy Spark, the engine called as a function, the jobs as commands."""
 
 import functools
 import os
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from pyspark import SparkConf
+from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 
 from novelsum import formula, pipeline
@@ -244,7 +244,7 @@ def run_here(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
 
     def run(job: Any, **settings: Any) -> None:
         with monkeypatch.context() as patched:
-            patched.setattr(session.Session, "stop", lambda self: None)
+            patched.setattr(SparkContext, "stop", lambda self: None)
             pipeline.run(job, Settings(**settings))
 
     return run

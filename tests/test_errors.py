@@ -25,7 +25,7 @@ def test_what_the_system_says_to_a_task_or_the_driver_is_one_sentence(spark):
     told = []
     for number in range(3):
         with pytest.raises(Exception, match="Traceback") as raised:
-            spark.sparkContext.parallelize([number], 1).foreach(fail)
+            spark.parallelize([number], 1).foreach(fail)
         told.append(error_of_a_task(raised.value))
     assert str(told[0]) == "[Errno 5] Input/output error: '/data/x'; run again to go on once that is mended"
     assert str(told[1]) == "not a float; run again to go on once that is mended"

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.density.neighbors import Index, Screen, paired_squared_distances, smallest_of_each
+from novelsum.density.neighbors import Screen, paired_squared_distances, smallest_of_each
 from novelsum.formula import Array
+from novelsum.rows import Integers
 
 _ITERATIONS = 8
 _CROWDED = 2
@@ -23,7 +24,7 @@ _TILE_ROWS = 4096
 Mask = NDArray[np.bool_]
 
 
-def mixed(rows: Index, salt: int) -> NDArray[np.uint64]:
+def mixed(rows: Integers, salt: int) -> NDArray[np.uint64]:
     """A hash of each row (n,), another for another salt: splitmix64."""
     with np.errstate(over="ignore"):
         x = rows.astype(np.uint64) + np.uint64(salt + 1) * np.uint64(0x9E3779B97F4A7C15)
@@ -32,7 +33,7 @@ def mixed(rows: Index, salt: int) -> NDArray[np.uint64]:
         return x ^ (x >> np.uint64(31))
 
 
-def sampled(rows: Index, fraction: float, salt: int) -> Mask:
+def sampled(rows: Integers, fraction: float, salt: int) -> Mask:
     """Which of the rows (n,) belong to a sample of about that fraction: the same whatever rows are beside them."""
     return mixed(rows, salt) < np.float64(fraction) * 2.0**64
 
@@ -46,8 +47,8 @@ class Cells:
     """
 
     centroids: Array
-    copies: Index
-    group: Index
+    copies: Integers
+    group: Integers
 
     @staticmethod
     def trained(sample: Array, wanted: int, spherical: bool, groups: int) -> "Cells":
@@ -67,12 +68,12 @@ class Cells:
         group = ((np.cumsum(share) - share / 2) * groups).astype(np.int64).clip(0, groups - 1)
         return Cells(np.repeat(centroids, copies, axis=0), of_cell, group)
 
-    def assign(self, points: Array, rows: Index) -> Index:
+    def assign(self, points: Array, rows: Integers) -> Integers:
         """The cell of each point (m, D) with its row (m,): (m,)."""
         first = _nearest_one(points, self.centroids)
         return first + (mixed(rows, 2) % self.copies[first].astype(np.uint64)).astype(np.int64)
 
-    def probed(self, points: Array, own: Index, probes: int, sizes: Index, needed: int) -> Mask:
+    def probed(self, points: Array, own: Integers, probes: int, sizes: Integers, needed: int) -> Mask:
         """The cells that points (m, D) are searched in: (m, C).
 
         The ``probes`` nearest and the point's own (m,), or as many more as it takes to hold ``needed`` points of the
@@ -110,7 +111,7 @@ def nearest_cells(points: Array, centroids: Array, count: int) -> Mask:
     return mask
 
 
-def _nearest_one(points: Array, centroids: Array) -> Index:
+def _nearest_one(points: Array, centroids: Array) -> Integers:
     found = np.zeros(len(points), dtype=np.int64)
     for start in range(0, len(points), _TILE_ROWS):
         tile = slice(start, start + _TILE_ROWS)
@@ -170,7 +171,7 @@ def _halved(sample: Array, centroids: Array, limit: float) -> Array:
     return np.concatenate([np.delete(centroids, crowded, axis=0), *kept[1:]])
 
 
-def _in_order(points: Array) -> Index:
+def _in_order(points: Array) -> Integers:
     """Their numbers, in an order in which near points (n, D) are close together."""
     todo, ordered = [np.arange(len(points))], []
     while todo:
@@ -183,7 +184,7 @@ def _in_order(points: Array) -> Index:
     return np.concatenate(ordered)
 
 
-def _halves(points: Array) -> tuple[Index, Index] | None:
+def _halves(points: Array) -> tuple[Integers, Integers] | None:
     """The places of the two halves of some points (n, D) along their widest direction; None if all are equal."""
     residuals = points - points.mean(axis=0)
     norms = np.square(residuals).sum(axis=1)

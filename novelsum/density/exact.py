@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.factors import BlockDensity, write_density
 from novelsum.density.near import approximate_density, approximate_is_cheaper
@@ -22,7 +22,7 @@ from novelsum.spark.progress import collect
 
 
 def estimate_density(
-    spark: SparkSession,
+    context: SparkContext,
     pool: Pool,
     settings: Settings,
     factors: Location,
@@ -40,12 +40,12 @@ def estimate_density(
         method = "approximate" if approximate_is_cheaper(pool, corpus) else "exact"
     if method == "approximate" or for_state:
         target = settings.target_recall if method == "approximate" else 1.0
-        return approximate_density(spark, pool, corpus, sought, target, factors)
+        return approximate_density(context, pool, corpus, sought, target, factors)
     (factors / "density").make_folder()
     names = [block.name for block in pool.blocks]
     corpus_names = [block.name for block in corpus.blocks]
     task = partial(_estimate_blocks, pool.work, names, corpus.work, corpus_names, sought, factors)
-    blocks = spark.sparkContext.parallelize(range(len(names)), len(names))
+    blocks = context.parallelize(range(len(names)), len(names))
     collect(blocks.mapPartitions(task), "density")
     return {"method": "exact"}
 

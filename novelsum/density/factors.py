@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.errors import InputError
 from novelsum.files.location import Location
@@ -72,10 +72,12 @@ def require_finite_power(density: NDArray[np.float64], density_power: float) -> 
         )
 
 
-def write_density_result(spark: SparkSession, pool: Pool, factors: Location, id_column: str, folder: Location) -> None:
+def write_density_result(
+    context: SparkContext, pool: Pool, factors: Location, id_column: str, folder: Location
+) -> None:
     """Write id, density and distance to the K-th neighbour of every candidate, a file for each block."""
     folder.make_folder()
-    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
+    blocks = context.parallelize(pool.blocks, len(pool.blocks))
     blocks.foreach(partial(_write_result, pool.work, factors, id_column, folder))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.factors import BlockDensity, write_density
 from novelsum.errors import InputError
@@ -21,13 +21,12 @@ _GIVEN_FAULTS = {
 }
 
 
-def load_density(spark: SparkSession, pool: Pool, given: Source, factors: Location) -> None:
+def load_density(context: SparkContext, pool: Pool, given: Source, factors: Location) -> None:
     """Write the density factors of ``given``, found by id, to the folder ``factors``.
 
     Raises InputError when a candidate has none or two, or one that is not a positive finite number.
     """
     (factors / "density").make_folder()
-    context = spark.sparkContext
     chunks = given.chunks(_CHUNK_ROWS)
     by_id = context.parallelize(chunks, len(chunks)).mapPartitions(partial(_read_given, given))
     found = matched(pool.work, pool.blocks, ids, by_id)

@@ -12,14 +12,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.cells import Cells, sampled
-from novelsum.density.neighbors import Index, Sought
+from novelsum.density.neighbors import Sought
 from novelsum.density.reference import read_itself
 from novelsum.files.location import Location
 from novelsum.files.store import Pool, read_block
 from novelsum.formula import Array
+from novelsum.rows import Integers
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,11 @@ class CellRows:
     ``itself`` (n,) bool: whether the reference holds it too; ``vectors`` (n, D) as in the store.
     """
 
-    row: Index
+    row: Integers
     id: NDArray[Any]
-    cell: Index
-    block: Index
-    place: Index
+    cell: Integers
+    block: Integers
+    place: Integers
     distinct: NDArray[np.bool_]
     itself: NDArray[np.bool_]
     vectors: NDArray[np.floating[Any]]
@@ -45,7 +46,7 @@ class CellRows:
         columns = {name: getattr(self, name) for name in _COLUMNS}
         return pa.table({**columns, "vector": binary(self.vectors)})
 
-    def take(self, places: Index | slice) -> "CellRows":
+    def take(self, places: Integers | slice) -> "CellRows":
         """The candidates at some places."""
         return CellRows(*(getattr(self, name)[places] for name in (*_COLUMNS, "vectors")))
 
@@ -83,7 +84,7 @@ def group_name(group: int) -> str:
     return f"group-{group:05d}.parquet"
 
 
-def write_row_groups(location: Location, rows: CellRows, of: Index, count: int) -> None:
+def write_row_groups(location: Location, rows: CellRows, of: Integers, count: int) -> None:
     """Write candidates as row groups 0 ... count - 1, ``of`` (n,) ascending saying which each is in."""
     table, ends = rows.table(), np.searchsorted(of, np.arange(count + 1))
     with (
@@ -126,11 +127,11 @@ def read_cells(work: Location) -> Cells:
     return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
 
 
-def draw(spark: SparkSession, pool: Pool, fraction: float, salt: int, distinct: bool, work: Location) -> CellRows:
+def draw(context: SparkContext, pool: Pool, fraction: float, salt: int, distinct: bool, work: Location) -> CellRows:
     """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
     folder = work / "sample"
     folder.make_folder()
-    numbers = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks))
+    numbers = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
     numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
     parts = [CellRows.of((folder / block.name).read_parquet(), kind_of(pool)) for block in pool.blocks]
     together = joined(parts)
@@ -155,7 +156,7 @@ def _rows_of_block(pool: Pool, number: int) -> CellRows:
     return CellRows(block.rows, ids, zeros, zeros + number, np.arange(n), block.distinct, itself, block.vectors)
 
 
-def renumber(work: Location, numbers: Index, distinct: NDArray[np.bool_]) -> None:
+def renumber(work: Location, numbers: Integers, distinct: NDArray[np.bool_]) -> None:
     """Give the candidates by row other numbers, -1 to leave one out, and say anew which are distinct.
 
     They count for candidates that are laid out ``renumbered``.
@@ -181,14 +182,13 @@ def kind_of(pool: Pool) -> str:
 
 
 def lay_out(
-    spark: SparkSession, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells, renumbered: bool = False
+    context: SparkContext, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells, renumbered: bool = False
 ) -> Layout:
     """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells."""
     layout = Layout(work / name, kind_of(pool), int(cells.group[-1]) + 1)
     by_block = work / f"{name}-by-block"
     for folder in (layout.folder, by_block):
         folder.make_folder()
-    context = spark.sparkContext
     blocks = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
     blocks.foreach(partial(_sort_block, pool, work, by_block, sought, renumbered))
     names = [block.name for block in pool.blocks]
@@ -220,7 +220,9 @@ def _gather(work: Location, by_block: Location, names: list[str], layout: Layout
     write_row_groups(layout.file(group), rows, rows.cell - first, len(members))
 
 
-def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) -> Iterator[tuple[int, Array, Index]]:
+def read_cells_of(
+    layout: Layout, cells: Cells, sought: Sought, numbers: Integers
+) -> Iterator[tuple[int, Array, Integers]]:
     """Of each of some cells, a group read at a time: its number, its points (n, D) that can be neighbours, their rows.
 
     The points are in the metric's space; the groups come in the order in which they first appear in ``numbers``.
@@ -232,7 +234,7 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
         here = numbers[cells.group[numbers] == group]
         places = (here - first[group]).tolist()
 
-        def read(file: pq.ParquetFile, places: list[int] = places) -> tuple[Index, pa.Table]:
+        def read(file: pq.ParquetFile, places: list[int] = places) -> tuple[Integers, pa.Table]:
             ends = np.cumsum([0] + [file.metadata.row_group(place).num_rows for place in places])
             return ends, file.read_row_groups(places, columns=columns, use_threads=False)
 
@@ -244,13 +246,13 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Index) 
             yield number, sought.points(vectors[kept]), rows[kept]
 
 
-def write_points(location: Location, rows: Index, points: Array, squared: Array) -> None:
+def write_points(location: Location, rows: Integers, points: Array, squared: Array) -> None:
     """Write the rows (m,) of measured candidates, their points (m, D) float64 and their distances (m, count)."""
     table = pa.table({"row": rows, "point": binary(points), "squared": binary(squared)})
     location.write_parquet(table, compression="none", use_dictionary=False)
 
 
-def read_points(location: Location) -> tuple[Index, Array, Array]:
+def read_points(location: Location) -> tuple[Integers, Array, Array]:
     """Read them back."""
     table = location.read_parquet()
     return (table.column("row").to_numpy(), *(matrix(table.column(name), "float64") for name in ("point", "squared")))

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.cells import Cells, sampled
 from novelsum.density.factors import BlockDensity, write_density
@@ -39,10 +39,11 @@ from novelsum.density.layout import (
     write_cells,
     write_points,
 )
-from novelsum.density.neighbors import Index, NearestDistances, Sought
+from novelsum.density.neighbors import NearestDistances, Sought
 from novelsum.files.location import Location
 from novelsum.files.store import Pool
 from novelsum.formula import Array
+from novelsum.rows import Integers
 from novelsum.spark.progress import collect
 
 logger = logging.getLogger("novelsum")
@@ -61,7 +62,7 @@ _TRAINING, MEASURING = 0, 1
 
 
 def approximate_density(
-    spark: SparkSession, pool: Pool, corpus: Pool, sought: Sought, target: float, work: Location
+    context: SparkContext, pool: Pool, corpus: Pool, sought: Sought, target: float, work: Location
 ) -> dict[str, Any]:
     """Write the density factor of every candidate of ``pool`` over ``corpus``, and all on the way to it, to ``work``.
 
@@ -70,14 +71,14 @@ def approximate_density(
     """
     for name in ("found", "density"):
         (work / name).make_folder()
-    cells = _train(spark, corpus, sought, work)
+    cells = _train(context, corpus, sought, work)
     write_cells(work, cells)
     fraction = measured_fraction(pool.candidates)
-    measured = draw(spark, pool, fraction, MEASURING, False, work)
+    measured = draw(context, pool, fraction, MEASURING, False, work)
     points = sought.points(measured.vectors)
-    layout = lay_out(spark, corpus, work, "cells", sought, cells)
-    queries = layout if corpus is pool else lay_out(spark, pool, work, "queries", sought, cells)
-    sizes, squared, where = search_measured(spark, layout, work, sought, measured.row, points)
+    layout = lay_out(context, corpus, work, "cells", sought, cells)
+    queries = layout if corpus is pool else lay_out(context, pool, work, "queries", sought, cells)
+    sizes, squared, where = search_measured(context, layout, work, sought, measured.row, points)
     exact = sought.of_neighbors(squared, measured.itself)
     write_points(work / "measured.parquet", measured.row, points, squared)
     tells = np.arange(len(points)) % 2 == 1
@@ -87,7 +88,7 @@ def approximate_density(
     probes = choose_probes(cells, points[chooses], measured.row[chooses], where[chooses], target)
     while True:
         job = SearchJob(work, layout, queries, sought, sizes, probes, fraction)
-        numbers = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
+        numbers = context.parallelize(range(layout.groups), layout.groups)
         parts = collect(numbers.mapPartitions(partial(_search, job)), f"search of {probes} of {len(sizes)} cells each")
         rows, found = (np.concatenate(columns) for columns in zip(*parts, strict=True))
         report = compare(sought, exact[tells], found[np.argsort(rows)][tells])
@@ -99,7 +100,7 @@ def approximate_density(
         if report["recall"] >= target or probes == len(sizes):
             break
         probes = min(len(sizes), probes + max(1, probes // 4))
-    _write_densities(spark, pool, layout.groups, work)
+    _write_densities(context, pool, layout.groups, work)
     return {"method": "approximate", "cells": len(sizes), "probes": probes, "measured_fraction": fraction, **report}
 
 
@@ -118,15 +119,15 @@ def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
 # --- cells ------------------------------------------------------------------------------------------------
 
 
-def _train(spark: SparkSession, corpus: Pool, sought: Sought, work: Location) -> Cells:
+def _train(context: SparkContext, corpus: Pool, sought: Sought, work: Location) -> Cells:
     """Cells for the corpus, of a sample that fits into the driver."""
     points = corpus.distinct if sought.among_distinct else corpus.candidates
     fitting = TRAINED_BYTES // (8 * corpus.dimension)
     wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
     share = min(_TRAINED_OF_CELL * wanted, fitting) / points
-    sample = draw(spark, corpus, share, _TRAINING, sought.among_distinct, work)
+    sample = draw(context, corpus, share, _TRAINING, sought.among_distinct, work)
     if not len(sample.row):  # the hash of a tiny pool took none
-        sample = draw(spark, corpus, 1.0, _TRAINING, sought.among_distinct, work)
+        sample = draw(context, corpus, 1.0, _TRAINING, sought.among_distinct, work)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
     groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
     space = sought.points(sample.vectors)
@@ -137,15 +138,15 @@ def _train(spark: SparkSession, corpus: Pool, sought: Sought, work: Location) ->
 
 
 def search_measured(
-    spark: SparkSession, layout: Layout, work: Location, sought: Sought, rows: Index, points: Array
-) -> tuple[Index, Array, NDArray[np.int32]]:
+    context: SparkContext, layout: Layout, work: Location, sought: Sought, rows: Integers, points: Array
+) -> tuple[Integers, Array, NDArray[np.int32]]:
     """Search all cells for the neighbours of some points (m, D) with their rows (m,).
 
     Returns how many possible neighbours each cell holds (C,), the squared distances (m, count) ascending, and the
     cells they are in (m, count).
     """
     write_points(work / "measured.parquet", rows, points, np.full((len(rows), sought.count), np.inf))
-    groups = spark.sparkContext.parallelize(range(layout.groups), layout.groups)
+    groups = context.parallelize(range(layout.groups), layout.groups)
     parts = collect(groups.map(partial(_search_group, work, layout, sought)), "exact search of the measured")
     squared, labels = (np.concatenate([part[i] for part in parts], axis=1) for i in (1, 2))
     order = np.lexsort((labels, squared), axis=1)[:, : sought.count]
@@ -153,7 +154,9 @@ def search_measured(
     return sizes, np.take_along_axis(squared, order, axis=1), np.take_along_axis(labels, order, axis=1)
 
 
-def _search_group(work: Location, layout: Layout, sought: Sought, group: int) -> tuple[Index, Array, NDArray[np.int32]]:
+def _search_group(
+    work: Location, layout: Layout, sought: Sought, group: int
+) -> tuple[Integers, Array, NDArray[np.int32]]:
     cells = read_cells(work)
     rows, points, _ = read_points(work / "measured.parquet")
     nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
@@ -164,7 +167,7 @@ def _search_group(work: Location, layout: Layout, sought: Sought, group: int) ->
     return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
 
 
-def choose_probes(cells: Cells, points: Array, rows: Index, where: NDArray[np.int32], target: float) -> int:
+def choose_probes(cells: Cells, points: Array, rows: Integers, where: NDArray[np.int32], target: float) -> int:
     """The smallest number of probes at which points (m, D) surely find ``target`` of their neighbours.
 
     ``rows`` (m,): the points' rows; ``where`` (m, K): the cells the neighbours are in. Surely: by two standard errors.
@@ -192,12 +195,12 @@ class SearchJob:
     corpus: Layout
     queries: Layout
     sought: Sought
-    sizes: Index
+    sizes: Integers
     probes: int
     measured: float
 
 
-def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Index, Array]]:
+def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Integers, Array]]:
     """Search the candidates of a group in the cells they probe; yield rows and distances of the measured ones."""
     for group in groups:
         cells = read_cells(job.work)
@@ -228,7 +231,7 @@ def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
     return nearest.squared
 
 
-def _outwards(numbers: Index, own: Index) -> Index:
+def _outwards(numbers: Integers, own: Integers) -> Integers:
     """Cells, those next to the group's own in the order of cells first."""
     away = np.maximum(own.min() - numbers, numbers - own.max())
     return numbers[np.argsort(away, kind="stable")]
@@ -252,14 +255,14 @@ def compare(sought: Sought, exact: Array, found: Array) -> dict[str, Any]:
     }
 
 
-def _write_densities(spark: SparkSession, pool: Pool, groups: int, work: Location) -> None:
+def _write_densities(context: SparkContext, pool: Pool, groups: int, work: Location) -> None:
     """Put what the groups found into files for each block; only numbers travel."""
-    numbers = spark.sparkContext.parallelize(range(groups), groups)
+    numbers = context.parallelize(range(groups), groups)
     by_block = numbers.flatMap(partial(_found, work)).groupByKey(len(pool.blocks))
     by_block.foreach(partial(_write_block_density, pool, work))
 
 
-def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array, Array]]]:
+def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Integers, Array, Array]]]:
     table = (work / "found" / group_name(group)).read_parquet(["block", "place", "density", "kth_distance"])
     block, *columns = (column.to_numpy() for column in table.columns)
     for number in np.unique(block).tolist():
@@ -268,7 +271,7 @@ def _found(work: Location, group: int) -> Iterator[tuple[int, tuple[Index, Array
 
 
 def _write_block_density(
-    pool: Pool, work: Location, of_block: tuple[int, Iterable[tuple[Index, Array, Array]]]
+    pool: Pool, work: Location, of_block: tuple[int, Iterable[tuple[Integers, Array, Array]]]
 ) -> None:
     number, parts = of_block
     place, density, kth = (np.concatenate(column) for column in zip(*parts, strict=True))

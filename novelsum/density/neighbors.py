@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from novelsum.formula import Array, Formula, Metric, metric_space, squared_lengths
 from novelsum.formulas import EQUATIONS, Equation
+from novelsum.rows import Integers
 
 _POINT_ROWS = 1024
 _TILE_PAIRS = 1 << 20
@@ -22,8 +23,6 @@ _CORPUS_ROWS = 1 << 14
 _PAIR_BYTES = 1 << 19
 _CROWD = 16
 """With more candidates than this for each neighbour wanted, a finer screening is cheaper than computing them."""
-
-Index = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class NearestDistances:
     """
 
     def __init__(
-        self, queries: Array, count: int, query_rows: Index | None = None, squared: Array | None = None
+        self, queries: Array, count: int, query_rows: Integers | None = None, squared: Array | None = None
     ) -> None:
         self.squared = np.full((len(queries), count), np.inf) if squared is None else squared.copy()
         """(m, count) float64, ascending."""
@@ -139,7 +138,9 @@ class NearestDistances:
         self._queries = queries
         self._rows = query_rows
 
-    def add(self, corpus: Array, corpus_rows: Index | None = None, *, at: Index | None = None, label: int = 0) -> None:
+    def add(
+        self, corpus: Array, corpus_rows: Integers | None = None, *, at: Integers | None = None, label: int = 0
+    ) -> None:
         """Take a block of the corpus (n, D) into account, for the queries ``at`` or all.
 
         Its rows (n,) tell which of its points are queries; without them none is.
@@ -154,7 +155,7 @@ class NearestDistances:
             for start in range(0, len(at), step):
                 self._add_tile(at[start : start + step], part, rows, screen, label)
 
-    def _add_tile(self, at: Index, corpus: Array, corpus_rows: Index | None, screen: Screen, label: int) -> None:
+    def _add_tile(self, at: Integers, corpus: Array, corpus_rows: Integers | None, screen: Screen, label: int) -> None:
         """For some queries: screen, compute again what may be among the smallest, merge."""
         query_at, corpus_at = self._candidates(at, corpus_rows, screen)
         if not len(query_at):
@@ -173,7 +174,7 @@ class NearestDistances:
         here = at[improved]
         self.squared[here], self.labels[here] = _merged(self.squared[here], self.labels[here], query_at, squared, label)
 
-    def _candidates(self, at: Index, corpus_rows: Index | None, screen: Screen) -> tuple[Index, Index]:
+    def _candidates(self, at: Integers, corpus_rows: Integers | None, screen: Screen) -> tuple[Integers, Integers]:
         """Pairs (place in ``at``, place in the corpus) that may be among the smallest."""
         values, unit, norms, error = screen.apply(self._queries[at])
         if self._rows is not None and corpus_rows is not None:
@@ -196,7 +197,7 @@ class NearestDistances:
         return flat // values.shape[1], flat % values.shape[1]
 
 
-def paired_squared_distances(a: Array, b: Array, a_at: Index, b_at: Index) -> Array:
+def paired_squared_distances(a: Array, b: Array, a_at: Integers, b_at: Integers) -> Array:
     """Squared distances of the pairs (a[a_at], b[b_at]), each by the formula's own rule: (pairs,) float64."""
     squared = np.empty(len(a_at))
     step = max(1, _PAIR_BYTES // (8 * max(1, a.shape[1])))
@@ -206,7 +207,7 @@ def paired_squared_distances(a: Array, b: Array, a_at: Index, b_at: Index) -> Ar
     return squared
 
 
-def smallest_of_each(at: Index, values: Array, count: int | Index) -> tuple[Index, Index]:
+def smallest_of_each(at: Integers, values: Array, count: int | Integers) -> tuple[Integers, Integers]:
     """Of values (pairs,) found for rows ``at`` (pairs,) the ``count`` smallest of each row, ties by position.
 
     Returns their positions, by row and ascending in each, and their places in their row, from 0.
@@ -219,7 +220,7 @@ def smallest_of_each(at: Index, values: Array, count: int | Index) -> tuple[Inde
 
 
 def _merged(
-    best: Array, labels: NDArray[np.int32], at: Index, values: Array, label: int
+    best: Array, labels: NDArray[np.int32], at: Integers, values: Array, label: int
 ) -> tuple[Array, NDArray[np.int32]]:
     """The smallest of each row of ``best`` (m, count) and the values (pairs,) found for row ``at`` (pairs,)."""
     count = best.shape[1]

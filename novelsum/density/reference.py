@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.errors import InputError
 from novelsum.files.location import Location
@@ -16,7 +16,7 @@ from novelsum.settings import Settings
 from novelsum.spark.matching import embeddings, keyed_rows, matched
 
 
-def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Settings) -> Pool:
+def mark_itself(context: SparkContext, pool: Pool, reference: Pool, settings: Settings) -> Pool:
     """Find the candidates that the reference holds too, so that none is its own neighbour; return the pool so marked.
 
     With duplicates dropped an equal embedding is the candidate itself, as one of them stands for all; with duplicates
@@ -31,7 +31,7 @@ def mark_itself(spark: SparkSession, pool: Pool, reference: Pool, settings: Sett
     require_same_ids(settings.id_column, has_integers)
     (pool.work / "itself").make_folder()
     keys = partial(embeddings, settings.duplicates == "keep")
-    others = keyed_rows(spark.sparkContext, reference.work, reference.blocks, keys)
+    others = keyed_rows(context, reference.work, reference.blocks, keys)
     matched(pool.work, pool.blocks, keys, others).foreach(partial(_write_found, pool.work))
     return replace(pool, marked=True)
 

@@ -28,12 +28,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import write_density_result
 from novelsum.density.layout import Layout, group_name, kind_of, matrix, read_cells, read_group
-from novelsum.density.neighbors import Index
 from novelsum.density.update import Change, change, counts_of, ids_name, ids_of, lists_of, write_rows
 from novelsum.errors import DamageError, InputError, RunError, UsageError
 from novelsum.files.location import Location
@@ -42,6 +41,7 @@ from novelsum.files.source import Look, Source, open_ids, read_columns
 from novelsum.files.store import Pool, read_equal
 from novelsum.files.workplace import Workplace
 from novelsum.formulas import EQUATIONS
+from novelsum.rows import Integers
 from novelsum.settings import Settings
 
 logger = logging.getLogger("novelsum")
@@ -101,7 +101,7 @@ class State:
 
     def add(
         self,
-        spark: SparkSession,
+        context: SparkContext,
         pool: Pool | None,
         ids: frozenset[Any],
         settings: Settings,
@@ -121,10 +121,10 @@ class State:
             folder.make_folder()
         try:
             if self.content:
-                report = self._change(spark, pool, ids, number, settings, work, place)
+                report = self._change(context, pool, ids, number, settings, work, place)
             else:
                 assert pool is not None
-                report = _create(self, spark, pool, settings, work, place.result)
+                report = _create(self, context, pool, settings, work, place.result)
         except BaseException:
             for folder in folders:
                 folder.delete()
@@ -142,7 +142,7 @@ class State:
 
     def _change(
         self,
-        spark: SparkSession,
+        context: SparkContext,
         pool: Pool | None,
         ids: frozenset[Any],
         number: int,
@@ -155,7 +155,7 @@ class State:
         if again:
             logger.info("%s has the rows of %s already: they are replaced", self.folder, place.output)
         what = Change(self.folder, self.content, number, work, pool, ids, frozenset(again))
-        outcome = change(spark, what, settings.id_column, place.result)
+        outcome = change(context, what, settings.id_column, place.result)
         self._next = outcome.content
         self._next["nights"] = [
             {**night, "fingerprint": None if night["night"] in outcome.touched else night["fingerprint"]}
@@ -306,13 +306,12 @@ def _rows_in(file: Location) -> int:
 
 
 def _create(
-    state: State, spark: SparkSession, pool: Pool, settings: Settings, work: Location, result: Location
+    state: State, context: SparkContext, pool: Pool, settings: Settings, work: Location, result: Location
 ) -> dict[str, Any]:
-    report = estimate_density(spark, pool, settings, work, for_state=True)
-    write_density_result(spark, pool, work, settings.id_column, result)
+    report = estimate_density(context, pool, settings, work, for_state=True)
+    write_density_result(context, pool, work, settings.id_column, result)
     cells = read_cells(work)
     groups = int(cells.group[-1]) + 1
-    context = spark.sparkContext
     keep = partial(_keep_group, pool, work, state.folder, EQUATIONS[settings.formula].among_distinct)
     sizes = context.parallelize(range(groups), groups).map(keep).collect()
     for name in ("centroids.parquet", "measured.parquet"):
@@ -334,7 +333,7 @@ def _create(
     return report
 
 
-def _keep_group(pool: Pool, work: Location, folder: Location, among_distinct: bool, group: int) -> Index:
+def _keep_group(pool: Pool, work: Location, folder: Location, among_distinct: bool, group: int) -> Integers:
     """Write a group into the state; return how many possible neighbours it has in each cell."""
     rows = read_group(Layout(work / "cells", kind_of(pool), 0), group)
     write_rows(folder / "rows-00000" / group_name(group), rows)

@@ -19,8 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from pyspark import RDD
-from pyspark.sql import SparkSession
+from pyspark import RDD, SparkContext
 
 from novelsum.density.cells import Cells, sampled
 from novelsum.density.layout import (
@@ -39,13 +38,14 @@ from novelsum.density.layout import (
     write_points,
 )
 from novelsum.density.near import MEASURING, compare, logger
-from novelsum.density.neighbors import Index, NearestDistances, Sought
+from novelsum.density.neighbors import NearestDistances, Sought
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block, read_equal
 from novelsum.formula import Array
 from novelsum.formulas import EQUATIONS
+from novelsum.rows import Integers
 from novelsum.spark.matching import search
 from novelsum.spark.progress import collect
 from novelsum.spark.shared import Shared
@@ -68,7 +68,7 @@ class Lists:
     ``row`` (n,) int64; ``digest`` (n,) bytes of the vector; ``squared`` (n, count) to the nearest.
     """
 
-    row: Index
+    row: Integers
     digest: NDArray[Any]
     squared: Array
 
@@ -77,7 +77,7 @@ class Lists:
         columns = [pa.array(self.row), pa.array(self.digest.tolist(), pa.binary()), binary(self.squared)]
         location.write_parquet(pa.table(columns, names=["row", "digest", "squared"]))
 
-    def take(self, places: Index) -> "Lists":
+    def take(self, places: Integers) -> "Lists":
         """The rows at some places."""
         return Lists(self.row[places], self.digest[places], self.squared[places])
 
@@ -123,7 +123,7 @@ def write_rows(location: Location, rows: CellRows) -> None:
     location.write_parquet(plain.table(), compression="none", use_dictionary=False)
 
 
-def counts_of(rows: CellRows, among_distinct: bool, cells: int) -> Index:
+def counts_of(rows: CellRows, among_distinct: bool, cells: int) -> Integers:
     """How many possible neighbours lie in each cell."""
     return np.bincount(rows.cell[rows.distinct | (not among_distinct)], minlength=cells)
 
@@ -201,7 +201,7 @@ class Task:
     sought: Sought
     layout: Layout
     dimension: int
-    sizes: Index
+    sizes: Integers
     probes: int
     first: int
     fraction: float
@@ -238,7 +238,7 @@ class Task:
         """The rows of a group that are gone and were possible neighbours."""
         return read_group(replace(self.layout, folder=self.work / "leaving"), group)
 
-    def is_gone(self, rows: Index) -> NDArray[np.bool_]:
+    def is_gone(self, rows: Integers) -> NDArray[np.bool_]:
         """Which of some rows are gone."""
         return np.isin(rows, _column(self.work / "gone.parquet", "row"))
 
@@ -257,27 +257,27 @@ def _column(location: Location, name: str) -> NDArray[Any]:
     return values
 
 
-def change(spark: SparkSession, what: Change, id_column: str, result: Location) -> Outcome:
+def change(context: SparkContext, what: Change, id_column: str, result: Location) -> Outcome:
     """Change a state; write the density factors of all its rows to ``result``.
 
     Files of the next generation are written into its folder. Raises InputError where that cannot be.
     """
-    context, content, work, pool = spark.sparkContext, what.content, what.work, what.pool
+    content, work, pool = what.content, what.work, what.pool
     sought, cells = _sought(content), read_cells(what.last)
     groups = int(cells.group[-1]) + 1
     numbers = context.parallelize(range(groups), groups)
-    known, touched, leaving = _take_out(spark, what, groups)
+    known, touched, leaving = _take_out(context, what, groups)
     if what.ids and not known:
         raise InputError(
             f"none of the {len(what.ids)} ids of --remove is in the state {what.folder} (first id: {min(what.ids)!r}); "
             "name the right state or the right ids"
         )
-    admitted = _admit(spark, what, groups, leaving)
+    admitted = _admit(context, what, groups, leaving)
     admitted.write(work, content["integer_ids"])
     write_cells(work, cells)
     layout = Layout(work / "night", content["kind"], groups)
     if pool:
-        layout = lay_out(spark, pool, work, "night", sought, cells, renumbered=True)
+        layout = lay_out(context, pool, work, "night", sought, cells, renumbered=True)
     for name in ("leaving", "sought", "probed", "partial", "updated", "measured"):
         (work / name).make_folder()
     result.make_folder()
@@ -330,9 +330,9 @@ def change(spark: SparkSession, what: Change, id_column: str, result: Location) 
 def _compare(
     job: Task,
     content: dict[str, Any],
-    measured: tuple[Index, Array, Array],
+    measured: tuple[Integers, Array, Array],
     parts: list[Array],
-    merged: list[tuple[Index, Array]],
+    merged: list[tuple[Integers, Array]],
 ) -> dict[str, Any]:
     """Write the measured rows with their exact distances; recall and errors of what was found for them."""
     rows, points, known = measured
@@ -355,7 +355,7 @@ def _compare(
 
 
 def _take_out(
-    spark: SparkSession, what: Change, groups: int
+    context: SparkContext, what: Change, groups: int
 ) -> tuple[int, frozenset[int], dict[int, tuple[bytes, Any]]]:
     """Write the ids that stay; how many of those to go were there, the nights these came in, and the rows left bare.
 
@@ -364,8 +364,8 @@ def _take_out(
     if not what.takes_out:
         return 0, frozenset(), {}
     (what.work / "ids").make_folder()
-    going = Shared.of(spark.sparkContext, (what.ids, what.nights))
-    numbers = spark.sparkContext.parallelize(range(groups), groups)
+    going = Shared.of(context, (what.ids, what.nights))
+    numbers = context.parallelize(range(groups), groups)
     found = numbers.map(partial(_take_out_of_group, what.last, what.work, going)).collect()
     going.destroy()
     leaving = {number: (digest, id_) for _, _, rows in found for number, digest, id_ in rows}
@@ -423,24 +423,23 @@ class _New:
     equal: dict[bytes, list[Any]]
 
 
-def _new_rows(spark: SparkSession, pool: Pool | None) -> _New:
+def _new_rows(context: SparkContext, pool: Pool | None) -> _New:
     if pool is None:
         return _New([], [], np.zeros(0, dtype=bool), {})
-    context = spark.sparkContext
     parts = context.parallelize(pool.blocks, len(pool.blocks)).map(partial(_keys_of_block, pool.work)).collect()
     rows, ids, digest, distinct = (np.concatenate(column) for column in zip(*parts, strict=True))
     order = np.argsort(rows)
     return _New(ids[order].tolist(), digest[order].tolist(), distinct[order], read_equal(pool.work))
 
 
-def _keys_of_block(work: Location, block: Block) -> tuple[Index, NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
+def _keys_of_block(work: Location, block: Block) -> tuple[Integers, NDArray[Any], NDArray[Any], NDArray[np.bool_]]:
     """Rows, ids, digests and distinctness of a block's candidates."""
     stored = read_block(work, block.name)
     ids = stored.ids.to_numpy(zero_copy_only=False).astype(object)
     return stored.rows, ids, np.array(digests(stored.vectors), dtype=object), stored.distinct
 
 
-def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tuple[bytes, Any]]) -> Admitted:
+def _admit(context: SparkContext, what: Change, groups: int, leaving: dict[int, tuple[bytes, Any]]) -> Admitted:
     """Number the new rows. Where duplicates are dropped, ids of equal embeddings, old or new, share a row.
 
     A row that was left bare stays if a new one is equal to it, in its id too where duplicates are kept. Raises
@@ -452,8 +451,8 @@ def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tu
             f"the new embeddings have {pool.dimension} dimensions, but those of the state {what.folder} have "
             f"{content['dimension']}; embed them with the same model"
         )
-    new = _new_rows(spark, pool)
-    holders = _holders(spark, what, groups, new, {digest for digest, _ in leaving.values()})
+    new = _new_rows(context, pool)
+    holders = _holders(context, what, groups, new, {digest for digest, _ in leaving.values()})
     if content["settings"]["duplicates"] == "drop":
         at = [holders.get(digest, [None])[0] for digest in new.digest]
     else:
@@ -480,11 +479,11 @@ def _admit(spark: SparkSession, what: Change, groups: int, leaving: dict[int, tu
     return Admitted(int(added.sum()), came, leaves, heirs)
 
 
-def _holders(spark: SparkSession, what: Change, groups: int, new: _New, wanted: set[bytes]) -> dict[bytes, list[int]]:
+def _holders(context: SparkContext, what: Change, groups: int, new: _New, wanted: set[bytes]) -> dict[bytes, list[int]]:
     """The old rows that have a digest of a new row or a ``wanted`` one, by digest, smallest number first."""
     came = {*new.ids, *(id_ for ids in new.equal.values() for id_ in ids)}
     keys = frozenset[Any]([*came, *wanted, *new.digest])
-    met = search(spark.sparkContext, range(groups), keys, partial(_met, what))
+    met = search(context, range(groups), keys, partial(_met, what))
     known = sorted(id_ for of_group, _ in met for id_ in of_group)
     if known:
         raise InputError(
@@ -534,7 +533,7 @@ def _place(job: Task, numbers: "RDD[int]", admitted: Admitted) -> tuple[Task, li
     return replace(job, parts=(*kept, name), sizes=sizes, probes=probes), exposed
 
 
-def _part_from(job: Task, group: int) -> tuple[Index, list[str], list[int]]:
+def _part_from(job: Task, group: int) -> tuple[Integers, list[str], list[int]]:
     """Write the points of a group that leave.
 
     Returns how its cells change in size, which folders must be written again, and which cells have one of the points
@@ -583,14 +582,14 @@ def _moved(job: Task, numbers: "RDD[int]", cells: Cells, exposed: list[int]) -> 
     return replace(cells, centroids=centroids)
 
 
-def _sums_of_group(job: Task, of_cell: NDArray[np.bool_], group: int) -> tuple[Array, Index]:
+def _sums_of_group(job: Task, of_cell: NDArray[np.bool_], group: int) -> tuple[Array, Integers]:
     """Sums (s, D) and counts (s,) of the rows of a group that lie in s sets of cells (C, s)."""
     rows = job.rows(group)
     points, within = job.space(rows), of_cell[rows.cell]
     return within.T.astype(np.float64) @ points, within.sum(axis=0)
 
 
-def _write_part(job: Task, name: str, rewritten: list[str], group: int) -> Index:
+def _write_part(job: Task, name: str, rewritten: list[str], group: int) -> Integers:
     """Write the new rows of a group, and those that stay of other folders; how many new points its cells hold."""
     new, heirs = job.new(group), _column(job.work / "heirs.parquet", "row")
     parts = []
@@ -641,7 +640,7 @@ def _within(points: Array, squared: Array, leaving: Iterable[Array]) -> NDArray[
     return (nearest.squared < above)[:, 0] | np.isinf(squared[:, -1])
 
 
-def _measure(job: Task, groups: int, affected: NDArray[np.bool_]) -> tuple[Index, Array, Array]:
+def _measure(job: Task, groups: int, affected: NDArray[np.bool_]) -> tuple[Integers, Array, Array]:
     """Old and new measured rows, their points and the distances known of them; also written for the tasks.
 
     Of new and of affected ones none are known.
@@ -684,8 +683,8 @@ def _search_sought(
     group: int,
     here: CellRows,
     points: Array,
-    corpus: dict[int, Index],
-    olds: dict[int, Index],
+    corpus: dict[int, Integers],
+    olds: dict[int, Integers],
     of_old: NearestDistances,
 ) -> None:
     """Compare what is sought, a group of it at a time, with the cells of this group that it probes.
@@ -714,7 +713,7 @@ def _search_sought(
 _PARTIAL = pa.schema([("squared", pa.binary())])
 
 
-def _search_measured(job: Task, here: CellRows, points: Array, corpus: dict[int, Index]) -> Array:
+def _search_measured(job: Task, here: CellRows, points: Array, corpus: dict[int, Integers]) -> Array:
     """Distances of measured rows of which none are known to all of a group, and of others to its new rows."""
     rows, measured, known = read_points(job.work / "measured.parquet")
     nearest = NearestDistances(measured, job.sought.count, None if job.sought.holds_queries else rows)
@@ -727,7 +726,7 @@ def _search_measured(job: Task, here: CellRows, points: Array, corpus: dict[int,
     return nearest.squared
 
 
-def _merge_group(job: Task, group: int) -> tuple[Index, Array]:
+def _merge_group(job: Task, group: int) -> tuple[Integers, Array]:
     """Write the lists, ids and result of a group's rows, old and new; return those of the measured ones."""
     rows = job.sought_rows(group)
     squared = np.full((len(rows.row), job.sought.count), np.inf)
@@ -750,7 +749,7 @@ def _merge_group(job: Task, group: int) -> tuple[Index, Array]:
     return lists.row[measured], lists.squared[measured]
 
 
-def _merge_ids(job: Task, group: int, rows: Index) -> pa.Table:
+def _merge_ids(job: Task, group: int, rows: Integers) -> pa.Table:
     """Write the ids of a group's rows, and return them."""
     ids = (job.left / ids_name(group)).read_parquet()
     came = (job.work / "came.parquet").read_parquet()

@@ -13,7 +13,7 @@ import time
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.factors import require_finite_power
 from novelsum.diversity.novelsum import Grid, Value, densities, values
@@ -74,20 +74,20 @@ def _measure(
     clock = Stages()
     place.start_results()
     with clock.time("start"):
-        spark = session.start("measure_diversity", settings.master)
+        context = session.start("measure_diversity", settings.master)
     try:
         folder = place.emptied("ingest")
-        remove_dead(spark.sparkContext, folder)
+        remove_dead(context, folder)
         with clock.time("ingest"):
             pools = [
-                ingest(spark, source, settings.of_data_set(source.path), folder / f"input-{number:03d}")
+                ingest(context, source, settings.of_data_set(source.path), folder / f"input-{number:03d}")
                 for number, source in enumerate(sources, start=1)
             ]
         _check_pools(settings, paths, pools)
         with clock.time("diversity"):
-            results = _measure_all(spark, settings, pools, folder)
+            results = _measure_all(context, settings, pools, folder)
     finally:
-        session.stop(spark)
+        session.stop(context)
     for pool in pools:
         place.stage_rejected(pool.work, f"{REJECTED}/{pool.work.name}")
     rows = _rows(settings, pools, results)
@@ -100,16 +100,16 @@ def _measure(
     return rows
 
 
-def _measure_all(spark: SparkSession, settings: MeasureSettings, pools: list[Pool], work: Location) -> list[Measured]:
+def _measure_all(context: SparkContext, settings: MeasureSettings, pools: list[Pool], work: Location) -> list[Measured]:
     reference = DataSet(pools[-1].work, pools[-1].blocks) if settings.reference else None
     return [
-        measure_pool(spark, settings, DataSet(pool.work, pool.blocks), reference, work)
+        measure_pool(context, settings, DataSet(pool.work, pool.blocks), reference, work)
         for pool in pools[: len(settings.input)]
     ]
 
 
 def measure_pool(
-    spark: SparkSession,
+    context: SparkContext,
     settings: MeasureSettings,
     data: DataSet,
     reference: DataSet | None = None,
@@ -118,16 +118,16 @@ def measure_pool(
     """NovelSum of one data set over the grid of the settings. ``work``: what scratch is named for, if not its store."""
     grid = Grid(settings.formula, settings.metric, settings.neighbors, settings.proximity_power, settings.density_power)
     sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
-    sample = draw_rows(spark, data, settings.sample_rows, settings.seed) if sampled else None
+    sample = draw_rows(context, data, settings.sample_rows, settings.seed) if sampled else None
     matched = None
     if reference is not None:
-        matched = match_reference(spark, data, reference, by_id=settings.duplicates == "keep")
+        matched = match_reference(context, data, reference, by_id=settings.duplicates == "keep")
         if grid.among_all and max(settings.neighbors) >= reference.rows and (matched.own >= 0).any():
             raise InputError(
                 f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
                 f"{reference.rows}, as rows of the data set are among them; ask for fewer"
             )
-    found = run_pass(spark, data, grid, sample, matched, work=work or data.work)
+    found = run_pass(context, data, grid, sample, matched, work=work or data.work)
     density = densities(grid, found.nearest, found.nearest_raw)
     for of_grid in density.values():
         for power in settings.density_power:

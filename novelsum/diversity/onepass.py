@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.neighbors import NearestDistances
 from novelsum.diversity.novelsum import GROUPS, Columns, Grid, Tally, in_space, tally
@@ -68,16 +68,16 @@ Part = tuple[int, int, int]
 """A part of the rows of a block that are in the sample: the block's number, and the first and last of the part."""
 
 
-def draw_rows(spark: SparkSession, data: DataSet, count: int, seed: int) -> Integers:
+def draw_rows(context: SparkContext, data: DataSet, count: int, seed: int) -> Integers:
     """That many rows of the data set at random, by their ids alone: (count,) int64, ascending."""
-    blocks = spark.sparkContext.parallelize(data.blocks, len(data.blocks))
+    blocks = context.parallelize(data.blocks, len(data.blocks))
     drawn = blocks.map(partial(_smallest_lots, data.work, count, seed)).collect()
     found = heapq.nsmallest(count, (one for of_block in drawn for one in of_block))
     return np.sort(np.array([row for _, row in found], dtype=np.int64))
 
 
 def run_pass(
-    spark: SparkSession,
+    context: SparkContext,
     data: DataSet,
     grid: Grid,
     sample: Integers | None = None,
@@ -90,7 +90,6 @@ def run_pass(
     With a ``reference`` the nearest neighbours of the tally are those in it. ``work``: where the run has its store,
     for which scratch is named.
     """
-    context = spark.sparkContext
     if _is_amd():
         context.environment.update(_SLOW_SORTS)
     task = _Task(new_run(work), data, grid, sample, reference)
@@ -205,10 +204,10 @@ def save(path: Path, array: Array) -> None:
 # --- which row of the reference a row is ------------------------------------------------------------------
 
 
-def match_reference(spark: SparkSession, data: DataSet, reference: DataSet, by_id: bool) -> Reference:
+def match_reference(context: SparkContext, data: DataSet, reference: DataSet, by_id: bool) -> Reference:
     """Find the rows of the data set in the reference corpus: by equal embeddings, and by equal ids too if ``by_id``."""
     keys = partial(embeddings, by_id)
-    others = keyed_rows(spark.sparkContext, reference.work, reference.blocks, keys)
+    others = keyed_rows(context, reference.work, reference.blocks, keys)
     own = np.empty(data.rows, dtype=np.int64)
     for rows, found in matched(data.work, data.blocks, keys, others).map(partial(_own_rows, data.work)).collect():
         own[rows] = found

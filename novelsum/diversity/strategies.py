@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.factors import read_density
 from novelsum.density.neighbors import NearestDistances
@@ -60,7 +60,7 @@ class Comparison:
 
 
 def compare(
-    spark: SparkSession,
+    context: SparkContext,
     pool: Pool,
     factors: Location,
     settings: Settings,
@@ -76,16 +76,16 @@ def compare(
     budget, data = len(picks), DataSet(pool.work, pool.blocks)
     strategies: dict[str, Callable[[], Integers]] = {
         "novelselect": lambda: np.array(picks, dtype=np.int64),
-        "random": lambda: draw_rows(spark, data, budget, settings.seed),
-        "farthest_first": lambda: farthest_first(spark, data, settings.metric, budget, picks[0], work),
-        "kmeans": lambda: kmeans(spark, data, settings.metric, budget, settings.seed),
+        "random": lambda: draw_rows(context, data, budget, settings.seed),
+        "farthest_first": lambda: farthest_first(context, data, settings.metric, budget, picks[0], work),
+        "kmeans": lambda: kmeans(context, data, settings.metric, budget, settings.seed),
     }
     results = {}
     for name, strategy in strategies.items():
         started = time.monotonic()
         rows = strategy()
         took = seconds if name == "novelselect" else time.monotonic() - started
-        results[name] = _measured(spark, data, factors, settings, np.sort(rows), took, work / name)
+        results[name] = _measured(context, data, factors, settings, np.sort(rows), took, work / name)
         logger.info("compare: %s selected in %.1f s and measured", name, took)
     return results
 
@@ -108,7 +108,7 @@ def print_comparison(comparison: dict[str, Comparison]) -> None:
 
 
 def _measured(
-    spark: SparkSession,
+    context: SparkContext,
     data: DataSet,
     factors: Location,
     settings: Settings,
@@ -117,7 +117,6 @@ def _measured(
     work: Location,
 ) -> Comparison:
     """NovelSum of some sorted rows of the pool, by the density factors they have in the pool."""
-    context = spark.sparkContext
     (work / "store").make_folder()
     message = Shared.of(context, rows)
     blocks = context.parallelize(data.blocks, len(data.blocks))
@@ -136,9 +135,9 @@ def _measured(
     )
     sample = None
     if len(rows) > EXACT_LIMIT:
-        sample = draw_rows(spark, selection, SAMPLE_ROWS, settings.seed)
+        sample = draw_rows(context, selection, SAMPLE_ROWS, settings.seed)
         density = density[sample]
-    found = run_pass(spark, selection, grid, sample, work=data.work)
+    found = run_pass(context, selection, grid, sample, work=data.work)
     densities: Densities = {(settings.formula, settings.neighbors): density}
     value = values(grid, found, densities, len(rows))[0]
     nearest = float(from_squared(found.nearest_own, settings.metric).mean())
@@ -182,10 +181,9 @@ class _Picked:
 
 
 def farthest_first(
-    spark: SparkSession, data: DataSet, metric: Metric, budget: int, first: int, work: Location
+    context: SparkContext, data: DataSet, metric: Metric, budget: int, first: int, work: Location
 ) -> Integers:
     """K-center greedy: ``budget`` rows in the order of picking, logged in the folder ``work``."""
-    context = spark.sparkContext
     run = new_run(data.work)
     log = work / "farthest" / run
     log.make_folder()
@@ -281,13 +279,12 @@ def _picks_since(log: Location, known: int, new: _Picked) -> Iterator[_Picked]:
 
 
 def kmeans(
-    spark: SparkSession, data: DataSet, metric: Metric, budget: int, seed: int, rounds: int = KMEANS_ROUNDS
+    context: SparkContext, data: DataSet, metric: Metric, budget: int, seed: int, rounds: int = KMEANS_ROUNDS
 ) -> Integers:
     """The nearest candidate to each of ``budget`` centroids, all distinct: rows (budget,)."""
-    context = spark.sparkContext
     run = new_run(data.work)
     blocks = context.parallelize(data.blocks, len(data.blocks)).cache()
-    start = draw_rows(spark, data, budget, seed)
+    start = draw_rows(context, data, budget, seed)
     found = dict(blocks.flatMap(partial(_points_of, run, data.work, metric, start)).collect())
     centroids = np.stack([found[row] for row in start.tolist()])
     with Progress("k-means (rounds)", rounds) as progress:

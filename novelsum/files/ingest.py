@@ -1,7 +1,7 @@
 """From input to store: check every row, drop duplicates, number the candidates by id, write blocks.
 
 1. Scan: each task reads a chunk of the input and says of each row its id, its length, a digest of its
-   vector, and what is wrong with it. Only this travels, as :class:`~novelsum.files.rows.Rows`; vectors stay where
+   vector, and what is wrong with it. Only this travels, as :class:`~novelsum.files.scan.Rows`; vectors stay where
    they are.
 2. What no task sees alone is seen where all rows of an id, then all of a digest come together: unequal lengths,
    duplicate ids, equal embeddings. Bad rows end the run here, or are set aside with ``on_bad_rows = drop``.
@@ -18,20 +18,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark import RDD
-from pyspark.sql import SparkSession
+from pyspark import RDD, SparkContext
 
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
 from novelsum.files.location import REJECTED, Location
-from novelsum.files.rows import (
+from novelsum.files.scan import (
     CODES,
+    FAULTS,
     GOOD,
+    LARGEST_VALUE,
     REASONS,
     Found,
     Rows,
     Summary,
-    lots,
+    places_of_each,
     with_distinct,
     with_duplicate_ids,
 )
@@ -43,8 +44,6 @@ from novelsum.settings import Settings
 logger = logging.getLogger("novelsum")
 
 BLOCK_BYTES = 64 << 20
-LARGEST_VALUE = 1e100
-"""Values above this are refused: their squares would overflow float64."""
 SMALLEST_NORM = 1e-100
 """A vector shorter than this is a zero vector: the square of its length underflows."""
 
@@ -53,37 +52,12 @@ _PART_ROWS = 250_000
 _BOUNDS = 64
 """Ids that each such task names for the ranges by which all are sorted."""
 
-_FAULTS = {
-    "null id": ("have a null id in column {id}", "give every row an id"),
-    "null embedding": ("are null, empty or malformed in column {embedding}", "embed them"),
-    "not finite": ("hold NaN, infinite or null values in column {embedding}", "embed them again"),
-    "too large": (
-        f"hold values above {LARGEST_VALUE:g} in magnitude in column {{embedding}}",
-        "scale the embeddings down",
-    ),
-    "zero vector": (
-        "are zero vectors in column {embedding}, which have no cosine distance",
-        "embed them again or use --metric euclidean",
-    ),
-    "unequal length": (
-        "have another length than most, {dimension}, in column {embedding}",
-        "embed all rows with one model",
-    ),
-    "bad quality": ("have a null, negative or infinite quality", "give every row one of at least 0"),
-    "duplicate id": (
-        "share their id in column {id} with another row",
-        "make ids unique",
-    ),
-}
-"""Reason of a bad row: what its rows do, and what to do about them; in the order they are reported."""
 
-
-def ingest(spark: SparkSession, source: Source, settings: Settings, work: Location) -> Pool:
+def ingest(context: SparkContext, source: Source, settings: Settings, work: Location) -> Pool:
     """Write the store of a run, and bad rows that are set aside, to the folder ``work``; return the pool.
 
     Raises InputError where the input breaks the contract.
     """
-    context = spark.sparkContext
     chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
     numbered = list(enumerate(chunks))
     parts = -(-source.rows // _PART_ROWS)
@@ -329,7 +303,7 @@ def _by_chunk(sizes: dict[int, int], part: int, in_range: Iterable[Rows]) -> Ite
     for rows in in_range:
         first = sum(size for before, size in sizes.items() if before < part)
         ordered = rows.take(rows.by_id())
-        for chunk, places in lots(ordered.chunks):
+        for chunk, places in places_of_each(ordered.chunks):
             yield chunk, (ordered.positions[places], first + places, ordered.distinct[places])
 
 
@@ -346,7 +320,7 @@ def _refuse_or_count(
 
 
 def _fault_message(found: Found, reason: str, source: Source, chunks: list[Chunk], dimension: int) -> str:
-    what, remedy = _FAULTS[reason]
+    what, remedy = FAULTS[reason]
     what = what.format(id=repr(source.id_column), embedding=repr(source.value_column), dimension=dimension)
     chunk, position, id_ = found.first[CODES[reason]]
     file, file_row = _place(source, chunks[chunk], position)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyspark
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 import novelsum
 from novelsum.files.location import Location
@@ -37,7 +37,7 @@ def output_name(column: str, id_column: str) -> str:
 
 
 def copied_columns(
-    spark: SparkSession, source: Source, chosen: Sequence[tuple[int, int, str | int]], columns: list[str]
+    context: SparkContext, source: Source, chosen: Sequence[tuple[int, int, str | int]], columns: list[str]
 ) -> pa.Table:
     """Some columns of some rows of the input, in that order. ``chosen``: the file of each, its row there, its id."""
     by_file: dict[int, list[int]] = {}
@@ -53,13 +53,13 @@ def copied_columns(
             stream.write_table(table)
         return places, sink.getvalue().to_pybytes()
 
-    parts = spark.sparkContext.parallelize(list(by_file.items()), len(by_file)).map(read).collect()
+    parts = context.parallelize(list(by_file.items()), len(by_file)).map(read).collect()
     table = pa.concat_tables([pa.ipc.open_stream(content).read_all() for _, content in parts])
     return table.take(pa.array(np.argsort([place for places, _ in parts for place in places])))
 
 
 def write_selected(
-    spark: SparkSession, source: Source, picks: list[Candidate], id_column: str, folder: Location
+    context: SparkContext, source: Source, picks: list[Candidate], id_column: str, folder: Location
 ) -> None:
     """Write the picks with the other columns of the input, one file in the order of picking."""
     others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
@@ -70,7 +70,7 @@ def write_selected(
         "density": pa.array([pick.density for pick in picks], pa.float64()),
     }
     if others:
-        copied = copied_columns(spark, source, [(pick.file, pick.file_row, pick.id) for pick in picks], others)
+        copied = copied_columns(context, source, [(pick.file, pick.file_row, pick.id) for pick in picks], others)
         columns.update({output_name(name, id_column): copied.column(name) for name in others})
     table = pa.table(columns)
     (folder / "selected").make_folder()

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.factors import read_density
 from novelsum.files.location import Location
@@ -46,7 +46,7 @@ _CHUNK_BYTES = 32 << 20
 
 
 def survey(
-    spark: SparkSession,
+    context: SparkContext,
     pool: Pool,
     factors: Location,
     settings: Settings,
@@ -58,7 +58,6 @@ def survey(
 
     ``factors``: where the density factors lie; ``selected``: the file that holds the picks.
     """
-    context = spark.sparkContext
     blocks = context.parallelize(pool.blocks, len(pool.blocks))
     rows = np.array([pick.row for pick in picks])
     curve, mapped = _curve_places(len(picks)), _map_places(len(picks))
@@ -77,7 +76,7 @@ def survey(
         context.setJobDescription("novelsum report: texts")
         columns = [column for column in (settings.group_column, settings.text_column) if column is not None]
         shown = [picks[place] for place in first] + [neighbor for of_pick in neighbors for neighbor in of_pick]
-        texts = _texts(spark, source, shown, list(dict.fromkeys(columns)))
+        texts = _texts(context, source, shown, list(dict.fromkeys(columns)))
     finally:
         context.setJobDescription("")
     nearest = np.min([found.nearest for found in surveys], axis=0)
@@ -376,12 +375,12 @@ def _first_picks(
 
 
 def _texts(
-    spark: SparkSession, source: Source, shown: Sequence[Candidate | _Rejected], columns: list[str]
+    context: SparkContext, source: Source, shown: Sequence[Candidate | _Rejected], columns: list[str]
 ) -> list[dict[str, Any]]:
     """Some columns of some rows of the input as text, cut where it is long."""
     if not columns or not shown:
         return [{} for _ in shown]
-    table = copied_columns(spark, source, [(one.file, one.file_row, one.id) for one in shown], columns)
+    table = copied_columns(context, source, [(one.file, one.file_row, one.id) for one in shown], columns)
     return [
         {name: None if value is None else cut(str(value), _TEXT_KEPT) for name, value in row.items()}
         for row in table.to_pylist()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import read_density
@@ -48,7 +48,7 @@ class _Found:
 
 
 def log_already_selected(
-    spark: SparkSession,
+    context: SparkContext,
     source: Source,
     pool: Pool,
     corpus: Pool | None,
@@ -68,9 +68,9 @@ def log_already_selected(
     samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
     require_same_ids(settings.id_column, {one.path: one.integer_ids for one in (samples, source)})
     if samples.has_vectors:
-        logged = _with_vectors(spark, samples, pool, corpus, factors, given, settings, work / "already")
+        logged = _with_vectors(context, samples, pool, corpus, factors, given, settings, work / "already")
     else:
-        logged = _by_id(spark, samples, source, pool, factors, settings)
+        logged = _by_id(context, samples, source, pool, factors, settings)
     (work / "picks").make_folder()
     picklog.append(work, 0, logged, np.zeros(len(logged)))
     logger.info(
@@ -82,10 +82,10 @@ def log_already_selected(
 
 
 def _by_id(
-    spark: SparkSession, samples: Source, source: Source, pool: Pool, factors: Location, settings: Settings
+    context: SparkContext, samples: Source, source: Source, pool: Pool, factors: Location, settings: Settings
 ) -> Candidates:
     """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
-    context, find = spark.sparkContext, partial(_candidates, pool.work, factors, settings.density_power)
+    find = partial(_candidates, pool.work, factors, settings.density_power)
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
     parts = search(context, pool.blocks, wanted, find)
     missing = wanted - {id_ for part in parts for id_ in part.ids}
@@ -103,7 +103,7 @@ def _by_id(
 
 
 def _with_vectors(
-    spark: SparkSession,
+    context: SparkContext,
     samples: Source,
     pool: Pool,
     corpus: Pool | None,
@@ -117,7 +117,7 @@ def _with_vectors(
         settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
     )
     samples = dataclasses.replace(samples, wide=pool.itemsize == 8)
-    taken = ingest(spark, samples, plain, work)
+    taken = ingest(context, samples, plain, work)
     if taken.dimension != pool.dimension:
         raise InputError(
             f"embeddings of --already-selected {samples.path} have {taken.dimension} dimensions, but those of "
@@ -132,7 +132,7 @@ def _with_vectors(
     by_digest = settings.duplicates == "drop"
     wanted = frozenset[str | int | bytes]([*of_id, *(of_id.values() if by_digest else ())])
     find = partial(_candidates, pool.work, factors, settings.density_power)
-    parts = search(spark.sparkContext, pool.blocks, wanted, find)
+    parts = search(context, pool.blocks, wanted, find)
     for part in parts:
         for id_, digest in zip(part.ids, part.digests, strict=True):
             if of_id.get(id_, digest) != digest:
@@ -149,10 +149,10 @@ def _with_vectors(
     ]
     if any(chosen.any() for chosen in outside):
         if given is None:
-            taken = mark_itself(spark, taken, corpus or pool, settings)
-            estimate_density(spark, taken, settings, work, corpus or pool)
+            taken = mark_itself(context, taken, corpus or pool, settings)
+            estimate_density(context, taken, settings, work, corpus or pool)
         else:
-            load_density(spark, taken, given, work)
+            load_density(context, taken, given, work)
         for block, content, chosen in zip(taken.blocks, blocks, outside, strict=True):
             density = read_density(work, block.name).density[chosen]
             rows = pool.candidates + content.rows[chosen]

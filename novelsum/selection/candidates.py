@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from novelsum.formula import Array, Metric, metric_space
 from novelsum.groups import Group
-from novelsum.selection.quotas import Integers
+from novelsum.rows import Integers
 from novelsum.selection.scoring import Scoring
 
 

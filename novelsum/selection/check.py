@@ -13,21 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from novelsum.formula import Array
-from novelsum.rows import common_places
+from novelsum.rows import Integers, common_places
 from novelsum.selection.candidates import Candidates, Dismissed, Picks
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import (
-    CELLS,
-    COARSE,
-    Integers,
-    Outlook,
-    Shares,
-    Single,
-    Sketch,
-    Weights,
-    gain_bounds,
-    list_bound,
-)
+from novelsum.selection.sketch import CELLS, COARSE, Outlook, Shares, Single, Sketch, Weights, gain_bounds, list_bound
 
 LISTED = 64
 """Up to so many picks a bound comes from all keys; a sketch would cost more."""

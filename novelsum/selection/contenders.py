@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from novelsum import formula
 from novelsum.density.neighbors import paired_squared_distances
 from novelsum.formula import Array, from_squared, squared_distances
+from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates, Columns, Dismissed, Picks, Units
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import COARSE, Integers, Outlook, Shares, Single, Weights, gain_bounds
+from novelsum.selection.sketch import COARSE, Outlook, Shares, Single, Weights, gain_bounds
 
 TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from novelsum.amounts import Quota
 from novelsum.errors import InputError
 from novelsum.groups import Group, in_order, in_words
+from novelsum.rows import Integers
 
 OTHERS = "*"
 """Stands for every group that no quota names, the rows without a group among them."""
-
-Integers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import SparkContext
-from pyspark.sql import SparkSession
 
 from novelsum.density.factors import read_density
 from novelsum.errors import InputError, RunError
@@ -160,7 +159,7 @@ class Report:
 
 
 def select(
-    spark: SparkSession,
+    context: SparkContext,
     pool: Pool,
     factors: Location,
     log: Location,
@@ -173,7 +172,6 @@ def select(
     Begins with what the pick log in the folder ``log`` holds, of which the first ``begun`` are samples selected before;
     if it is empty, with the row ``first``.
     """
-    context = spark.sparkContext
     (log / "picks").make_folder()
     budget = settings.picks(pool.candidates)
     quotas = Quotas.of(settings.quota, pool.groups, budget) if settings.quota else None
@@ -212,7 +210,7 @@ def select(
     return picks, selection.effort
 
 
-def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
+def first_row(context: SparkContext, pool: Pool, settings: Settings) -> int:
     """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
     wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
     able = None
@@ -221,7 +219,7 @@ def first_row(spark: SparkSession, pool: Pool, settings: Settings) -> int:
         quotas = Quotas.of(settings.quota, pool.groups, budget)
         is_open = quotas.is_open(np.zeros_like(quotas.least), budget)
         able = {name for name, open_ in zip(quotas.groups, is_open, strict=True) if open_}
-    blocks = spark.sparkContext.parallelize(pool.blocks, len(pool.blocks))
+    blocks = context.parallelize(pool.blocks, len(pool.blocks))
     drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able)).collect()
     if not drawn:
         raise InputError(

@@ -28,10 +28,10 @@ from novelsum.files.location import Location
 from novelsum.files.store import Block, read_block
 from novelsum.formula import metric_space
 from novelsum.groups import Group
+from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates, Units
 from novelsum.selection.check import BlockCandidates, state_bytes, state_of
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import Integers
 from novelsum.spark.local import folder_of, local_directory
 
 _SLAB = 512

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from novelsum.formula import Array, proximity_weights
 from novelsum.formulas import Equation
+from novelsum.rows import Integers
 from novelsum.selection.candidates import Columns
 
 Single = NDArray[np.float32]
-Integers = NDArray[np.int64]
 
 CELLS = 256
 COARSE = 64

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 _signals: list[int] = []
-_held = False
+_deferred = False
 
 
 def listen() -> None:
@@ -17,19 +17,19 @@ def listen() -> None:
 
 
 @contextmanager
-def held() -> Iterator[None]:
+def deferred() -> Iterator[None]:
     """Let a signal that comes within raise only at the end.
 
     Spark must not be cut while it starts: its Java would wait for a Python that is gone, for ever. It takes SIGINT for
     itself then, so that who listened before listens again.
     """
-    global _held
+    global _deferred
     listens = signal.getsignal(signal.SIGTERM) is _remember
-    _held = True
+    _deferred = True
     try:
         yield
     finally:
-        _held = False
+        _deferred = False
         if listens:
             listen()
     if _signals:
@@ -46,5 +46,5 @@ def _remember(number: int, frame: FrameType | None) -> None:
     _signals.append(number)
     logging.getLogger().disabled = True
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
-    if not _held:
+    if not _deferred:
         raise KeyboardInterrupt

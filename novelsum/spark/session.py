@@ -1,4 +1,7 @@
-"""The Spark session of a job, whether plain Python or spark-submit started it."""
+"""Spark for a job, whether plain Python or spark-submit started it.
+
+No job asks Spark SQL, whose start in Java takes as long as Spark's: all work with the context alone.
+"""
 
 import atexit
 import os
@@ -12,7 +15,6 @@ from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
-from pyspark.sql import SparkSession
 from pyspark.sql.utils import is_remote
 
 from novelsum.errors import UsageError
@@ -24,23 +26,7 @@ _NOISE = b"WARNING: Using incubator modules: jdk.incubator.vector"
 """What Java says of an option that Spark gives it, and has no option to be silent of."""
 
 
-class Session(SparkSession):
-    """A session that is its context alone: no job asks Spark SQL, whose start in Java takes as long as Spark's."""
-
-    def __init__(self, context: SparkContext) -> None:
-        self._context = context
-
-    @property
-    def sparkContext(self) -> SparkContext:  # noqa: N802
-        """The context of Spark."""
-        return self._context
-
-    def stop(self) -> None:
-        """Stop Spark."""
-        self._context.stop()
-
-
-def start(job: str, master: str | None) -> SparkSession:
+def start(job: str, master: str | None) -> SparkContext:
     """Start Spark for the job of that name and make this package importable on every executor.
 
     Under spark-submit the master and all properties are the submitter's but for the name and the threads of BLAS, and
@@ -68,20 +54,20 @@ def start(job: str, master: str | None) -> SparkSession:
     threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
     for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         conf.set(f"spark.executorEnv.{variable}", threads)
-    with interrupt.held():
+    with interrupt.deferred():
         if not submitted and SparkContext._gateway is None:
             SparkContext._ensure_initialized(gateway=_launched(conf))
-        spark = Session(SparkContext.getOrCreate(conf))
+        context = SparkContext.getOrCreate(conf)
     if _PACKAGE.is_dir():
-        spark.sparkContext.addPyFile(_zipped(_PACKAGE.name))
-    return spark
+        context.addPyFile(_zipped(_PACKAGE.name))
+    return context
 
 
-def stop(spark: SparkSession) -> None:
+def stop(context: SparkContext) -> None:
     """Stop Spark; after a signal without a word of the tasks that this ends."""
     if interrupt.came():
-        spark.sparkContext.setLogLevel("OFF")
-    spark.stop()
+        context.setLogLevel("OFF")
+    context.stop()
 
 
 def _launched(conf: SparkConf) -> Any:

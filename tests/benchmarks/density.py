@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import PeakMemory
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 from selection import CORES, GENERATED, PAPER_ROWS, _generate, _ingested
 
 from novelsum import formula
@@ -62,7 +62,7 @@ def curve() -> None:
     _faiss_curve(vectors)
 
 
-def _timed(spark: SparkSession, pool: Pool, settings: Settings) -> tuple[float, dict]:
+def _timed(spark: SparkContext, pool: Pool, settings: Settings) -> tuple[float, dict]:
     seconds = []
     for _ in range(REPEATS):
         clock = time.perf_counter()

@@ -22,7 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import PeakMemory, floor_seconds, straightforward_seconds, with_one_blas_thread
-from pyspark.sql import SparkSession
+from pyspark import SparkContext
 
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import BlockDensity, write_density
@@ -84,7 +84,7 @@ def paper() -> int:
     if not kept.exists():
         pool = _ingested(spark, settings, Location.of(str(GENERATED / f"work-{PAPER_ROWS}")), seconds)
         (pool.work / "density").make_folder()
-        spark.sparkContext.parallelize(pool.blocks, len(pool.blocks)).foreach(
+        spark.parallelize(pool.blocks, len(pool.blocks)).foreach(
             lambda block, work=pool.work: _density_within(work, block)
         )
         kept.write_bytes(pickle.dumps(pool))
@@ -102,23 +102,23 @@ def paper() -> int:
     return 0
 
 
-def _ingested(spark: SparkSession, settings: Settings, work: Location, seconds: dict[str, float]) -> Pool:
+def _ingested(spark: SparkContext, settings: Settings, work: Location, seconds: dict[str, float]) -> Pool:
     clock = time.perf_counter()
     pool = ingest(spark, open_source(settings.input, "id", "embedding"), settings, work)
     seconds["ingest"] = time.perf_counter() - clock
     return pool
 
 
-def _selected(spark: SparkSession, pool: Pool, settings: Settings, seconds: dict[str, float]) -> Effort:
+def _selected(spark: SparkContext, pool: Pool, settings: Settings, seconds: dict[str, float]) -> Effort:
     """Select, and add the number of Spark jobs and what an empty one takes."""
     first = first_row(spark, pool, settings)
-    tracker = spark.sparkContext.statusTracker()
+    tracker = spark.statusTracker()
     before = len(tracker.getJobIdsForGroup(None))
     clock = time.perf_counter()
     _, effort = select(spark, pool, pool.work, pool.work, settings, first)
     seconds["selection"] = time.perf_counter() - clock
     seconds["jobs"] = len(tracker.getJobIdsForGroup(None)) - before
-    nothing = spark.sparkContext.parallelize(range(len(pool.blocks)), len(pool.blocks)).cache()
+    nothing = spark.parallelize(range(len(pool.blocks)), len(pool.blocks)).cache()
     latency = []
     for _ in range(20):
         clock = time.perf_counter()

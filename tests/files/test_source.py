@@ -296,7 +296,7 @@ def test_what_spark_writes_by_partition_is_read_back(spark, tmp_path):
     given = {"c00": ('a/b c=%"é', 7), "c01": (None, None), "c02": ("x", 12)}
     rows = [(id_, [1.0, float(place)], *of_id) for place, (id_, of_id) in enumerate(given.items())]
     types = "id string, embedding array<double>, topic string, day int"
-    table = SparkSession(spark.sparkContext).createDataFrame(rows, types)
+    table = SparkSession(spark).createDataFrame(rows, types)
     table.write.partitionBy("topic", "day").parquet(str(tmp_path / "in"))
     found = zip(*(values(str(tmp_path / "in"), column) for column in ("id", "topic", "day")), strict=True)
     assert {id_: of_id for id_, *of_id in found} == {id_: list(of_id) for id_, of_id in given.items()}

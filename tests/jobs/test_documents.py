@@ -430,7 +430,7 @@ def test_systemd_takes_the_service_and_its_timer():
 @pytest.mark.more
 def test_every_property_of_the_examples_is_one_that_spark_knows(spark):
     """By Spark's own register of settings: a name with a slip of the pen would be ignored without a word."""
-    java = spark.sparkContext._jvm
+    java = spark._jvm
     for holder in ("internal.config.package$", "deploy.yarn.config.package$", "deploy.k8s.Config$"):
         java.java.lang.Class.forName(f"org.apache.spark.{holder}")
     register = java.org.apache.spark.internal.config.ConfigEntry

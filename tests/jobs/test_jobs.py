@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -81,34 +82,15 @@ def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
     assert table.schema.names == ["id", "density", "kth_distance"]
     assert len(table) == 2771
     assert manifest(density)["job"] == "estimate_density"
-    done = run_job(
-        "select_subset",
-        "--config",
-        config,
-        "--density",
-        density,
-        "--output",
-        output,
-        "--budget",
-        25,
-    )
+    select = partial(run_job, "select_subset", "--config", config, "--density", density)
+    done = select("--output", output, "--budget", 25)
     assert done.returncode == 0, done.stderr
     both = selected(output), selected(curated)
     for column in ("id", "density"):
         assert both[0].column(column).to_pylist() == both[1].column(column).to_pylist()
     assert manifest(output)["input"]["fingerprint"] == manifest(curated)["input"]["fingerprint"]
     assert "<title>25 of 2,771 samples selected" in (output / "report.html").read_text()
-    other = run_job(
-        "select_subset",
-        "--config",
-        config,
-        "--density",
-        density,
-        "--output",
-        tmp_path / "o",
-        "--metric",
-        "euclidean",
-    )
+    other = select("--output", tmp_path / "o", "--metric", "euclidean")
     assert other.returncode == 3
     assert "was estimated with metric = 'cosine'" in error_line(other)
 

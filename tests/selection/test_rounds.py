@@ -80,7 +80,7 @@ def test_lengths_beyond_float32_give_the_same_picks(clustered, engine, oracle, t
 def test_jobs_are_described_by_round_and_picks(clustered, engine, spark, tmp_path):
     """What the Spark UI shows."""
     engine(clustered.write(tmp_path / "in"), 30, neighbors=4)
-    jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)
+    jobs = spark._jsc.sc().statusStore().jobsList(None)
     described = [jobs.apply(i).description() for i in range(jobs.size())]
     described = [text.get() for text in described if text.isDefined()]
     assert any(text.startswith("novelsum selection: round 3, picks ") for text in described), described

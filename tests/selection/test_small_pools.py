@@ -41,7 +41,7 @@ def test_a_small_pool_is_selected_from_by_the_driver_alone(
         (line,) = (text for text in caplog.messages if text.startswith("selection: 70 of"))
         told = r"about \d+ MiB of memory in the driver, which has all candidates in its pool, 8.06e\+05 distance"
         assert bool(re.search(r"; 0 MiB of scratch on 0 host\(s\), " + told, line)) != has_rounds
-        jobs = spark.sparkContext._jsc.sc().statusStore().jobsList(None)
+        jobs = spark._jsc.sc().statusStore().jobsList(None)
         latest = jobs.apply(0).description()
         assert (latest.isDefined() and latest.get().startswith("novelsum selection: ")) == has_rounds
 

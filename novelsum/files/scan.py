@@ -16,21 +16,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-REASONS = (
-    "null id",
-    "null embedding",
-    "not finite",
-    "too large",
-    "zero vector",
-    "unequal length",
-    "bad quality",
-    "duplicate id",
-)
-"""What may be wrong with a row, in the order it is reported."""
+from novelsum.rows import Integers
+
+LARGEST_VALUE = 1e100
+"""Values above this are refused: their squares would overflow float64."""
+FAULTS = {
+    "null id": ("have a null id in column {id}", "give every row an id"),
+    "null embedding": ("are null, empty or malformed in column {embedding}", "embed them"),
+    "not finite": ("hold NaN, infinite or null values in column {embedding}", "embed them again"),
+    "too large": (
+        f"hold values above {LARGEST_VALUE:g} in magnitude in column {{embedding}}",
+        "scale the embeddings down",
+    ),
+    "zero vector": (
+        "are zero vectors in column {embedding}, which have no cosine distance",
+        "embed them again or use --metric euclidean",
+    ),
+    "unequal length": (
+        "have another length than most, {dimension}, in column {embedding}",
+        "embed all rows with one model",
+    ),
+    "bad quality": ("have a null, negative or infinite quality", "give every row one of at least 0"),
+    "duplicate id": (
+        "share their id in column {id} with another row",
+        "make ids unique",
+    ),
+}
+"""What may be wrong with a row: what such rows do, and what to do about them; in the order they are reported."""
+REASONS = tuple(FAULTS)
 CODES = {reason: code for code, reason in enumerate(REASONS)}
 GOOD = -1
-
-Places = NDArray[np.int64]
 
 _ARRAYS = ("digests", "lengths", "reasons", "chunks", "positions", "distinct")
 
@@ -58,11 +73,11 @@ class Rows:
         return len(self.reasons)
 
     @property
-    def good(self) -> Places:
+    def good(self) -> Integers:
         """Where nothing is wrong."""
         return np.flatnonzero(self.reasons == GOOD)
 
-    def take(self, places: Places) -> "Rows":
+    def take(self, places: Integers) -> "Rows":
         """The rows at some places, in that order."""
         arrays = {name: getattr(self, name)[places] for name in _ARRAYS}
         return Rows(self.ids.take(pa.array(places)), **arrays)
@@ -81,18 +96,18 @@ class Rows:
         unreadable = tuple(told for piece in pieces for told in piece.unreadable)
         return Rows(pa.concat_arrays([piece.ids for piece in pieces]), **arrays, unreadable=unreadable)
 
-    def split(self, parts: Places) -> Iterator[tuple[int, "Rows"]]:
+    def split(self, parts: Integers) -> Iterator[tuple[int, "Rows"]]:
         """The rows of each part, for the part of each row (n,)."""
-        for part, places in lots(parts):
+        for part, places in places_of_each(parts):
             yield part, self.take(places)
 
-    def parts_by_id(self, parts: int) -> Places:
+    def parts_by_id(self, parts: int) -> Integers:
         """The same part for rows with the same id."""
         if parts == 1:
             return np.zeros(len(self), dtype=np.int64)
         return np.array([zlib.crc32(str(id_).encode()) for id_ in self.ids.to_pylist()], dtype=np.int64) % parts
 
-    def parts_by_digest(self, parts: int) -> Places:
+    def parts_by_digest(self, parts: int) -> Integers:
         """The same part for good rows with equal embeddings."""
         spread = np.where(self.reasons == GOOD, self.digests[:, 0], self.positions.astype(np.uint64))
         return (spread % np.uint64(parts)).astype(np.int64)
@@ -102,12 +117,12 @@ class Rows:
         ids: list[Any] = self.ids.take(pa.array(self.by_id())).to_pylist()
         return ids
 
-    def by_id(self) -> Places:
+    def by_id(self) -> Integers:
         """Where the rows are in the order of their ids."""
-        order: Places = pc.sort_indices(self.ids).to_numpy().astype(np.int64)
+        order: Integers = pc.sort_indices(self.ids).to_numpy().astype(np.int64)
         return order
 
-    def parts_by_range(self, bounds: list[Any]) -> Places:
+    def parts_by_range(self, bounds: list[Any]) -> Integers:
         """The part of the range that an id lies in, when each but the first begins with one of the ``bounds``."""
         order, ids = self.by_id(), self.sorted_ids() if bounds else []
         parts = np.zeros(len(self), dtype=np.int64)
@@ -116,7 +131,7 @@ class Rows:
         return parts
 
 
-def lots(keys: NDArray[np.integer[Any]]) -> Iterator[tuple[int, Places]]:
+def places_of_each(keys: NDArray[np.integer[Any]]) -> Iterator[tuple[int, Integers]]:
     """Each key (n,) with the places where it is, in their order."""
     order = np.argsort(keys, kind="stable")
     for places in np.split(order, np.flatnonzero(np.diff(keys[order])) + 1) if len(order) else ():
