@@ -25,7 +25,7 @@ ROWS = 20_000
 BARE = """
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.getOrCreate()
-assert spark.parallelize(range(1000), 1).map(lambda number: number).count() == 1000
+assert spark.sparkContext.parallelize(range(1000), 1).map(lambda number: number).count() == 1000
 spark.stop()
 """
 
