@@ -42,7 +42,7 @@ test-cluster: setup package ## executors of their own: one killed; a standalone 
 
 package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar.gz, the Python of executors and of a driver in the cluster
 	mkdir -p dist
-	$(BIN)/python -c 'from pathlib import Path; from novelsum import __version__, session; session.write_zip(Path(f"dist/novelsum-{__version__}.zip"))'
+	$(BIN)/python -c 'from pathlib import Path; from novelsum import __version__; from novelsum.spark.session import write_zip; write_zip(Path(f"dist/novelsum-{__version__}.zip"))'
 	[ dist/environment.tar.gz -nt requirements.txt ] && [ dist/environment.tar.gz -nt Makefile ] || { rm -rf build/environment; "$(PYTHON)" -m venv build/environment; \
 	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|pyarrow|matplotlib)==' requirements.txt); \
 	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
