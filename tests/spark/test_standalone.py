@@ -94,8 +94,8 @@ def test_a_packaged_run_on_an_encrypted_cluster_survives_a_killed_worker(sample,
     """The command of the conf; executors get all they need from the archives, none of it from this checkout."""
     job = tmp_path / "away" / "curate.py"
     job.parent.mkdir()
-    in_rounds = "from novelsum.selection import rounds\nrounds.WHOLE_BYTES = 0\n"  # as with a larger pool
-    job.write_text(in_rounds + (ROOT / "jobs" / "curate.py").read_text())
+    in_rounds = "from novelsum.selection import rounds\nrounds.WHOLE_BYTES = 0\n\n"  # as with a larger pool
+    job.write_text((ROOT / "jobs" / "curate.py").read_text().replace("if __name__", in_rounds + "if __name__"))
     output, work, log = tmp_path / "out", tmp_path / "work", tmp_path / "submit.log"
     process = cluster.start(
         "submit",
