@@ -208,6 +208,15 @@ def test_a_night_run_again_gives_back_what_it_brought_first(crowd, night, tmp_pa
     assert first == found
 
 
+def test_a_state_serves_formulas_of_the_same_density(crowd, night, tmp_path):
+    """That of paper serves symmetric, and goes on as one of paper."""
+    night(part(crowd, range(40)).write(tmp_path / "1"))
+    found, _ = night(part(crowd, range(40, 50)).write(tmp_path / "2"), output="2", formula="symmetric")
+    assert found == expected(part(crowd, range(50)))
+    with pytest.raises(InputError, match="was made with formula = 'paper', not 'released'"):
+        night(part(crowd, range(50, 60)).write(tmp_path / "3"), output="3", formula="released")
+
+
 def test_an_id_that_was_dropped_as_a_copy_is_known(crowd, night, tmp_path):
     few = part(crowd, range(50))
     few.vectors[20] = few.vectors[3]
