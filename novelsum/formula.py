@@ -13,7 +13,7 @@ the whole pool), never x_j and never only in S: σ does not change while S grows
 
 Three formulas are offered. ``paper`` is the equation above. ``released`` is what the authors' published code
 (UmeanNever/NovelSum) computes. ``symmetric`` is a way to select: what x adds to the NovelSum of ``paper`` when it joins
-S, the ranks taken from the side of x. Each function says where they differ.
+S, the ranks taken from the side of x and those within S left as they are. Each function says where they differ.
 
 Here κ1 is ``proximity_power``, κ2 is ``density_power`` and K is ``neighbors``. Points are numbered in the
 order of their ids, so "smallest index" means "smallest id": every tie, of picks and of ranks, goes to it.

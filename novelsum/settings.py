@@ -215,10 +215,10 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields_of(job)}
 
 
-def _shared(name: str, jobs: tuple[Job, ...], default: Any = None, description: str = "", **rules_: Any) -> Any:
+def _shared(name: str, jobs: tuple[Job, ...], default: Any = None, description: str = "", **changed: Any) -> Any:
     """A field of another kind of job that means what it means in :class:`Settings`, and has its rules but for some."""
     field = Settings.__dataclass_fields__[name]
-    rules = dataclasses.replace(rules_of(field), jobs=jobs, help=description or rules_of(field).help, **rules_)
+    rules = dataclasses.replace(rules_of(field), jobs=jobs, help=description or rules_of(field).help, **changed)
     return dataclasses.field(default=field.default if default is None else default, metadata={"rules": rules})
 
 
