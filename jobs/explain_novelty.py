@@ -24,6 +24,7 @@ def main() -> int:
         explanation = explain(
             labels,
             distances,
+            formula=given.formula,
             neighbors=given.neighbors,
             proximity_power=given.proximity_power,
             density_power=given.density_power,

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from novelsum.errors import InputError
-from novelsum.formula import DISTANCE_SUM_FLOOR, Array, density_factor, novelty, proximity_weights
+from novelsum.formula import DISTANCE_SUM_FLOOR, Array, Formula, density_factor, novelty, proximity_weights
+from novelsum.formulas import EQUATIONS
 
 _SYMMETRY_TOLERANCE = 1e-9
 
@@ -30,7 +31,10 @@ class DensityLine:
 
 @dataclass(frozen=True)
 class Term:
-    """One summand of v(x): w^κ1 · σ^κ2 · d for a selected point at its rank."""
+    """One summand of v(x) for a selected point at its rank: w^κ1 · σ^κ2 · d.
+
+    ``sigma`` is of the selected point; by ``symmetric`` the candidate's σ^κ2 is added to its power.
+    """
 
     selected: str
     rank: int
@@ -63,6 +67,7 @@ class Round:
 class Explanation:
     """The whole selection. ``proximity_power`` is κ1, ``density_power`` κ2, ``neighbors`` K."""
 
+    formula: Formula
     neighbors: int
     proximity_power: float
     density_power: float
@@ -145,6 +150,7 @@ def explain(
     labels: list[str],
     distances: Array,
     *,
+    formula: Formula = "paper",
     neighbors: int,
     proximity_power: float,
     density_power: float,
@@ -152,6 +158,8 @@ def explain(
     budget: int,
 ) -> Explanation:
     """NovelSelect over a table of distances (n, n) with its labels (n,) in id order, every number kept.
+
+    ``formula``: ``paper`` or ``symmetric``, whose density factors the distances tell.
 
     Raises InputError when the table cannot serve: ``first`` is no label, K is not below n, or the budget
     is above n.
@@ -173,13 +181,15 @@ def explain(
         v = novelty(
             distances[candidates][:, selected],
             sigma[selected],
+            sigma[candidates],
+            formula=formula,
             proximity_power=proximity_power,
             density_power=density_power,
         )
         lines = [
             CandidateLine(
                 labels[i],
-                _terms(labels, distances[i], sigma, selected, proximity_power, density_power),
+                _terms(labels, distances[i], sigma, sigma[i], selected, formula, proximity_power, density_power),
                 float(of_i),
             )
             for i, of_i in zip(candidates, v, strict=True)
@@ -187,7 +197,7 @@ def explain(
         best = candidates.index(labels.index(first)) if not picks else int(np.argmax(v))
         rounds.append(Round([labels[i] for i in picks], lines, labels[candidates[best]], float(v[best])))
         picks.append(candidates[best])
-    return Explanation(neighbors, proximity_power, density_power, densities, rounds)
+    return Explanation(formula, neighbors, proximity_power, density_power, densities, rounds)
 
 
 def _density_line(labels: list[str], distances: Array, i: int, neighbors: int) -> DensityLine:
@@ -198,15 +208,23 @@ def _density_line(labels: list[str], distances: Array, i: int, neighbors: int) -
 
 
 def _terms(
-    labels: list[str], to: Array, sigma: Array, selected: Any, proximity_power: float, density_power: float
+    labels: list[str],
+    to: Array,
+    sigma: Array,
+    own: float,
+    selected: Any,
+    formula: Formula,
+    proximity_power: float,
+    density_power: float,
 ) -> list[Term]:
-    """The terms of one candidate whose distances to all points are ``to`` (n,), by rank."""
+    """The terms of one candidate by rank; ``to`` (n,) are its distances to all points, ``own`` its density factor."""
     weights = proximity_weights(len(selected), proximity_power)
+    shares = EQUATIONS[formula].share(own**density_power, sigma**density_power)
     by_rank = selected[np.argsort(to[selected], kind="stable")]
     return [
         Term(
             labels[j], rank + 1, float(weights[rank]), float(sigma[j]), float(to[j]),
-            float(weights[rank] * sigma[j] ** density_power * to[j]),
+            float(weights[rank] * shares[j] * to[j]),
         )
         for rank, j in enumerate(by_rank)
     ]  # fmt: skip
@@ -218,6 +236,8 @@ def _terms(
 def as_text(explanation: Explanation) -> str:
     """The explanation with every sum written out."""
     k, κ1, κ2 = explanation.neighbors, explanation.proximity_power, explanation.density_power
+    is_symmetric = explanation.formula == "symmetric"
+    sigma = {line.point: line.sigma for line in explanation.densities}
     lines = [
         f"Density factors σ, K = {k}: each point's {k} nearest neighbour(s) among all other points of the table.",
         "They are the same in every round, as they do not depend on what is selected.",
@@ -239,21 +259,24 @@ def as_text(explanation: Explanation) -> str:
             ]
             continue
         for candidate in round_.candidates:
-            terms = " + ".join(_term(term, κ1, κ2) for term in candidate.terms)
+            own = sigma[candidate.candidate] if is_symmetric else None
+            terms = " + ".join(_term(term, own, κ1, κ2) for term in candidate.terms)
             values = " + ".join(_number(term.value) for term in candidate.terms)
             sum_ = f" = {values}" if len(candidate.terms) > 1 else ""
             lines.append(f"  v({candidate.candidate}) = {terms}{sum_} = {_number(candidate.novelty)}")
         lines.append(f"  Pick {round_.pick}, the greatest, with v = {_number(round_.novelty)}.")
     order = ", ".join(round_.pick for round_ in explanation.rounds)
-    lines += ["", "Each term is w^κ1 · σ^κ2 · d, with w = 1 / rank of the selected point by its distance d."]
+    share = "(σ(x)^κ2 + σ(x_j)^κ2)" if is_symmetric else "σ^κ2"
+    lines += ["", f"Each term is w^κ1 · {share} · d, with w = 1 / rank of the selected point by its distance d."]
     lines += [f"κ1 = {_number(κ1)}, κ2 = {_number(κ2)}.", f"Picks in order: {order}"]
     return "\n".join(lines)
 
 
-def _term(term: Term, κ1: float, κ2: float) -> str:
-    return (
-        f"(1/{term.rank}){_power(κ1)} · {_number(term.sigma)}{_power(κ2)} · {_number(term.distance)} [{term.selected}]"
-    )
+def _term(term: Term, own: float | None, κ1: float, κ2: float) -> str:
+    share = f"{_number(term.sigma)}{_power(κ2)}"
+    if own is not None:
+        share = f"({_number(own)}{_power(κ2)} + {share})"
+    return f"(1/{term.rank}){_power(κ1)} · {share} · {_number(term.distance)} [{term.selected}]"
 
 
 def _power(exponent: float) -> str:

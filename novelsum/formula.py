@@ -11,8 +11,9 @@ S = {x_1 ... x_n}::
 N_k(x_j) is the k-th nearest neighbour of x_j itself, searched in the whole reference corpus (by default
 the whole pool), never x_j and never only in S: σ does not change while S grows.
 
-Two formulas are offered. ``paper`` is the equation above. ``released`` is what the authors' published code
-(UmeanNever/NovelSum) computes; each function says where they differ.
+Three formulas are offered. ``paper`` is the equation above. ``released`` is what the authors' published code
+(UmeanNever/NovelSum) computes. ``symmetric`` is a way to select: what x adds to the NovelSum of ``paper`` when it joins
+S, the ranks taken from the side of x and those within S left as they are. Each function says where they differ.
 
 Here κ1 is ``proximity_power``, κ2 is ``density_power`` and K is ``neighbors``. Points are numbered in the
 order of their ids, so "smallest index" means "smallest id": every tie, of picks and of ranks, goes to it.
@@ -27,11 +28,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Formula = Literal["paper", "released"]
+Formula = Literal["paper", "released", "symmetric"]
 Metric = Literal["cosine", "euclidean"]
 Array = NDArray[np.float64]
 
-FORMULAS: tuple[Formula, ...] = ("paper", "released")
+FORMULAS: tuple[Formula, ...] = ("paper", "released", "symmetric")
 METRICS: tuple[Metric, ...] = ("cosine", "euclidean")
 
 DISTANCE_SUM_FLOOR = 1e-9
@@ -108,7 +109,7 @@ def distances(a: ArrayLike, b: ArrayLike, metric: Metric = "cosine") -> Array:
 def density_factor(nearest: ArrayLike) -> Array:
     """σ of m points from the distances (m, K) to their K nearest neighbours: (m,) float64.
 
-    ``paper``: σ(x_j) = 1 / Σ_k d(x_j, N_k(x_j)). The power κ2 is applied where σ is used.
+    ``paper`` and ``symmetric``: σ(x_j) = 1 / Σ_k d(x_j, N_k(x_j)). The power κ2 is applied where σ is used.
     """
     sums: Array = np.sort(_matrix(nearest), axis=1).sum(axis=1)
     return np.reciprocal(np.maximum(sums, DISTANCE_SUM_FLOOR))
@@ -181,9 +182,10 @@ def novelty(
     ----------
     d : (m, n) distances d(x, x_j), the columns in id order so that ties in rank go to the smallest id.
     selected_density : (n,) density factors of the selected samples, before the power κ2.
-    candidate_density : (m,) density factors of the candidates; ``released`` needs them.
+    candidate_density : (m,) density factors of the candidates; ``released`` and ``symmetric`` need them.
 
     ``paper``: Σ_j w^κ1 · σ(x_j)^κ2 · d, ranked by d.
+    ``symmetric``: Σ_j w^κ1 · (σ(x)^κ2 + σ(x_j)^κ2) · d, ranked by d.
     ``released``: with a = (density(x)^κ2 + density(x_j)^κ2) · d, the mean over S of w^κ1 · a, ranked by a.
     """
     d = _matrix(d)
@@ -193,17 +195,19 @@ def novelty(
     sigma = np.asarray(selected_density, dtype=np.float64) ** density_power
     weights = proximity_weights(n, proximity_power)
     if formula == "paper":
-        order = np.argsort(d, axis=1, kind="stable")
-        terms = np.take_along_axis(d * sigma, order, axis=1)
+        share = sigma
+    elif candidate_density is None:
+        raise ValueError(f"the {formula} formula needs the density of every candidate")
+    else:
+        share = (np.asarray(candidate_density, dtype=np.float64) ** density_power)[:, None] + sigma
+    terms = d * share
+    if formula == "released":
+        terms.sort(axis=1)
         terms *= weights
-        return np.asarray(terms.sum(axis=1))
-    if candidate_density is None:
-        raise ValueError("the released formula needs the density of every candidate")
-    candidate_sigma = np.asarray(candidate_density, dtype=np.float64) ** density_power
-    terms = d * (candidate_sigma[:, None] + sigma)
-    terms.sort(axis=1)
+        return np.asarray(terms.sum(axis=1) / n)
+    terms = np.take_along_axis(terms, np.argsort(d, axis=1, kind="stable"), axis=1)
     terms *= weights
-    return np.asarray(terms.sum(axis=1) / n)
+    return np.asarray(terms.sum(axis=1))
 
 
 # --- NovelSum ---------------------------------------------------------------------------------------------
@@ -228,6 +232,8 @@ def novelsum(
     """NovelSum of a data set from its distances (n, n) and density factors (n,), rows in id order.
 
     ``paper``: Σ_i v(x_i) with S = X without x_i.
+    ``symmetric``: that of ``paper``, as this is what selecting by it raises. Of two samples it is v itself; with κ1 = 0
+    it is the sum of v over the picks.
     ``released``: the mean over i of the *weighted average* of density(x_i)^κ2 · d(x_i, x_j) over all j,
     x_i itself included (at rank 1, with distance 0); ``sum`` is that mean times n.
     """

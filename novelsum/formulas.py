@@ -1,6 +1,6 @@
 """Each formula as one object, which says all that the engine asks about it. NumPy only.
 
-:mod:`novelsum.formula` states the formulas plainly; the objects here are tested against it. With s = σ^κ2, either is a
+:mod:`novelsum.formula` states the formulas plainly; the objects here are tested against it. With s = σ^κ2, each is a
 sum over the picks x_j of w(rank)^κ1 · mass. The *mass* of a pick at a candidate x is the distance d(x, x_j) times a
 *share*, and picks are ranked by a *key*, which is the distance or the mass itself:
 
@@ -9,6 +9,7 @@ formula      key             share               sum over
 ===========  ==============  ==================  ==========
 paper        the distance    s(x_j)              1
 released     the mass        s(x) + s(x_j)       n
+symmetric    the distance    s(x) + s(x_j)       1
 ===========  ==============  ==================  ==========
 
 What :mod:`novelsum.selection.sketch` proves of sums it proves for either key and for any share that does not fall as
@@ -34,6 +35,8 @@ class Equation(ABC):
     """What it is, for a help text."""
     words: ClassVar[str]
     """What it is, for the report."""
+    measured_as: ClassVar[Formula]
+    """The formula whose density factors and NovelSum it has: itself, or that whose NovelSum it selects for."""
 
     # --- density ------------------------------------------------------------------------------------------
 
@@ -95,9 +98,10 @@ class Equation(ABC):
 class Paper(Equation):
     """The equation of the paper."""
 
-    name = "paper"
+    name: ClassVar[Formula] = "paper"
     meaning = "the published equation"
     words = "the published equation"
+    measured_as = "paper"
     among_distinct = False
     ranked_by_mass = False
     averaged = False
@@ -125,12 +129,23 @@ class Paper(Equation):
         return None
 
 
-class Released(Equation):
+class _OfBoth(Equation):
+    """A formula whose share is s of the candidate and s of the pick."""
+
+    def share(self, own: Any, powered: Array) -> Array:
+        return np.asarray(own + powered)
+
+    def weighed(self, values: Array, own: Array, powered: Array) -> Array:
+        return np.asarray(own * values.sum(axis=-1) + values @ powered)
+
+
+class Released(_OfBoth):
     """What the authors' published code computes."""
 
     name = "released"
     meaning = "what the authors' code computes"
     words = "the formula of the authors’ released code"
+    measured_as = "released"
     among_distinct = True
     ranked_by_mass = True
     averaged = True
@@ -148,14 +163,25 @@ class Released(Equation):
     def mean_distance(self, density: float, neighbors: int) -> float | None:
         return None
 
-    def share(self, own: Any, powered: Array) -> Array:
-        return np.asarray(own + powered)
-
-    def weighed(self, values: Array, own: Array, powered: Array) -> Array:
-        return np.asarray(own * values.sum(axis=-1) + values @ powered)
-
     def of_row(self, powered: Array, sums: Array, averages: Array) -> Array | None:
         return powered * averages
 
 
-EQUATIONS: dict[Formula, Equation] = {equation.name: equation for equation in (Paper(), Released())}
+class Symmetric(_OfBoth, Paper):
+    """What a candidate adds to the NovelSum of ``paper``, with the ranks taken from its side."""
+
+    name = "symmetric"
+    meaning = "what a pick adds to the NovelSum of 'paper', by its own ranks"
+    words = "the symmetric form of the published equation"
+
+
+EQUATIONS: dict[Formula, Equation] = {equation.name: equation for equation in (Paper(), Released(), Symmetric())}
+
+MEASURED: tuple[Formula, ...] = tuple(name for name, equation in EQUATIONS.items() if equation.measured_as == name)
+"""The formulas that have a NovelSum of their own."""
+
+
+def have_same_density(one: str, other: str) -> bool:
+    """Whether two formulas, by their names, have the same density factors."""
+    measured_as: dict[str, str] = {name: equation.measured_as for name, equation in EQUATIONS.items()}
+    return measured_as.get(one, one) == measured_as.get(other, other)

@@ -83,7 +83,8 @@ def run(job: Job, settings: Settings) -> None:
         pool = _ingested(place)[0] if settings.input and place.done("ingest") else None
     print_result(job, settings, pool, place.output)
     if "comparison" in manifest:
-        print_comparison({name: Comparison(**values) for name, values in manifest["comparison"].items()})
+        comparison = {name: Comparison(**values) for name, values in manifest["comparison"].items()}
+        print_comparison(comparison, settings.formula)
 
 
 # --- 1. look ----------------------------------------------------------------------------------------------

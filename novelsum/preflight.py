@@ -13,6 +13,7 @@ from novelsum.files.location import Location
 from novelsum.files.source import Source, require_same_ids
 from novelsum.files.store import Pool
 from novelsum.files.workplace import read_manifest
+from novelsum.formulas import have_same_density
 from novelsum.groups import group_of, in_words
 from novelsum.report.output import OUTPUT_COLUMNS
 from novelsum.selection.quotas import Quotas, refuse_by_rows
@@ -97,6 +98,8 @@ def _check_density_settings(settings: Settings) -> None:
     """Refuse a density that its manifest says was estimated with other settings than the selection's."""
     estimated = read_manifest(Location.of(settings.density))
     for name, value in (estimated or {}).get("settings", {}).items():
+        if name == "formula" and have_same_density(value, settings.formula):
+            continue
         if name in ("formula", "metric", "neighbors", "duplicates") and value != getattr(settings, name):
             raise InputError(
                 f"{settings.density} was estimated with {name} = {value!r}, but the selection is to have "

@@ -19,7 +19,7 @@ from typing import Any, Literal, NoReturn
 from novelsum.amounts import Budget, Quota
 from novelsum.errors import UsageError
 from novelsum.formula import FORMULAS, Formula, Metric
-from novelsum.formulas import EQUATIONS
+from novelsum.formulas import EQUATIONS, MEASURED
 from novelsum.schemes import require_reachable
 
 Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity", "explain_novelty"]
@@ -40,7 +40,8 @@ class Rules:
     A number is at least ``minimum``, greater than ``above`` and at most ``maximum``. ``holds``: whether a text is a
     path, or an id, which may be empty. ``parse`` raises UsageError for a malformed value. A required setting may be
     left out where ``unless`` is given. ``needs`` and ``excludes``: other settings that must be given with this one, or
-    must not, and what to tell where that is broken.
+    must not, and what to tell where that is broken. ``refuses``: values of its type that the job does not take, and
+    what to tell.
     """
 
     help: str
@@ -54,6 +55,7 @@ class Rules:
     parse: Callable[[Any], object] | None = None
     needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
     excludes: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    refuses: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def setting(description: str, default: Any = None, **rules: Any) -> Any:
@@ -65,6 +67,11 @@ def rules_of(field: dataclasses.Field[Any]) -> Rules:
     """The rules of a setting."""
     rules: Rules = field.metadata["rules"]
     return rules
+
+
+def _meanings(*formulas: Formula) -> str:
+    """What some formulas are, for a help text."""
+    return "; ".join(f"'{name}': {EQUATIONS[name].meaning}" for name in formulas)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +122,7 @@ class Settings:
     )
     id_column: str = setting("column of unique ids, integer or string", "id")
     embedding_column: str = setting("column of embeddings: list of float or double, or Spark ML vector", "embedding")
-    formula: Formula = setting("; ".join(f"'{each.name}': {each.meaning}" for each in EQUATIONS.values()), "paper")
+    formula: Formula = setting(_meanings(*FORMULAS), "paper")
     metric: Metric = setting("distance between samples: 'cosine' (1 - cos) or 'euclidean'", "cosine")
     neighbors: int = setting("K, the nearest neighbours in a density factor", 10, minimum=1)
     proximity_power: float = setting("κ1, the power of the proximity weight 1/rank", 1.0, group="advanced", minimum=0)
@@ -208,10 +215,10 @@ class Settings:
         return {field.name: getattr(self, field.name) for field in fields_of(job)}
 
 
-def _shared(name: str, jobs: tuple[Job, ...], default: Any = None, description: str = "") -> Any:
-    """A field of another kind of job that means what it means in :class:`Settings`, and has its rules."""
+def _shared(name: str, jobs: tuple[Job, ...], default: Any = None, description: str = "", **changed: Any) -> Any:
+    """A field of another kind of job that means what it means in :class:`Settings`, and has its rules but for some."""
     field = Settings.__dataclass_fields__[name]
-    rules = dataclasses.replace(rules_of(field), jobs=jobs, help=description or rules_of(field).help)
+    rules = dataclasses.replace(rules_of(field), jobs=jobs, help=description or rules_of(field).help, **changed)
     return dataclasses.field(default=field.default if default is None else default, metadata={"rules": rules})
 
 
@@ -230,7 +237,17 @@ class MeasureSettings:
     reference: str | None = _for_measuring(
         "reference", description="corpus in which nearest neighbours are searched (default: each data set itself)"
     )
-    formula: tuple[Formula, ...] = _for_measuring("formula", default=FORMULAS)
+    formula: tuple[Formula, ...] = _for_measuring(
+        "formula",
+        default=MEASURED,
+        description=_meanings(*MEASURED),
+        refuses={
+            name: f"--formula {name} is a way to select, and the NovelSum that it raises is that of "
+            f"{EQUATIONS[name].measured_as}; measure with --formula {EQUATIONS[name].measured_as}"
+            for name in FORMULAS
+            if name not in MEASURED
+        },
+    )
     metric: Metric = _for_measuring("metric")
     neighbors: tuple[int, ...] = _for_measuring("neighbors", default=(10,))
     proximity_power: tuple[float, ...] = _for_measuring("proximity_power", default=(1.0,))
@@ -268,6 +285,14 @@ class ExplainSettings:
 
     distances: str = setting(
         "CSV file of a labelled square table: a header row, a label first", "", jobs=EXPLAINING, group="required"
+    )
+    formula: Formula = _for_explaining(
+        "formula",
+        description=_meanings("paper", "symmetric"),
+        refuses={
+            "released": "--formula released takes density factors from the vectors, which a table of distances does "
+            "not have; use paper or symmetric"
+        },
     )
     neighbors: int = _for_explaining("neighbors")
     proximity_power: float = _for_explaining("proximity_power")
@@ -318,7 +343,9 @@ def check(settings: Settings | MeasureSettings | ExplainSettings, job: Job) -> N
 def _check_value(field: dataclasses.Field[Any], value: Any) -> None:
     rules, choices = rules_of(field), _choices(field)
     if choices and value not in choices:
-        raise UsageError(f"{flag(field)} must be one of {', '.join(choices)}, not {value!r}")
+        raise UsageError(f"{flag(field)} must be one of {', '.join(_taken(field))}, not {value!r}")
+    if value in rules.refuses:
+        raise UsageError(rules.refuses[value])
     if isinstance(value, str):
         _check_text(field, value)
     elif not (rules.minimum <= value <= rules.maximum and rules.above < value and math.isfinite(value)):
@@ -487,7 +514,7 @@ _METAVARS = {(int,): "N", (float,): "X", (str,): "VALUE", (int, str): "N|SHARE%"
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:
-    return "|".join(_choices(field)) or _METAVARS[_value_types(field)]
+    return "|".join(_taken(field)) or _METAVARS[_value_types(field)]
 
 
 def _number_or_text(text: str) -> int | str:
@@ -501,6 +528,11 @@ def _is_several(field: dataclasses.Field[Any]) -> bool:
 def _choices(field: dataclasses.Field[Any]) -> tuple[str, ...]:
     kind = typing.get_args(field.type)[0] if _is_several(field) else field.type
     return typing.get_args(kind) if typing.get_origin(kind) is Literal else ()
+
+
+def _taken(field: dataclasses.Field[Any]) -> list[str]:
+    """The choices that the job takes."""
+    return [choice for choice in _choices(field) if choice not in rules_of(field).refuses]
 
 
 def _value_types(field: dataclasses.Field[Any]) -> tuple[type, ...]:

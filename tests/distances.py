@@ -13,7 +13,7 @@ from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import Weights
 
 CANDIDATES, PICKS = 12, 330
-thorough = settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+thorough = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,42 @@ def test_the_text_shows_denominators_terms_and_picks():
     assert done.stdout.rstrip().endswith("Picks in order: x1, x5, x2")
 
 
+# By symmetric, K = 2: novelty of x2 ... after {x1}; after {x1, x5}; the order of picks.
+SYMMETRIC = (
+    [(1 + 1 / 0.95) * 0.2, (1 + 1 / 0.65) * 0.8, (1 + 1 / 0.55) * 0.9, (1 + 1 / 0.6) * 1.0],
+    [
+        (1 + 1 / 0.95) * 0.2 + (1 / 0.6 + 1 / 0.95) * 0.95 / 2,
+        (1 / 0.6 + 1 / 0.65) * 0.35 + (1 + 1 / 0.65) * 0.8 / 2,
+        (1 / 0.6 + 1 / 0.55) * 0.25 + (1 + 1 / 0.55) * 0.9 / 2,
+    ],
+    ["x1", "x5", "x4"],
+)
+
+
+def test_the_symmetric_formula_adds_the_density_factor_of_the_candidate():
+    """The same σ, other sums and another third pick; the text has both factors in each term."""
+    arguments = ("--distances", TABLE, "--neighbors", 2, *SETTINGS, "--budget", 3, "--formula", "symmetric")
+    done = run_job("explain_novelty", *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    data = json.loads(done.stdout)
+    second, third, order = SYMMETRIC
+    assert data["formula"] == "symmetric"
+    assert [line["sigma"] for line in data["densities"]] == pytest.approx(EXPECTED[2][0], rel=2e-5)
+    rounds = [[c["novelty"] for c in round_["candidates"]] for round_ in data["rounds"]]
+    assert rounds[1] == pytest.approx(second)
+    assert rounds[2] == pytest.approx(third)
+    assert [round_["pick"] for round_ in data["rounds"]] == order
+    for round_ in data["rounds"]:
+        for candidate in round_["candidates"]:
+            assert sum(term["value"] for term in candidate["terms"]) == pytest.approx(candidate["novelty"])
+    text = run_job("explain_novelty", *arguments).stdout
+    assert "v(x4) = (1/1) · (1.81818 + 1.66667) · 0.25 [x5] + (1/2) · (1.81818 + 1) · 0.9 [x1] = " in text
+    assert "Each term is w^κ1 · (σ(x)^κ2 + σ(x_j)^κ2) · d, with w" in text
+    rooted = run_job("explain_novelty", *arguments, "--density-power", 0.5).stdout
+    assert "v(x5) = (1/1) · (1.66667^0.5 + 1^0.5) · 1 [x1] = 2.29099\n" in rooted
+    assert text.strip() in (ROOT / "docs" / "worked-example.md").read_text()
+
+
 def test_the_page_about_the_example_shows_what_the_command_prints():
     """docs/worked-example.md cannot drift from the program."""
     done = run_job("explain_novelty", "--distances", TABLE, "--neighbors", 2, *SETTINGS, "--budget", 3)
@@ -97,6 +133,7 @@ def test_a_table_that_is_not_one_of_distances_is_refused(tmp_path: Path, table: 
         (("--first", "x9", "--neighbors", 2), 3, "'x9' is not in the table"),
         (("--budget", 6, "--neighbors", 2), 3, "--budget 6"),
         (("--density-power", "inf"), 2, "--density-power"),
+        (("--formula", "released"), 2, "--formula released takes density factors from the vectors"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_refused(arguments, code, words):

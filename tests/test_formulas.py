@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from novelsum import formula
-from novelsum.formulas import EQUATIONS
+from novelsum.formulas import EQUATIONS, MEASURED, have_same_density
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import Shares
 
@@ -33,6 +33,13 @@ def test_there_is_an_object_for_every_formula_and_it_travels_by_its_name():
     for name, equation in EQUATIONS.items():
         assert equation.name == name
         assert pickle.loads(pickle.dumps(Scoring(name, "cosine", 1.0, 0.5))).equation is equation
+
+
+def test_symmetric_is_measured_as_paper_and_has_its_density():
+    assert MEASURED == ("paper", "released")
+    assert EQUATIONS["symmetric"].measured_as == "paper"
+    assert have_same_density("symmetric", "paper")
+    assert not any(have_same_density("released", other) for other in ("paper", "symmetric", "unheard of"))
 
 
 @pytest.mark.parametrize("name", formula.FORMULAS)

@@ -32,7 +32,7 @@ def test_flags_win_over_the_file_and_the_file_over_defaults(tmp_path: Path):
         ('neighbors = "ten"', "neighbors must be a value of type int, not str 'ten'"),
         ("neighbors = true", "neighbors must be a value of type int, not bool True"),
         ("neighbors = 0", "--neighbors must be at least 1, not 0"),
-        ('formula = "mine"', "--formula must be one of paper, released, not 'mine'"),
+        ('formula = "mine"', "--formula must be one of paper, released, symmetric, not 'mine'"),
         ("proximity_power = -1", "--proximity-power must be a finite number of at least 0"),
         ("neighbors = ", "is not valid TOML"),
         ("[spark]\nx = 1", "unknown key 'spark'"),

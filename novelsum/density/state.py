@@ -40,7 +40,7 @@ from novelsum.files.lock import LOCK, Held, held
 from novelsum.files.source import Look, Source, open_ids, read_columns
 from novelsum.files.store import Pool, read_equal
 from novelsum.files.workplace import Workplace
-from novelsum.formulas import EQUATIONS
+from novelsum.formulas import EQUATIONS, have_same_density
 from novelsum.rows import Integers
 from novelsum.settings import Settings
 
@@ -252,6 +252,8 @@ def _open(settings: Settings, place: Workplace, lock: Held) -> State:
         return State(folder, lock)
     content = _read(folder)
     for name in _FIXED:
+        if name == "formula" and have_same_density(content["settings"][name], settings.formula):
+            continue
         if content["settings"][name] != getattr(settings, name):
             raise InputError(
                 f"the state {folder} was made with {name} = {content['settings'][name]!r}, not "

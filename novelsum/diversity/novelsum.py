@@ -31,8 +31,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import FORMULAS, Array, Formula, Metric, from_squared, proximity_weights, squared_lengths
-from novelsum.formulas import EQUATIONS, Equation
+from novelsum.formula import Array, Formula, Metric, from_squared, proximity_weights, squared_lengths
+from novelsum.formulas import EQUATIONS, MEASURED, Equation
 
 GROUPS = 50
 """Groups of a sample for its interval."""
@@ -57,7 +57,7 @@ Densities = dict[tuple[Formula, int], Array]
 class Grid:
     """The settings NovelSum is wanted for, in every combination: ``proximity_powers`` are κ1, ``density_powers`` κ2."""
 
-    formulas: tuple[Formula, ...] = FORMULAS
+    formulas: tuple[Formula, ...] = MEASURED
     metric: Metric = "cosine"
     neighbors: tuple[int, ...] = (10,)
     proximity_powers: tuple[float, ...] = (1.0,)

@@ -27,7 +27,8 @@ from novelsum.diversity.novelsum import Densities, Grid, values
 from novelsum.diversity.onepass import DataSet, draw_rows, mapped_points, run_pass, save
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block, write_block
-from novelsum.formula import Array, Metric, from_squared, squared_distances
+from novelsum.formula import Array, Formula, Metric, from_squared, squared_distances
+from novelsum.formulas import EQUATIONS
 from novelsum.report.summary import aligned
 from novelsum.rows import Integers, common_places
 from novelsum.settings import Settings
@@ -95,13 +96,15 @@ def for_manifest(comparison: dict[str, Comparison]) -> dict[str, dict[str, float
     return {name: {**asdict(one), "seconds": round(one.seconds, 3)} for name, one in comparison.items()}
 
 
-def print_comparison(comparison: dict[str, Comparison]) -> None:
-    """Print the strategies, the most diverse by NovelSum first."""
+def print_comparison(comparison: dict[str, Comparison], formula: Formula) -> None:
+    """Print the strategies, the most diverse by NovelSum first. ``formula``: by which NovelSelect picked."""
     cells = [["strategy", "NovelSum", "mean", "nearest other", "seconds"]]
     for name, one in sorted(comparison.items(), key=lambda item: -item[1].novelsum_sum):
         numbers = [one.novelsum_sum, one.novelsum_mean, one.mean_nearest_distance]
         cells.append([name, *(f"{number:.6g}" for number in numbers), f"{one.seconds:.1f}"])
-    print("\n".join(["", "selections of the same size", *aligned(cells)]), file=sys.stdout)
+    measured_as = EQUATIONS[formula].measured_as
+    of_other = f"; novelselect by {formula}, NovelSum by {measured_as}" if measured_as != formula else ""
+    print("\n".join(["", f"selections of the same size{of_other}", *aligned(cells)]), file=sys.stdout)
 
 
 # --- how diverse a selection is ---------------------------------------------------------------------------

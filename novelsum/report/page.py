@@ -108,7 +108,17 @@ def _led(data: dict[str, Any]) -> str:
     if not data["comparison"]:
         return ""
     best = data["comparison"][0]
-    return f" Of {len(data['comparison'])} strategies at this budget, {escaped(best['name'])} has the highest NovelSum."
+    return (
+        f" Of {len(data['comparison'])} strategies at this budget, {escaped(best['name'])} has the highest "
+        f"{_novelsum(data)}."
+    )
+
+
+def _novelsum(data: dict[str, Any]) -> str:
+    """The measure that strategies are compared by, with the formula where it is not that of the selection."""
+    formula = data["settings"]["formula"]
+    measured_as = EQUATIONS[formula].measured_as
+    return "NovelSum" if measured_as == formula else f"NovelSum by {EQUATIONS[measured_as].words}"
 
 
 def returns_in_words(data: dict[str, Any]) -> str:
@@ -250,8 +260,9 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     ]
     picture = numbered.figure(
         figures.comparison(data["comparison"], metric),
-        f"{data['selected']['picks']:,} samples chosen by each strategy. NovelSum is what NovelSelect optimises; the "
-        f"mean {metric} distance of a sample to the nearest other is not. Longer is more diverse in both.",
+        f"{data['selected']['picks']:,} samples chosen by each strategy. {_novelsum(data)} is what NovelSelect "
+        f"optimises; the mean {metric} distance of a sample to the nearest other is not. Longer is more diverse in "
+        "both.",
     )
     table = _table(("strategy", "mean NovelSum", "sum", "mean nearest", "seconds"), rows)
     return _section("Against other strategies", f"<div class=pair>{picture}<div>{table}</div></div>")

@@ -1,5 +1,8 @@
 """A density that is given: every candidate has one, once, and positive."""
 
+import json
+from contextlib import nullcontext
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -9,6 +12,8 @@ from conftest import error_line, run_job, write_parquet
 from novelsum.density.given import load_density
 from novelsum.errors import InputError
 from novelsum.files.source import open_density
+from novelsum.preflight import _check_density_settings
+from novelsum.settings import Settings
 
 RNG = np.random.default_rng(11)
 VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
@@ -26,6 +31,26 @@ def test_a_candidate_without_density_is_refused(tmp_path):
     assert f"2 candidate(s) have no density in {density}; estimate it over the same input" in line
     assert "first id: 'n38'" in line
     assert not output.exists()
+
+
+@pytest.mark.parametrize(("selected_by", "fits"), [("paper", True), ("symmetric", True), ("released", False)])
+def test_a_density_of_paper_serves_the_formulas_that_have_the_same(tmp_path, selected_by, fits):
+    (tmp_path / "_MANIFEST.json").write_text(json.dumps({"settings": {"formula": "paper", "neighbors": 10}}))
+    words = "was estimated with formula = 'paper', but the selection is to have 'released'"
+    with nullcontext() if fits else pytest.raises(InputError, match=words):
+        _check_density_settings(Settings(density=str(tmp_path), formula=selected_by))
+
+
+@pytest.mark.more
+def test_picks_by_the_density_of_another_formula_that_has_the_same_are_those_of_curate(run_here, tmp_path):
+    path, density = write_parquet(tmp_path / "in.parquet", IDS, VECTORS), str(tmp_path / "density")
+    options = {"input": path, "neighbors": 3, "report": False}
+    run_here("estimate_density", output=density, **options)
+    run_here("curate", output=str(tmp_path / "a"), budget=9, formula="symmetric", **options)
+    options |= {"density": density, "budget": 9}
+    run_here("select_subset", output=str(tmp_path / "b"), formula="symmetric", **options)
+    one, other = (pq.read_table(tmp_path / name / "selected") for name in "ab")
+    assert one.equals(other)
 
 
 @pytest.mark.parametrize(

@@ -208,6 +208,15 @@ def test_a_night_run_again_gives_back_what_it_brought_first(crowd, night, tmp_pa
     assert first == found
 
 
+@pytest.mark.more
+def test_a_night_by_a_formula_of_the_same_density_goes_into_a_state(crowd, night, tmp_path):
+    """Symmetric into one of paper, and paper after it."""
+    night(part(crowd, range(40)).write(tmp_path / "1"))
+    night(part(crowd, range(40, 50)).write(tmp_path / "2"), output="2", formula="symmetric")
+    found, _ = night(part(crowd, range(50, 60)).write(tmp_path / "3"), output="3")
+    assert found == expected(part(crowd, range(60)))
+
+
 def test_an_id_that_was_dropped_as_a_copy_is_known(crowd, night, tmp_path):
     few = part(crowd, range(50))
     few.vectors[20] = few.vectors[3]
@@ -300,6 +309,20 @@ def test_two_nights_more_are_found_with_the_recall_reported(state, nights, few, 
     assert all(found[id_][0] <= value for id_, value in true.items())
     assert report(tmp_path / "o1")["recall"] > 0.85
     assert report(tmp_path / "o1")["rows"] == len(true)
+
+
+def test_a_state_of_paper_serves_the_formulas_of_the_same_density(state, tmp_path):
+    shutil.copytree(state, tmp_path / "state")
+    place = Workplace.of(Location.of(str(tmp_path / "out")), str(tmp_path / "work"), {})
+    asked = Settings(input="in", update=str(tmp_path / "state"))
+    for name in ("paper", "symmetric"):
+        with state_of(replace(asked, formula=name), place) as held_state:
+            assert held_state.content["settings"]["formula"] == "paper"
+    with (
+        pytest.raises(InputError, match="was made with formula = 'paper', not 'released'"),
+        state_of(replace(asked, formula="released"), place),
+    ):
+        pass
 
 
 def _cut(state: Path) -> None:

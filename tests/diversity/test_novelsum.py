@@ -13,9 +13,11 @@ from novelsum import formula
 from novelsum.diversity.job import measure_pool
 from novelsum.diversity.novelsum import Columns, Grid, Tally, densities, in_space, tally, values
 from novelsum.diversity.onepass import DataSet
+from novelsum.errors import UsageError
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
+from novelsum.formulas import MEASURED
 from novelsum.settings import MeasureSettings, parse_measure
 
 GRID = {"neighbors": (2, 7), "proximity_power": (0.0, 1.0, 2.0), "density_power": (0.0, 0.5, 1.0)}
@@ -177,7 +179,7 @@ def test_the_job_measures_several_data_sets_and_writes_parquet_and_json(tmp_path
     rows = pq.read_table(output / "diversity.parquet").to_pylist()
     assert rows == json.loads((output / "diversity.json").read_text())
     assert [(Path(row["input"]).stem, row["formula"], row["density_power"]) for row in rows] == [
-        (name, method, power) for name in ("two", "forty") for method in formula.FORMULAS for power in (0.5, 1.0)
+        (name, method, power) for name in ("two", "forty") for method in MEASURED for power in (0.5, 1.0)
     ]
     for row in rows:
         part = vectors[: row["rows"]]
@@ -227,6 +229,30 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path, case):
     assert done.returncode == 3
     assert words in error_line(done)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_grid_of_a_comparison_has_the_novelsum_of_paper_for_symmetric():
+    """By the density factors of paper too, which are the same."""
+    vectors = np.random.default_rng(6).normal(size=(40, 5))
+    one, other = (by_kernel(vectors, Grid((method,)), np.arange(40))[0] for method in ("paper", "symmetric"))
+    assert replace(other, formula="paper") == one
+    assert other.sum == pytest.approx(by_formula(other, vectors).sum, rel=1e-9)
+
+
+def test_a_formula_that_only_selects_is_not_measured(tmp_path):
+    """Exit code 2, and what to measure instead; the default grid does without it."""
+    done = run_job("measure_diversity", "--input", "in", "--output", "out", "--formula", "paper", "symmetric")
+    assert done.returncode == 2
+    assert error_line(done) == (
+        "error: --formula symmetric is a way to select, and the NovelSum that it raises is that of paper; measure with "
+        "--formula paper"
+    )
+    config = tmp_path / "c.toml"
+    config.write_text('formula = ["paper", "symmetric"]\n')
+    given = ["--input", "in", "--output", "out"]
+    with pytest.raises(UsageError, match="--formula symmetric is a way to select"):
+        parse_measure("", ["--config", str(config), *given])
+    assert parse_measure("", given).formula == MEASURED == ("paper", "released")
 
 
 def test_a_file_of_settings_may_give_one_value_or_several(tmp_path):

@@ -3,12 +3,13 @@
 import json
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import SAMPLE, Points, run_job
 
 from novelsum import formula
 from novelsum.diversity.onepass import DataSet, draw_rows
-from novelsum.diversity.strategies import farthest_first, kmeans
+from novelsum.diversity.strategies import Comparison, farthest_first, kmeans, print_comparison
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
@@ -86,14 +87,52 @@ def test_kmeans_finds_one_of_each_separate_cluster_and_never_the_same_twice(spar
     assert sorted(kmeans(spark, data, metric, 150, 1, rounds=1).tolist()) == list(range(150))
 
 
+@pytest.mark.parametrize(
+    ("method", "heading"),
+    [
+        ("paper", "selections of the same size"),
+        ("released", "selections of the same size"),
+        ("symmetric", "selections of the same size; novelselect by symmetric, NovelSum by paper"),
+    ],
+)
+def test_the_comparison_names_the_formula_of_its_novelsum_where_it_is_another(capsys, method, heading):
+    print_comparison({"novelselect": Comparison(2.0, 1.0, 0.5, 3.0)}, method)
+    assert capsys.readouterr().out.splitlines()[1] == heading
+
+
 @pytest.mark.more
-@pytest.mark.parametrize(("density_power", "leader"), [(0.0, "novelselect"), (0.5, "kmeans")])
-def test_curate_compares_strategies_on_the_sample(sample, tmp_path, density_power, leader):
+def test_a_selection_by_the_symmetric_formula_is_compared_by_the_novelsum_of_the_papers(run_here, tmp_path, capsys):
+    """And what is printed and the report say so."""
+    vectors = np.random.default_rng(4).normal(size=(120, 5)) ** 3
+    path = Points([f"p{i:03d}" for i in range(120)], vectors).write(tmp_path / "in")
+    output = tmp_path / "out"
+    options = {"budget": 20, "compare": True, "formula": "symmetric", "metric": "euclidean"}
+    run_here("curate", input=path, output=str(output), **options)
+    picked = pq.read_table(output / "selected").sort_by("id")
+    chosen = vectors[[int(id_[1:]) for id_ in picked.column("id").to_pylist()]]
+    wanted = formula.novelsum(formula.distances(chosen, chosen, "euclidean"), picked.column("density").to_numpy())
+    found = json.loads((output / "_MANIFEST.json").read_text())["comparison"]["novelselect"]["novelsum_sum"]
+    assert found == pytest.approx(wanted.sum, rel=1e-9)
+    assert "\nselections of the same size; novelselect by symmetric, NovelSum by paper\n" in capsys.readouterr().out
+    page = (output / "report.html").read_text()
+    assert "by the symmetric form of the published equation with euclidean distance" in page
+    assert "has the highest NovelSum by the published equation." in page
+    assert "NovelSum by the published equation is what NovelSelect optimises" in page
+
+
+@pytest.mark.more
+@pytest.mark.parametrize(
+    ("method", "density_power", "leader"),
+    [("paper", 0.0, "novelselect"), ("paper", 0.5, "kmeans"), ("symmetric", 0.5, "novelselect")],
+)
+def test_curate_compares_strategies_on_the_sample(sample, tmp_path, method, density_power, leader):
     """NovelSum of the picks equals the formula's. Without σ NovelSelect leads; with it k-means does, as the gain of
-    the published NovelSelect leaves out the candidate's own σ, while NovelSum counts it in every other row.
+    the published NovelSelect leaves out the candidate's own σ, while NovelSum counts it in every other row. The
+    symmetric formula does not leave it out, and leads.
     """
     output = tmp_path / "out"
     arguments = ("--input", SAMPLE, "--output", output, "--budget", 60, "--density-power", density_power)
+    arguments += ("--formula", method)
     done = run_job("curate", *arguments, "--compare")
     assert done.returncode == 0, done.stderr
     assert "selections of the same size" in done.stdout

@@ -12,7 +12,7 @@ import pytest
 from conftest import run_job
 from hostile import COLUMN, HOSTILE_SHOWN, WIDE_GROUP, hostile_sample
 
-from novelsum.report.page import returns_in_words
+from novelsum.report.page import _led, returns_in_words
 from novelsum.report.text import number
 
 BUDGET, SHOWN = 40, 5
@@ -120,6 +120,15 @@ def test_hostile_text_is_shown_as_text(page, output):
     assert COLUMN in seen
     policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+
+
+@pytest.mark.parametrize(
+    ("formula", "measure"),
+    [("paper", "NovelSum"), ("released", "NovelSum"), ("symmetric", "NovelSum by the published equation")],
+)
+def test_the_summary_names_the_formula_of_its_novelsum_where_it_is_another(formula, measure):
+    data = {"settings": {"formula": formula}, "comparison": [{"name": "k-means"}]}
+    assert _led(data) == f" Of 1 strategies at this budget, k-means has the highest {measure}."
 
 
 def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, source, run_here, tmp_path):
