@@ -506,6 +506,9 @@ def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of
     sums = [float(value) for value in re.findall(r"\b\d{3}\.\d+\b", done.stdout.split("NovelSum")[-1])]
     for value in values:
         assert any(round(found, 1) == value for found in sums), (value, sums)
+    symmetric = run_here(f"{command} --compare --formula symmetric", folder_of("symmetric"), **_gateway())
+    (told_too,) = re.findall(r"counts the σ of x too: ([\d.]+)\.", (ROOT / "README.md").read_text())
+    assert re.search(rf"^novelselect +{re.escape(told_too)}", symmetric.stdout, re.MULTILINE), symmetric.stdout
     needed = re.search(
         r"selection: 200 of 2771 candidates; (\d+) MiB of scratch .*, about (\d+) MiB of memory", done.stderr
     )
