@@ -5,11 +5,14 @@ from collections import Counter
 from fractions import Fraction
 
 import numpy as np
+import pytest
 from conftest import Outcome, write_parquet
 
 from novelsum import formula
 
 BUDGET = 60
+FORMULAS = ["paper", "released", pytest.param("symmetric", marks=pytest.mark.more)]
+"""Ranked by distance and by mass; the third is ranked as the first."""
 
 
 def written(graded, folder, rows=None):

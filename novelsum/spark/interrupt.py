@@ -2,6 +2,8 @@
 
 import logging
 import signal
+import socketserver
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -42,8 +44,12 @@ def came() -> bool:
 
 
 def _remember(number: int, frame: FrameType | None) -> None:
-    """Raise what ends the run. What Py4J then logs, to the root logger too, is of calls that were cut."""
+    """Raise what ends the run, and let nobody tell of what that cuts: Py4J of its calls, to the root logger too, and
+    PySpark, where the signal ends Java first, of its connections and of how Java ended.
+    """
     _signals.append(number)
+    warnings.simplefilter("ignore")
+    socketserver.BaseServer.handle_error = lambda *request: None  # type: ignore[method-assign]
     logging.getLogger().disabled = True
     logging.getLogger("py4j").setLevel(logging.CRITICAL + 1)
     if not _deferred:

@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 import tempfile
-import warnings
 import zipfile
 from pathlib import Path
 from threading import Thread
@@ -59,26 +58,16 @@ def start(job: str, master: str | None) -> SparkContext:
         if not submitted and SparkContext._gateway is None:
             SparkContext._ensure_initialized(gateway=_launched(conf))
         context = SparkContext.getOrCreate(conf)
-    _silence_after_a_signal(context)
     if _PACKAGE.is_dir():
         context.addPyFile(_zipped(_PACKAGE.name))
     return context
 
 
 def stop(context: SparkContext) -> None:
-    """Stop Spark; after a signal without a word of the tasks that this ends, or of a Java that it has ended too."""
-    with warnings.catch_warnings():
-        if interrupt.came():
-            warnings.simplefilter("ignore")
-            context.setLogLevel("OFF")
-        context.stop()
-
-
-def _silence_after_a_signal(context: SparkContext) -> None:
-    """Where a signal ends Java too, and ends it first, PySpark is not to tell that its accumulators lost a client."""
-    server: Any = context._accumulatorServer
-    tell = server.handle_error
-    server.handle_error = lambda *request: None if interrupt.came() else tell(*request)
+    """Stop Spark; after a signal without a word of the tasks that this ends."""
+    if interrupt.came():
+        context.setLogLevel("OFF")
+    context.stop()
 
 
 def _launched(conf: SparkConf) -> Any:

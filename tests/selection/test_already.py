@@ -5,13 +5,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import assert_same, write_parquet
-from graded import kept, oracle_picks, written
+from graded import FORMULAS, kept, oracle_picks, written
 
 from novelsum import formula
 from novelsum.errors import InputError
 
 
-@pytest.mark.parametrize("formula_", ["paper", "released", pytest.param("symmetric", marks=pytest.mark.more)])
+@pytest.mark.parametrize("formula_", FORMULAS)
 def test_picks_after_ids_selected_before_are_the_oracles(graded, engine, tmp_path, either_way, formula_):
     """Also for the id of a copy that was dropped: the candidate with its embedding stands for it."""
     path = written(graded, tmp_path / "in")

@@ -2,12 +2,12 @@
 
 import pytest
 from conftest import assert_same
-from graded import BUDGET, oracle_picks, written
+from graded import BUDGET, FORMULAS, oracle_picks, written
 
 from novelsum.errors import InputError
 
 
-@pytest.mark.parametrize("formula_", ["paper", "released", pytest.param("symmetric", marks=pytest.mark.more)])
+@pytest.mark.parametrize("formula_", FORMULAS)
 @pytest.mark.parametrize("quality_power", [0.5, 3.0])
 def test_picks_by_quality_are_the_oracles(graded, engine, tmp_path, either_way, formula_, quality_power):
     settings = {"formula": formula_, "quality_power": quality_power, "first": "w002"}
