@@ -44,7 +44,7 @@ package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar
 	mkdir -p dist
 	$(BIN)/python -c 'from pathlib import Path; from novelsum import __version__; from novelsum.spark.session import write_zip; write_zip(Path(f"dist/novelsum-{__version__}.zip"))'
 	[ dist/environment.tar.gz -nt requirements.txt ] && [ dist/environment.tar.gz -nt Makefile ] || { rm -rf build/environment; "$(PYTHON)" -m venv build/environment; \
-	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|pyarrow|matplotlib)==' requirements.txt); \
+	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|numba|pyarrow|matplotlib)==' requirements.txt); \
 	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
 
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
