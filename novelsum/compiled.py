@@ -25,7 +25,17 @@ _BUILT_IN = ("UserProvidedCacheLocator", "InTreeCacheLocator", "UserWideCacheLoc
 
 def compiled(function: Function) -> Function:
     """Compile a loop over arrays and numbers. It lets go of Python's lock; a division by zero gives inf or nan."""
-    loop: Function = numba.njit(cache=_folder() is not None, nogil=True, error_model="numpy")(function)
+    return _compile(function, set())
+
+
+def compiled_in_any_order(function: Function) -> Function:
+    """The same of a loop whose additions may change places, so that several are made at a time."""
+    return _compile(function, {"reassoc"})
+
+
+def _compile(function: Function, freedoms: set[str]) -> Function:
+    cached = _folder() is not None
+    loop: Function = numba.njit(cache=cached, nogil=True, error_model="numpy", fastmath=freedoms)(function)
     return loop
 
 

@@ -7,8 +7,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from novelsum import formula
+from novelsum.selection import loops
 from novelsum.selection.candidates import Candidates, Picks
-from novelsum.selection.check import BlockCandidates, BlockCheck, state_of
+from novelsum.selection.check import LONGEST_DRAFT, STATE, BlockCandidates, BlockCheck, empty
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.sketch import Weights
 
@@ -87,9 +88,10 @@ class GivenKeys(BlockCheck):
         nothing = np.zeros((m, 1), np.float32)
         ones = np.ones(m, np.float32)
         rows = np.arange(m) if rows is None else rows
-        state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in state_of(1).items()}
-        state["upper"][:] = np.inf
-        state["recent_rows"] = np.full(state["recent"].shape[1], -1)
+        state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in STATE.items()}
+        state["drafted_rows"] = np.zeros(LONGEST_DRAFT, np.int64)
+        empty(state)
+        self._world, self._known = world, 0
         super().__init__(
             BlockCandidates(**vars(Candidates.plain(rows, nothing, world.own)), factor=ones, norms=ones, twin=twin),
             state,
@@ -97,14 +99,18 @@ class GivenKeys(BlockCheck):
             Weights.of(n, world.scoring.proximity_power),
             Picks.measured(Candidates.plain(np.arange(1000, 1000 + n), np.zeros((n, 1), np.float32), world.powered)),
         )
-        self.error = world.error.astype(np.float32) * np.float32(1 + 1e-6)
-        self._given = world.keys
 
-    def _products(self, at, part):
-        return self._given[at][:, part].copy()
+    def _error(self):
+        return self._world.error * (1 + 1e-6)
+
+    def _keys(self, at, part):
+        return np.maximum(self._world.keys[at][:, part], np.float32(1e-37))
 
     def bring_to(self, n: int) -> np.ndarray:
-        """Bounds of all candidates against the first n picks."""
-        self.state["upper"][:] = np.inf
-        self._bound(np.arange(len(self.candidates.rows)), n)
-        return self.state["upper"]
+        """Bounds of all candidates against the first n picks, more than before."""
+        sketches, keys = self.state["sketches"], self._keys(slice(None), slice(self._known, n))
+        loops.enter(sketches, self.traits, self._known, keys, self._powered[self._known :], 0, n - self._known)
+        bounds = np.empty(len(keys))
+        loops.bounds(sketches, self.traits, n, self.rule, bounds)
+        self._known = n
+        return bounds

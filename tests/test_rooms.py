@@ -56,7 +56,7 @@ def test_a_module_of_compiled_loops_imports_nothing_that_its_cache_would_not_not
     for path in PACKAGE.rglob("*.py"):
         names = [name for name in imported(path) if name.startswith("novelsum.")]
         if "novelsum.compiled.compiled" in names:
-            assert names == ["novelsum.compiled.compiled"], path
+            assert set(names) <= {"novelsum.compiled.compiled", "novelsum.compiled.compiled_in_any_order"}, path
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -1,8 +1,8 @@
-"""What an executor does in a round: check a draft against every candidate of a block. NumPy only.
+"""What an executor does in a round: enter new picks into the sketches of a block, and check a draft against them.
 
-Three levels, each paid only by candidates that survive the one before: the bound of an earlier round plus gain
-bounds; a bound recomputed from the sketch; and, in the driver's pool, the exact sum. A sketch is brought up to
-date only when its candidate reaches the second level.
+Three levels, each paid only by candidates that survive the one before: the bound from the sketch, and gain bounds along
+the draft; a bound from a copy of the sketch into which drafted picks are entered; and the sum itself, from the keys of
+all picks. What reaches the driver is what the errors of float32 leave open. Neither Spark nor files.
 """
 
 from collections.abc import Callable
@@ -12,56 +12,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from novelsum.density.neighbors import paired_squared_distances
 from novelsum.formula import Array
-from novelsum.rows import Integers, common_places
-from novelsum.selection.candidates import Candidates, Dismissed, Picks
+from novelsum.rows import Integers
+from novelsum.selection import loops
+from novelsum.selection.candidates import Candidates, Picks
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import CELLS, COARSE, Outlook, Shares, Single, Sketch, Weights, gain_bounds, list_bound
+from novelsum.selection.sketch import Shares, Single, Weights
 
-LISTED = 64
-"""Up to so many picks a bound comes from all keys; a sketch would cost more."""
+LONGEST_DRAFT = 256
 _TILE_KEYS = 1 << 19
-_SEGMENTS, _SEGMENT = 8, 8
+_AT_ONCE = 256
+"""So many columns of keys are computed at a time."""
+_RANKED_KEYS = 1 << 19
+_SUMMED = 256
+"""A product is added up from parts of so many terms, so that its error can be bounded whatever their order."""
 _NEAR = 0.1
-_LOOSE = 1e-3
-_RENEWED = 1.5
+_LEAST_KEY = np.float32(1e-37)
+"""A key is never 0, whose sign is one of its bits."""
 
-_STATE: dict[str, tuple[str, tuple[int, ...]]] = {
-    "upper": ("f8", ()),
-    "proposed": ("f8", ()),
-    "counted": ("i4", ()),
-    "laid_at": ("i4", ()),
-    "outgrown": ("u1", ()),
-    "coarse_low": ("f4", ()),
-    "coarse_scale": ("f4", ()),
-    "coarse_before": ("i4", (COARSE,)),
-    "coarse_counted": ("i4", ()),
-    "coarse_part": ("f4", (COARSE,)),
-    "low": ("f4", ()),
-    "scale": ("f4", ()),
-    "least": ("f4", ()),
-    "greatest": ("f4", ()),
-    "loose": ("f4", ()),
-    "count": ("f4", (CELLS,)),
-    "mass": ("f4", (CELLS,)),
-    "doubtful": ("u2", (CELLS,)),
-}
+STATE: dict[str, tuple[Any, tuple[int, ...]]] = {"sketches": (loops.SKETCH, ()), "drafted": ("f4", (LONGEST_DRAFT,))}
+"""What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
-_SKETCH = tuple(Sketch.__dataclass_fields__)
+``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand.
+"""
+
+STATE_BYTES = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
+"""Bytes of a candidate's state."""
 
 
-def state_of(dimension: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
-
-    ``recent``: keys of the latest picks, so that no product is computed twice while they matter most. A product costs
-    more the longer vectors are; a quarter of a vector's size is what it takes to save most of them.
-    """
-    return {**_STATE, "recent": ("f4", (max(256, dimension // 4),))}
-
-
-def state_bytes(dimension: int) -> int:
-    """Bytes of a candidate's state."""
-    return sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in state_of(dimension).values())
+def empty(state: dict[str, NDArray[Any]]) -> None:
+    """Make sketches those of no picks."""
+    state["sketches"][:] = np.zeros(1, loops.SKETCH)
+    state["sketches"]["beyond"] = np.inf
+    state["drafted_rows"][:] = -1
 
 
 @dataclass(frozen=True)
@@ -85,8 +69,7 @@ class Question:
     ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``.
     ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
     ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose score may reach it
-    after the draft are reported too. At most ``most`` are reported from a block. The bounds of the ``dismissed`` hold
-    against the committed picks.
+    after the draft are reported too. At most ``most`` are reported from a block.
     """
 
     committed: int
@@ -94,31 +77,29 @@ class Question:
     pool: Integers
     threshold: float
     most: int = 1 << 62
-    dismissed: Dismissed = field(default_factory=Dismissed.nobody)
     open_until: Integers = field(default_factory=lambda: np.array([1 << 62]))
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Candidates of a block that the driver has to look at: places (k,), bounds (k,), and their outlooks.
+    """Candidates of a block that the driver has to look at: places (k,), and bounds (k,) on their sums.
 
     ``safe_steps``: up to which step of the draft no candidate that is *not* reported can beat it.
-    ``recomputed``: how many bounds the check computed anew.
+    ``bounds``, ``evaluated``: how many bounds were computed from sketches, and of how many candidates the sum.
     """
 
     places: Integers
     upper: Array
-    outlook: Outlook
-    error: Single
     safe_steps: int
-    recomputed: int
+    bounds: int
+    evaluated: int
 
 
 class BlockCheck:
     """A block's candidates and their state, which :meth:`check` brings forward.
 
-    ``state`` holds the arrays of :func:`state_of`, and ``recent_rows`` (R,) int64: which pick's keys each column of
-    ``recent`` (n, R) holds. That of the pick at place p is column p mod R.
+    ``state`` holds the arrays of :data:`STATE`, and ``drafted_rows`` (LONGEST_DRAFT,) int64: which pick's keys each
+    column of ``drafted`` holds.
     """
 
     def __init__(
@@ -129,98 +110,113 @@ class BlockCheck:
         weights: Weights,
         picks: Picks,
     ) -> None:
-        self.candidates, self.state, self.scoring, self.weights, self.picks = candidates, state, scoring, weights, picks
-        self._outlook = Outlook(*(state[f"coarse_{name}"] for name in Outlook.__dataclass_fields__))
-        self._shares = Shares.of(scoring.equation, candidates.powered, picks.powered)
-        self._sketched = np.empty(len(candidates.rows))
-        self._kept = slice(0, 0)
-        self._columns = state["recent"].shape[1]
-        # Of a product of D terms: its roundings, taken as random in sign (four times √(D/3)), and those of its factors.
-        relative = (2.5 * np.sqrt(candidates.vectors.shape[1]) + 8) * 2.0**-24
-        sums = candidates.norms + picks.norms.max()
-        per_pair = 0.5 * sums if scoring.metric == "cosine" else np.sqrt(sums / (4 * _NEAR))
-        self.error = (relative * per_pair).astype(np.float32)
-        """(n,) how far a distance may be from the true one."""
+        self.candidates, self.state, self.scoring, self.picks = candidates, state, scoring, picks
+        equation = scoring.equation
+        self.rule = loops.Rule(weights.w, weights.sums, weights.squares, equation.ranked_by_mass)
+        self._shares = Shares.of(equation, candidates.powered, picks.powered)
+        self.traits, self._powered = self._traits(weights)
 
-    def check(self, question: Question, start: int, release: Callable[[slice], None] = lambda tile: None) -> Findings:
-        """Bring the bounds, which hold against the first ``start`` picks, up to date; check the draft against them.
+    def _error(self) -> Array:
+        """How far a distance (n,) may be from the true one.
+
+        Of a product of D terms: its roundings in whatever order each part is added up, and those of its factors.
+        """
+        dimension = self.candidates.vectors.shape[1]
+        relative = 1.01 * (min(dimension, _SUMMED) + -(-dimension // _SUMMED) + 16) * 2.0**-24
+        sums = self.candidates.norms.astype(np.float64) + self.picks.norms.max()
+        return np.asarray(relative * (0.5 * sums if self.scoring.metric == "cosine" else np.sqrt(sums / (4 * _NEAR))))
+
+    def _traits(self, weights: Weights) -> tuple[NDArray[Any], Single]:
+        """What the loops need to know of each candidate, and the picks' part of the shares (k,).
+
+        Where picks are ranked by mass, the key is the mass, and its share 1.
+        """
+        shares, candidates, n = self._shares, self.candidates, len(self.picks)
+        equation, error = shares.equation, self._error()
+        traits = np.zeros(len(candidates.rows), loops.TRAITS)
+        heaviest_first = np.sort(self.picks.powered)[::-1]
+        traits["missing"] = error * equation.weighed(weights.w[:n], candidates.powered, heaviest_first) + 1e-30
+        traits["least"], traits["greatest"] = shares.least[:, 0], shares.greatest[:, 0]
+        traits["quality"] = candidates.quality
+        if equation.ranked_by_mass:
+            traits["error"] = 1.5 * error * traits["greatest"]
+            return traits, np.ones(n, np.float32)
+        traits["own"], traits["error"] = equation.share(candidates.powered, np.zeros(1)), error
+        return traits, self.picks.powered.astype(np.float32)
+
+    def check(self, question: Question, known: int, release: Callable[[slice], None] = lambda tile: None) -> Findings:
+        """Enter what the sketches, which hold the first ``known`` picks, miss, and check the draft against them.
 
         ``release`` is called with each tile that is done.
         """
-        n, steps = question.committed, len(question.scores)
-        state, upper = self.state, self.state["upper"]
-        eligible = self._eligible(question)
-        segments = [
-            (first, min(first + length, steps))
-            for length in [max(_SEGMENT, -(-steps // _SEGMENTS))]
-            for first in range(0, steps, length)
-        ]
-        lowest = np.array([question.scores[first:end].min() for first, end in segments])
-        found: list[tuple[Integers, Array, Integers]] = []
-        recomputed = 0
-        settled = self._settled(question)
-        known = self._kept_before(n)
-        first_kept = max(known.start if start <= known.stop else start, n + steps - self._columns)
-        for tile in self._tiles(n + steps - start):
-            self._kept = known
-            keys = self._keys(tile, slice(start, n + steps))
-            self._keep(tile, keys, start)
-            self._kept = slice(first_kept, n)
-            gains = self._gains(tile, keys, start)
-            upper[tile] += gains[:, : n - start].sum(axis=1, dtype=np.float64)
-            np.minimum(upper[tile], settled[tile], out=upper[tile])
-            drafted = gains[:, n - start :]
-            along = upper[tile].copy()
-            reach = np.zeros(len(along), bool)
-            closes = self._closes(tile, question)
-            for (first, end), low in zip(segments, lowest, strict=True):
-                along += drafted[:, first:end].sum(axis=1, dtype=np.float64)
-                reach |= (self._scores(tile, along) >= low) & (closes > first)
-            reach |= (self._scores(tile, along) >= question.threshold) & (closes > steps)
-            near = np.flatnonzero(reach & eligible[tile])
-            if len(near):
-                at = near + tile.start
-                self._bound(at, n)
-                recomputed += len(at)
-                step, along[near] = self._first_step(at, keys[near][:, n - start :], question, segments)
-                wanted = (self._scores(at, along[near]) >= question.threshold) & (closes[near] > steps)
-                wanted |= step < steps
-                found.append((at[wanted], upper[at[wanted]], step[wanted]))
-            state["proposed"][tile] = along
+        n, steps, powered = question.committed, len(question.scores), self._powered
+        scores = np.append(question.scores, question.threshold)
+        self.traits["closes"] = np.where(self._eligible(question), question.open_until[self.candidates.groups], 0)
+        drafted_before = self._drafted_before(known, n)
+        found, bounds = list[tuple[Integers, Single]](), 0
+        for tile in self._tiles():
+            sketches, traits = np.asarray(self.state["sketches"][tile]), self.traits[tile]
+            keys = self._enter(tile, sketches, drafted_before, n, steps)
+            column = keys.shape[1] - steps
+            reached = np.empty(len(keys), np.int64)
+            of_columns = powered[n - column : n + steps]
+            bounds += loops.check(sketches, traits, n, self.rule, keys, of_columns, column, scores, reached)
+            near = np.flatnonzero(reached >= 0)
+            found.append((near + tile.start, keys[near, column:]))
+            self.state["drafted"][tile, :steps] = keys[:, column:]
             release(tile)
-        kept = np.arange(max(start, n + steps - self._columns), n + steps)
-        state["recent_rows"][kept % self._columns] = self.picks.rows[kept]
-        return self._report(found, steps, question.most, recomputed)
+        self.state["drafted_rows"][:] = -1
+        self.state["drafted_rows"][:steps] = self.picks.rows[n : n + steps]
+        return self._summed(found, scores, question, bounds)
 
-    def _first_step(
-        self, at: Integers, keys: Single, question: Question, segments: list[tuple[int, int]]
-    ) -> tuple[Integers, Array]:
-        """The first step at which each candidate may beat the draft, the draft's length if none; its bound at the end.
+    def _drafted_before(self, known: int, n: int) -> slice:
+        """Which of n picks, the first of those that the sketches miss, were drafted in the last round."""
+        missing = self.picks.rows[known : min(n, known + LONGEST_DRAFT)]
+        is_other = self.state["drafted_rows"][: len(missing)] != missing
+        return slice(known, known + int(np.argmax(np.append(is_other, True))))
 
-        ``keys`` (m, steps) of the drafted picks. At the start of a segment the bound is the joint one where that
-        is lower; within it gain bounds are added.
+    def _enter(self, tile: slice, sketches: NDArray[Any], drafted_before: slice, n: int, steps: int) -> Single:
+        """Enter into sketches what they miss of n picks; keys (m, k) of the latest, the drafted ones last.
+
+        The keys of ``drafted_before`` are known.
         """
-        n, steps = question.committed, len(question.scores)
-        closes = self._closes(at, question)[:, None]
-        first_step = np.full(len(at), steps)
-        bound = self.state["upper"][at]
-        outlook, error, shares = self._outlook[at], self.error[at], self._shares[at]
-        surplus = self._sketched[at] - bound
-        beside = self._sketched[at] - outlook.part.sum(axis=1, dtype=np.float64)
-        for first, end in segments:
-            if first and not shares.equation.ranked_by_mass:
-                added = slice(n, n + first)
-                joint = outlook.joint_bound(shares, added, keys[:, :first], error, self.weights, surplus)
-                bound = np.minimum(bound, joint + beside)
-            along = np.zeros((len(at), end - first + 1))
-            np.cumsum(self._gains(at, keys[:, first:end], n + first), axis=1, out=along[:, 1:])
-            along += bound[:, None]
-            beats = self._scores(at, along[:, :-1]) >= question.scores[first:end]
-            beats &= closes > np.arange(first, end)
-            at_first = np.where(beats.any(axis=1), first + beats.argmax(axis=1), steps)
-            first_step = np.minimum(first_step, at_first)
-            bound = along[:, -1]
-        return first_step, bound
+        traits, powered = self.traits[tile], self._powered
+        first, stop = drafted_before.start, drafted_before.stop
+        keys = np.asarray(self.state["drafted"][tile])
+        loops.enter(sketches, traits, first, keys, powered[first:], 0, stop - first)
+        while n - stop > _AT_ONCE:
+            keys = self._keys(tile, slice(stop, stop + _AT_ONCE))
+            loops.enter(sketches, traits, stop, keys, powered[stop:], 0, _AT_ONCE)
+            stop += _AT_ONCE
+        keys = self._keys(tile, slice(stop, n + steps))
+        loops.enter(sketches, traits, stop, keys, powered[stop:], 0, n - stop)
+        return keys
+
+    def _summed(self, found: list[tuple[Integers, Single]], scores: Array, question: Question, bounds: int) -> Findings:
+        """Compute the sums of what was found, and report what still may reach the draft."""
+        n, steps, powered = question.committed, len(question.scores), self._powered
+        places = np.concatenate([at for at, _ in found])
+        keys = np.concatenate([keys for _, keys in found])
+        reached, upper = np.empty(len(places), np.int64), np.empty(len(places))
+        at_once = max(64, _RANKED_KEYS // max(1, n))
+        for start in range(0, len(places), at_once):
+            part = slice(start, start + at_once)
+            traits, drafted = self.traits[places[part]], powered[n : n + steps]
+            ranking = self._keys(places[part], slice(0, n)).view(np.uint32).astype(np.uint64)
+            ranking <<= np.uint64(32)
+            ranking |= np.arange(n, dtype=np.uint64)
+            ranking.sort(axis=1)
+            loops.check_ranked(
+                ranking, powered, traits, n, self.rule, keys[part], drafted, scores, reached[part], upper[part]
+            )
+        kept = np.flatnonzero(reached >= 0)
+        reached, safe = reached[kept], steps
+        if len(kept) > question.most:
+            quality = self.candidates.quality[places[kept]]
+            order = np.lexsort((-np.where(quality > 0, upper[kept], 0.0) * quality, reached))
+            safe = int(reached[order[question.most :]].min(initial=steps))
+            kept = kept[order[: question.most]]
+        return Findings(places[kept], upper[kept], safe, bounds, len(places))
 
     def _eligible(self, question: Question) -> NDArray[np.bool_]:
         """Who may be picked and is not watched by the driver already.
@@ -235,152 +231,38 @@ class BlockCheck:
             eligible &= (twin < 0) | watched[twin]
         return eligible
 
-    def _scores(self, at: slice | Integers, sums: Array) -> Array:
-        """What sums (m,) or (m, k) of some candidates are as scores."""
-        quality = self.candidates.quality[at].reshape(-1, *[1] * (sums.ndim - 1))
-        return np.where(quality > 0, sums, 0.0) * quality
+    # --- keys ---------------------------------------------------------------------------------------------
 
-    def _closes(self, at: slice | Integers, question: Question) -> Integers:
-        """The step (m,) of the draft from which on candidates cannot be picked because of their groups."""
-        return np.asarray(question.open_until[self.candidates.groups[at]])
-
-    def _settled(self, question: Question) -> Array:
-        """The driver's bounds of the block's candidates, inf where it gives none."""
-        bounds = np.full(len(self.candidates.rows), np.inf)
-        place, dismissed = common_places(self.candidates.rows, question.dismissed.rows)
-        bounds[place] = question.dismissed.upper[dismissed]
-        return bounds
-
-    def _report(
-        self, found: list[tuple[Integers, Array, Integers]], steps: int, most: int, recomputed: int
-    ) -> Findings:
-        nothing = (np.empty(0, np.int64), np.empty(0), np.empty(0, np.int64))
-        places, upper, first = (np.concatenate(part) for part in zip(nothing, *found, strict=True))
-        safe = steps
-        if len(places) > most:
-            order = np.lexsort((-self._scores(places, upper), first))
-            safe = int(first[order[most:]].min(initial=steps))
-            places, upper = places[order[:most]], upper[order[:most]]
-        return Findings(places, upper, self._outlook[places], self.error[places], safe, recomputed)
-
-    # --- keys and gains -----------------------------------------------------------------------------------
-
-    def _tiles(self, columns: int) -> list[slice]:
-        step = max(64, _TILE_KEYS // max(1, columns))
+    def _tiles(self) -> list[slice]:
+        step = max(64, _TILE_KEYS // _AT_ONCE)
         n = len(self.candidates.rows)
         return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
-    def _kept_before(self, n: int) -> slice:
-        """The latest of the first n picks whose keys earlier rounds have left: those of a draft that stood."""
-        places = np.arange(max(0, n - self._columns), n)
-        is_kept = self.state["recent_rows"][places % self._columns] == self.picks.rows[places]
-        stop = int(places[is_kept][-1]) + 1 if is_kept.any() else 0
-        gaps = places[~is_kept & (places < stop)]
-        return slice(int(gaps[-1]) + 1 if len(gaps) else int(places[0]) if stop else 0, stop)
-
-    def _keep(self, tile: slice, keys: Single, start: int) -> None:
-        """Keep the keys (m, k) of the picks from place ``start`` on, the latest if not all fit."""
-        latest = keys[:, -self._columns :]
-        places = start + keys.shape[1] - latest.shape[1] + np.arange(latest.shape[1])
-        self.state["recent"][tile, places % self._columns] = latest
-
     def _keys(self, at: slice | Integers, part: slice) -> Single:
-        """What the picks of a part are ranked by at some candidates, (m, k); from those kept where possible."""
-        first, stop = max(part.start, self._kept.start), min(part.stop, self._kept.stop)
-        if first >= stop:
-            return self._products(at, part)
-        columns = np.arange(first, stop) % self._columns
-        recent = self.state["recent"]
-        kept = recent[at][:, columns] if isinstance(at, slice) else recent[at[:, None], columns]
-        before, after = slice(part.start, first), slice(stop, part.stop)
-        beside = [self._products(at, other) if other.start < other.stop else kept[:, :0] for other in (before, after)]
-        return np.concatenate([beside[0], kept, beside[1]], axis=1)
-
-    def _products(self, at: slice | Integers, part: slice) -> Single:
-        """Keys by a matrix product, which gives distances."""
+        """What the picks of a part are ranked by at some candidates, (m, k) float32, by a matrix product."""
         candidates, picks = self.candidates, self.picks
         points, others, norms = candidates.vectors[at], picks.vectors[part], candidates.norms[at]
-        keys = points @ others.T
+        keys = _products(points, others)
         keys *= (-2 * candidates.factor[at])[:, None]
         keys += norms[:, None]
         keys += picks.norms[part]
         if self.scoring.metric == "cosine":
             keys *= np.float32(0.5)
         else:
-            near, column = np.nonzero(keys < np.float32(_NEAR) * (norms[:, None] + picks.norms[part]))
-            for start in range(0, len(near), 4096):
-                pair = slice(start, start + 4096)
-                difference = points[near[pair]] * candidates.factor[at][near[pair], None] - others[column[pair]]
-                keys[near[pair], column[pair]] = np.square(difference).sum(axis=1)
+            is_near = keys < np.float32(_NEAR) * (norms[:, None] + picks.norms[part])
+            if is_near.any():
+                near, column = np.nonzero(is_near)
+                space = points * candidates.factor[at][:, None].astype(np.float64)
+                keys[is_near] = paired_squared_distances(space, others.astype(np.float64), near, column)
             np.maximum(keys, 0, out=keys)
             np.sqrt(keys, out=keys)
-        np.maximum(keys, 0, out=keys)
+        np.maximum(keys, _LEAST_KEY, out=keys)
         return np.asarray(self._shares[at].keys(keys, part), dtype=np.float32)
 
-    def _gains(self, at: slice | Integers, keys: Single, start: int) -> Single:
-        """Bounds on what the picks from place ``start`` on add, given their keys (m, k)."""
-        picks, error = slice(start, start + keys.shape[1]), self.error[at]
-        return gain_bounds(self._shares[at], picks, keys, error, self._outlook, at, error, self.weights)
 
-    # --- bounds -------------------------------------------------------------------------------------------
-
-    def _bound(self, at: Integers, n: int) -> None:
-        """Compute bounds and outlooks of some candidates anew, against the first n picks; lower bounds stay."""
-        state = self.state
-        if n <= LISTED:
-            for part in _parts(at, n):
-                self._bound_from_list(part, n)
-            return
-        counted, laid_at = state["counted"][at], state["laid_at"][at]
-        renew = counted == 0
-        worn = (state["loose"][at] > _LOOSE * state["upper"][at]) | (state["outgrown"][at] > 0)
-        renew |= worn & (n > _RENEWED * laid_at)
-        for part in _parts(at[renew], n):
-            self._bound_from_sketch(part, np.zeros(len(part), np.int64), n)
-        at, counted = at[~renew], counted[~renew]
-        # Those that miss about as many products get them together: a product of few rows is bound by memory.
-        missing = np.maximum(self._kept.start - counted, 0)
-        alike = np.ceil(2 * np.log2(missing + 1))
-        for level in np.unique(alike):
-            same = np.flatnonzero(alike == level)
-            for part in _parts(same, n - int(counted[same].min())):
-                self._bound_from_sketch(at[part], counted[part], n)
-
-    def _bound_from_list(self, at: Integers, n: int) -> None:
-        keys = self._keys(at, slice(0, n))
-        bound, outlook = list_bound(self._shares[at], keys, self.error[at], self.weights)
-        self._lower(at, bound, outlook, n)
-
-    def _bound_from_sketch(self, at: Integers, known: Integers, n: int) -> None:
-        """From sketches that hold the first ``known`` (m,) picks; all 0: from new ones."""
-        state, first, shares = self.state, int(known.min()), self._shares[at]
-        keys = self._keys(at, slice(first, n))
-        if known.any():
-            sketch = Sketch(*(state[name][at] for name in _SKETCH))
-        else:
-            sketch = Sketch.over(keys, self.error[at])
-            state["laid_at"][at] = n
-        if n > first:
-            is_new = np.arange(first, n) >= known[:, None]
-            sketch.add(shares, slice(first, n), keys, is_new, self.error[at], self.weights)
-            for name in _SKETCH:
-                state[name][at] = getattr(sketch, name)
-            state["counted"][at] = n
-            state["outgrown"][at] = sketch.outgrown()
-        bound, outlook = sketch.upper_bound(shares, self.error[at], self.weights)
-        self._lower(at, bound, outlook, n)
-
-    def _lower(self, at: Integers, bound: Array, outlook: Outlook, n: int) -> None:
-        """Take a new bound, with what errors of keys add to it, and its outlook."""
-        heaviest_first = np.sort(self.picks.powered[:n])[::-1]
-        shares = self._shares[at]
-        missing = self.error[at] * shares.equation.weighed(self.weights.w[:n], shares.own, heaviest_first)
-        self._sketched[at] = bound + missing + 1e-30
-        self.state["upper"][at] = np.minimum(self.state["upper"][at], self._sketched[at])
-        self._outlook[at] = outlook
-
-
-def _parts(at: Integers, columns: int) -> list[Integers]:
-    """Candidates in parts whose keys fit the processor's cache."""
-    step = max(32, (1 << 18) // max(1, columns))
-    return [at[start : start + step] for start in range(0, len(at), step)]
+def _products(points: Single, others: Single) -> Single:
+    """Inner products (m, k) of points (m, D) and others (k, D), float32, no part of more than so many terms at once."""
+    products: Single = points[:, :_SUMMED] @ others[:, :_SUMMED].T
+    for start in range(_SUMMED, points.shape[1], _SUMMED):
+        products += points[:, start : start + _SUMMED] @ others[:, start : start + _SUMMED].T
+    return products

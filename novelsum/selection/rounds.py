@@ -38,8 +38,8 @@ from novelsum.formula import Array, metric_space
 from novelsum.groups import Group
 from novelsum.rows import common_places, lot
 from novelsum.selection import picklog, scratch
-from novelsum.selection.candidates import Candidates, Dismissed, Picks, Units
-from novelsum.selection.check import BlockCheck, Question, state_bytes
+from novelsum.selection.candidates import Candidates, Picks, Units
+from novelsum.selection.check import LONGEST_DRAFT, STATE_BYTES, BlockCheck, Question
 from novelsum.selection.contenders import (
     RANKED_BYTES,
     Arrivals,
@@ -51,7 +51,7 @@ from novelsum.selection.contenders import (
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.scratch import block_bytes, compared_bytes, read_candidates, selections_bytes
-from novelsum.selection.sketch import Weights
+from novelsum.selection.sketch import Outlook, Weights
 from novelsum.settings import Settings
 from novelsum.spark.local import folder_of, new_run
 from novelsum.spark.progress import Progress
@@ -65,12 +65,11 @@ CAPACITY = 1024
 """Contenders in the driver's pool."""
 WHOLE_BYTES = 256 << 20
 """All candidates are contenders where they and what the driver keeps of each take no more than this."""
-LONGEST_DRAFT = 256
 LARGEST_QUALITY = 1e280
 """q^γ must stay below this: in the units of a selection a pick adds at most 4 to a sum, so no score is infinite."""
-_DRAFT_SHARE = 16
+_DRAFT_SHARE = 4
 """A draft is at most this part of the picks so far."""
-_REFILL = 0.1
+_REFILL = 0.5
 """Executors report candidates that would be in this leading part of the pool after the draft."""
 _LOGGED_AT_ONCE = 64
 _TASKS_PER_CORE = 3
@@ -99,8 +98,9 @@ class Effort:
     rounds: int = 0
     drafted: int = 0
     rejected: int = 0
+    bounds: int = 0
+    summed: int = 0
     reported: int = 0
-    bounds_recomputed: int = 0
     evaluated: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"draft": 0.0, "verify": 0.0, "admit": 0.0, "log": 0.0})
 
@@ -139,11 +139,8 @@ class Run:
 class Round:
     """What the driver broadcasts: a question, and the picks from place ``since`` on, drafted ones last.
 
-    ``number`` of the round; ``confirmed``: the number of the round whose whole draft the final picks end with.
     """
 
-    number: int
-    confirmed: int
     since: int
     picks: Candidates
     question: Question
@@ -155,7 +152,8 @@ class Report:
 
     arrivals: Arrivals
     safe_steps: int
-    recomputed: int
+    bounds: int
+    evaluated: int
 
 
 def select(
@@ -258,7 +256,7 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
         needed[disk] += selections_bytes(run.budget, dimension) if settings.compare else 0
     if run.has_rounds:
         largest = max(block.rows for block in pool.blocks)
-        of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
+        of_task = largest * STATE_BYTES + 3 * places * dimension * 4 + (256 << 20)
         memory = f"for each of {context.defaultParallelism} task(s) at a time"
     else:
         ranked = min(RANKED_BYTES, 24 * pool.candidates * places)
@@ -337,7 +335,6 @@ class _Selection:
         self.effort = Effort()
         self._capacity = CAPACITY
         self._length = 1 if run.has_rounds else _LOGGED_AT_ONCE
-        self._confirmed = -1
         prepare = partial(_prepare, run, first) if run.has_rounds else partial(_read, run)
         prepared = blocks.map(prepare, "scratch and the first pick")
         found = Candidates.joined([stored for _, _, stored in prepared])
@@ -356,7 +353,6 @@ class _Selection:
         everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, self._picks.rows))]
         made = self._picks[run.begun :]
         self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, quotas)
-        self._dismissed = Dismissed.nobody()
 
     @property
     def picked(self) -> int:
@@ -380,7 +376,8 @@ class _Selection:
         effort.drafted += len(draft)
         effort.rejected += len(draft) - verdict.stands
         effort.reported += len(arrivals) if arrivals else 0
-        effort.bounds_recomputed += sum(report.recomputed for report in reports)
+        effort.bounds += sum(report.bounds for report in reports)
+        effort.summed += sum(report.evaluated for report in reports)
         effort.evaluated = contenders.evaluated
         if self.run.has_rounds:
             self._end_round(verdict, len(picks))
@@ -389,21 +386,20 @@ class _Selection:
             self.log()
         self._spent("log", clock)
         logger.debug(
-            "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported, %d bounds recomputed",
+            "round %d: %d picks; drafted %d, %d safe, %d stood; %d reported of %d summed",
             effort.rounds,
             self.picked,
             len(draft),
             safe_steps,
             verdict.stands,
             len(arrivals) if arrivals else 0,
-            sum(report.recomputed for report in reports),
+            sum(report.evaluated for report in reports),
         )
 
     def _end_round(self, verdict: Verdict, accepted: int) -> None:
         """Choose the length of the next draft and who stays in the pool."""
-        self._confirmed = self.effort.rounds if verdict.is_whole else -1
         self._adapt(len(verdict.draft), verdict.stands, accepted)
-        self._dismissed = self.contenders.dismiss(self._capacity)
+        self.contenders.dismiss(self._capacity)
         self.effort.rounds += 1
 
     def _spent(self, phase: str, since: float) -> float:
@@ -413,7 +409,7 @@ class _Selection:
 
     def _verify(self, draft: Draft) -> list[Report]:
         """Ask all blocks; one Spark job."""
-        contenders, number = self.contenders, self.effort.rounds
+        contenders = self.contenders
         committed, steps = len(self._picks), len(draft)
         may_follow = draft.open_until[contenders.candidates.groups] > steps
         upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
@@ -424,12 +420,11 @@ class _Selection:
             pool=np.sort(contenders.candidates.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
             most=max(1, self._capacity // len(self._blocks)),
-            dismissed=self._dismissed,
             open_until=draft.open_until,
         )
         picks = Candidates.joined([self._picks[self._logged :], draft.picks])
-        message = Shared.of(self._context, Round(number, self._confirmed, self._logged, picks, question))
-        what = f"round {number + 1}, picks {self.picked + 1} to {self.picked + steps} of {self.run.budget}"
+        message = Shared.of(self._context, Round(self._logged, picks, question))
+        what = f"round {self.effort.rounds + 1}, picks {self.picked + 1} to {self.picked + steps} of {self.run.budget}"
         reports = self._blocks.map(partial(_check_block, self.run, message), what)
         message.destroy()
         return reports
@@ -527,13 +522,15 @@ def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
     question = asked.question
     picks = _picks_of(run, asked)
     with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
-        start = held.start(question.committed, asked.number, asked.confirmed)
+        known = held.start(question.committed)
         weights = Weights.of(run.places, run.scoring.proximity_power)
         check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
-        findings = check.check(question, start, held.release)
-        held.done(question.committed, asked.number)
-        arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.outlook, findings.error)
-        return Report(arrivals, findings.safe_steps, findings.recomputed)
+        findings = check.check(question, known, held.release)
+        held.done(question.committed)
+        nothing = Outlook.empty(len(findings.places))
+        error = np.zeros(len(findings.places), np.float32)
+        arrivals = Arrivals(held.stored[findings.places], findings.upper, nothing, error)
+        return Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated)
 
 
 @cache

@@ -30,13 +30,13 @@ from novelsum.formula import metric_space
 from novelsum.groups import Group
 from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates, Units
-from novelsum.selection.check import BlockCandidates, state_bytes, state_of
+from novelsum.selection.check import LONGEST_DRAFT, STATE, STATE_BYTES, BlockCandidates, empty
 from novelsum.selection.scoring import Scoring
 from novelsum.spark.local import folder_of, local_directory
 
 _SLAB = 512
 """So many vectors are in float64 at a time."""
-_DIRTY, _PICKS, _ROUND = range(3)
+_DIRTY, _PICKS = range(2)
 _LARGEST = np.finfo(np.float32).max
 _PLAIN = (1e-15, 1e15)
 """Float32 vectors of lengths in this range are multiplied as they are; others are brought to length 1 first."""
@@ -45,7 +45,7 @@ _PLAIN = (1e-15, 1e15)
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
     """Bytes of scratch for a block, at most."""
     vectors = itemsize + (4 if itemsize > 4 else 0)
-    return rows * (dimension * vectors + state_bytes(dimension) + 6 * 8)
+    return rows * (dimension * vectors + STATE_BYTES + 6 * 8)
 
 
 def compared_bytes(rows: int, dimension: int) -> int:
@@ -74,28 +74,18 @@ class Scratch:
     """The greatest length of a point in the metric's space."""
     head: Integers
 
-    def start(self, committed: int, round_: int, confirmed: int) -> int:
-        """Against how many picks the bounds of the state hold; they are started over where they are of no use.
-
-        ``confirmed``: the round whose whole draft the ``committed`` picks end with, so that its proposed bounds hold.
-        """
-        known, picks, at_round = not self.head[_DIRTY], int(self.head[_PICKS]), int(self.head[_ROUND])
+    def start(self, committed: int) -> int:
+        """How many of the ``committed`` picks the sketches hold; they are started over where they are of no use."""
+        known = 0 if self.head[_DIRTY] else int(self.head[_PICKS])
         self.head[_DIRTY] = 1
-        if known and at_round == round_:
-            return committed
-        if known and at_round == confirmed:
-            self.state["upper"][:] = self.state["proposed"]
-            return committed
-        if known and 0 < picks <= committed and at_round < round_:
-            return picks
-        self.state["upper"][:] = np.inf
-        self.state["counted"][:] = 0
-        self.state["recent_rows"][:] = -1
-        return committed
+        if not 0 < known <= committed:
+            empty(self.state)
+            return 0
+        return known
 
-    def done(self, committed: int, round_: int) -> None:
-        """The state holds against that many picks now."""
-        self.head[_PICKS], self.head[_ROUND] = committed, round_
+    def done(self, committed: int) -> None:
+        """The sketches hold that many picks now."""
+        self.head[_PICKS] = committed
         self.head[_DIRTY] = 0
 
     def release(self, tile: slice) -> None:
@@ -172,15 +162,14 @@ def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> No
         for name, values in save.items():
             np.save(temporary / f"{name}.npy", values)
         (temporary / "arrays.json").write_text(json.dumps(list(save)))
-        state = state_of(stored.vectors.shape[1])
-        for name, (kind, shape) in state.items():
+        for name, (kind, shape) in STATE.items():
             path = temporary / f"state-{name}.npy"
             open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
             # A full disk is found now, and not by a signal when a page is written. Of Linux: macOS has no such call.
             with open(path, "rb+") as file:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        np.save(temporary / "state-recent_rows.npy", np.full(state["recent"][1], -1))
-        np.save(temporary / "head.npy", np.array([1, 0, 0]))  # dirty: there are no bounds yet
+        np.save(temporary / "state-drafted_rows.npy", np.full(LONGEST_DRAFT, -1))
+        np.save(temporary / "head.npy", np.array([1, 0]))  # dirty: there are no sketches yet
         (temporary / "lock").touch()
         temporary.rename(folder)
     except OSError as error:
@@ -224,5 +213,5 @@ def _map(folder: Path, units: Units) -> Scratch:
         norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
         twin=np.load(folder / "twin.npy") if "twin" in arrays else None,
     )
-    state = {name: mapped(f"state-{name}", "r+") for name in (*state_of(vectors.shape[1]), "recent_rows")}
+    state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, "drafted_rows")}
     return Scratch(candidates, state, stored, float(np.sqrt(norms.max())), mapped("head", "r+"))
