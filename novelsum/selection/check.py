@@ -37,7 +37,7 @@ STATE: dict[str, tuple[Any, tuple[int, ...]]] = {"sketches": (loops.SKETCH, ()),
 ``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand.
 """
 
-STATE_BYTES = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
+STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
 """Bytes of a candidate's state."""
 
 

@@ -2,6 +2,7 @@
 
 They read like docs/algorithm.md, which has the proofs. Float32 is what is kept; sums and bounds are float64.
 """
+# mypy: disable-error-code="no-any-return, return-value, assignment, arg-type, operator, call-overload"
 
 from typing import Any, NamedTuple
 
@@ -36,10 +37,10 @@ SKETCH = np.dtype(
 )
 """The sketch of a candidate.
 
-``nearest``, ``shares``: keys of the nearest picks, rising, and their shares less the candidate's own. ``count``, ``mass``,
-``square``: picks in each cell, Σ mass and Σ mass². A key lies in the cell (its bits − ``first``) >> ``shift``; 0: no cell
-has been laid. ``beyond``: the least key in the cells. ``doubtful``: keys so near the lower edge of a cell that they may
-lie on its other side.
+``nearest``, ``shares``: keys of the nearest picks, rising, and their shares less the candidate's own. ``count``,
+``mass``, ``square``: picks in each cell, Σ mass and Σ mass². A key lies in the cell (its bits − ``first``) >>
+``shift``; 0: no cell has been laid. ``beyond``: the least key in the cells. ``doubtful``: keys so near the lower edge
+of a cell that they may lie on its other side.
 """
 
 TRAITS = np.dtype(
@@ -47,14 +48,14 @@ TRAITS = np.dtype(
 )
 """What the loops know of a candidate.
 
-``own``: its part of the shares. ``error``: how far a key may be from the true one. ``missing``: what that adds to a sum at
-most. ``least``, ``greatest``: of the shares of all picks. ``quality``: what its sum is multiplied by. ``closes``: the step
-of the draft from which on it cannot be picked; 0: at no step.
+``own``: its part of the shares. ``error``: how far a key may be from the true one. ``missing``: what that adds to a sum
+at most. ``least``, ``greatest``: of the shares of all picks. ``quality``: what its sum is multiplied by. ``closes``:
+the step of the draft from which on it cannot be picked; 0: at no step.
 """
 
 
 class Rule(NamedTuple):
-    """What sums depend on: w (t,) of the ranks from 1; Σ w and Σ w² of the first ones (t + 1,); how picks are ranked."""
+    """What sums depend on: w (t,) of the ranks from 1; Σ w and Σ w² of the first ones (t + 1,); the order of picks."""
 
     w: NDArray[np.float64]
     sums: NDArray[np.float64]
@@ -173,7 +174,7 @@ def bounds(sketches: Any, traits: Any, n: int, rule: Rule, out: Any) -> None:
 @compiled
 def _bound(sketch: Any, trait: Any, n: int, rule: Rule) -> float:
     """The same of one candidate."""
-    nearest, error, sums = sketch.nearest, trait.error, rule.sums
+    nearest, error = sketch.nearest, trait.error
     bound = _sum(nearest, sketch.shares, min(n, NEAREST), trait.own, error, rule)
     if n <= NEAREST:
         return bound + trait.missing
@@ -227,7 +228,7 @@ def _rising(sketch: Any, before: Any, rule: Rule) -> float:
 
 @compiled
 def _passing(sketch: Any, error: float, rule: Rule) -> float:
-    """By how much the weights in the cells may rise because picks there are truly nearer than some of the nearest."""
+    """By how much weights in the cells may rise because picks there are truly nearer than some of the nearest."""
     cell, cells = max((_bits(sketch.beyond) - np.int64(sketch.first)) >> np.int64(sketch.shift), 0), 0
     for each in range(cell, min(cell + 2, CELLS)):
         cells += np.int64(sketch.count[each])
@@ -268,8 +269,8 @@ def check(
 ) -> int:
     """At which step (m,) of a draft each candidate may reach its score, -1: at none; how many bounds that took.
 
-    ``keys`` (m, k) and ``powered`` (k,), those of the draft from ``column`` on; ``scores`` (steps + 1,), the last one of
-    what may be reached after the draft. Where a bound reaches a score, the drafted picks are entered into a copy of the
+    ``keys`` (m, k) and ``powered`` (k,), those of the draft from ``column`` on; ``scores`` (steps + 1,), the last one
+    of what may be reached after the draft. Where a bound reaches a score, the drafted picks are entered into a copy of the
     sketch for a better one.
     """
     steps, computed = len(scores) - 1, 0
@@ -362,9 +363,9 @@ def check_ranked(
 ) -> None:  # fmt: skip
     """The same from all picks, ranked.
 
-    ``ranking`` (m, n) uint64, rising: the bits of a key above, which pick it is of below; ``shares`` (n,) float32 of those
-    picks less the candidates' own. ``upper`` (m,) becomes a bound on the sum over the n picks: that sum but for what
-    errors of keys may change.
+    ``ranking`` (m, n) uint64, rising: the bits of a key above, which pick it is of below; ``shares`` (n,) float32, of
+    those picks less the candidates' own. ``upper`` (m,) becomes a bound on the sum over the n picks: that sum but for
+    what errors of keys may change.
     """
     steps = len(scores) - 1
     ranked, ranked_shares = np.empty(n + steps, np.float32), np.empty(n + steps, np.float32)

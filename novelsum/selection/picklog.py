@@ -16,11 +16,18 @@ from novelsum.selection.candidates import Candidates
 
 logger = logging.getLogger("novelsum")
 
+_IN_A_FILE = 8192
 _COLUMNS = [field.name for field in fields(Candidates) if field.name != "vectors"]
 
 
 def append(log: Location, start: int, picks: Candidates, novelty: Array) -> None:
     """Write the picks, as they are stored, from place ``start`` on, with their sums when they were picked (n,)."""
+    for first in range(0, len(picks), _IN_A_FILE):
+        part = slice(first, first + _IN_A_FILE)
+        _write(log, start + first, picks[part], novelty[part])
+
+
+def _write(log: Location, start: int, picks: Candidates, novelty: Array) -> None:
     vectors = pa.FixedSizeListArray.from_arrays(
         pa.array(np.ascontiguousarray(picks.vectors).reshape(-1)), picks.vectors.shape[1]
     )

@@ -20,7 +20,7 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TypeVar
@@ -48,6 +48,7 @@ from novelsum.selection.contenders import (
     Verdict,
     contender_bytes,
 )
+from novelsum.selection.pickfile import file_bytes, final_picks, with_drafted
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.scratch import block_bytes, compared_bytes, read_candidates, selections_bytes
@@ -137,9 +138,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Round:
-    """What the driver broadcasts: a question, and the picks from place ``since`` on, drafted ones last.
-
-    """
+    """What the driver broadcasts: a question, and the picks from place ``since`` on, drafted ones last."""
 
     since: int
     picks: Candidates
@@ -253,10 +252,11 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
             needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
             free[host, device] = (available, folder)
     for disk in needed:
+        needed[disk] += file_bytes(places, dimension) if run.has_rounds else 0
         needed[disk] += selections_bytes(run.budget, dimension) if settings.compare else 0
     if run.has_rounds:
         largest = max(block.rows for block in pool.blocks)
-        of_task = largest * STATE_BYTES + 3 * places * dimension * 4 + (256 << 20)
+        of_task = largest * STATE_BYTES + 24 * places + (256 << 20)
         memory = f"for each of {context.defaultParallelism} task(s) at a time"
     else:
         ranked = min(RANKED_BYTES, 24 * pool.candidates * places)
@@ -309,6 +309,11 @@ class _Blocks:
         """What a function makes of each block. Where that is a Spark job it is described by ``what`` it does."""
         return self.on_executors(function, what) if self._has_rounds else [function(block) for block in self._blocks]
 
+    def ask(self, function: Callable[[Iterable[Block]], Iterable[T]], what: str) -> list[T]:
+        """What a function makes of the blocks of each task; a Spark job."""
+        self._context.setJobDescription(f"novelsum selection: {what}")
+        return self._distributed.mapPartitions(function).collect()
+
     def on_executors(self, function: Callable[[Block], T], what: str) -> list[T]:
         """The same, a Spark job in any case."""
         self._context.setJobDescription(f"novelsum selection: {what}")
@@ -338,10 +343,11 @@ class _Selection:
         prepare = partial(_prepare, run, first) if run.has_rounds else partial(_read, run)
         prepared = blocks.map(prepare, "scratch and the first pick")
         found = Candidates.joined([stored for _, _, stored in prepared])
-        self._picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
+        picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
+        self._unlogged = picks[self._logged :]
         self.novelty: list[float] = sums[run.begun :].tolist()
         self.effort.resumed_picks = max(0, self._logged - run.begun)
-        before = self._picks[: run.begun]
+        before, made = picks[: run.begun], picks[run.begun :]
         lengths = np.sqrt(np.square(before.vectors, dtype=np.float64).sum(axis=1))
         units = Units.of(
             max([*(longest for longest, _, _ in prepared), *lengths.tolist()]),
@@ -350,8 +356,7 @@ class _Selection:
         )
         self.run = replace(run, units=units)
         weights = Weights.of(run.places, run.scoring.proximity_power)
-        everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, self._picks.rows))]
-        made = self._picks[run.begun :]
+        everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, picks.rows))]
         self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, quotas)
 
     @property
@@ -371,7 +376,7 @@ class _Selection:
         arrivals = Arrivals.joined([report.arrivals for report in reports]) if reports else None
         verdict = draft.challenge(arrivals, safe_steps)
         picks, sums = verdict.commit()
-        self._picks = Candidates.joined([self._picks, picks])
+        self._unlogged = Candidates.joined([self._unlogged, picks])
         self.novelty += sums
         effort.drafted += len(draft)
         effort.rejected += len(draft) - verdict.stands
@@ -382,7 +387,7 @@ class _Selection:
         if self.run.has_rounds:
             self._end_round(verdict, len(picks))
         clock = self._spent("admit", clock)
-        if len(self._picks) - self._logged >= _LOGGED_AT_ONCE:
+        if len(self._unlogged) >= _LOGGED_AT_ONCE:
             self.log()
         self._spent("log", clock)
         logger.debug(
@@ -410,7 +415,7 @@ class _Selection:
     def _verify(self, draft: Draft) -> list[Report]:
         """Ask all blocks; one Spark job."""
         contenders = self.contenders
-        committed, steps = len(self._picks), len(draft)
+        committed, steps = contenders.picks - len(draft), len(draft)
         may_follow = draft.open_until[contenders.candidates.groups] > steps
         upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
         place = max(1, int(self._capacity * _REFILL))
@@ -422,10 +427,10 @@ class _Selection:
             most=max(1, self._capacity // len(self._blocks)),
             open_until=draft.open_until,
         )
-        picks = Candidates.joined([self._picks[self._logged :], draft.picks])
+        picks = Candidates.joined([self._unlogged, draft.picks])
         message = Shared.of(self._context, Round(self._logged, picks, question))
         what = f"round {self.effort.rounds + 1}, picks {self.picked + 1} to {self.picked + steps} of {self.run.budget}"
-        reports = self._blocks.map(partial(_check_block, self.run, message), what)
+        reports = self._blocks.ask(partial(_check_blocks, self.run, message), what)
         message.destroy()
         return reports
 
@@ -434,20 +439,18 @@ class _Selection:
 
         Nothing accepted widens the pool, and anything lets it become narrower again.
         """
-        if stands == drafted:
-            self._length = max(self._length + 1, int(1.5 * self._length))
-        else:
-            self._length = max(int(1.2 * stands), int(0.6 * drafted))
+        self._length = max(4 * self._length, 4) if stands == drafted else max(4 * (stands + 1), drafted // 2)
         self._length = max(1, min(self._length, self.contenders.picks // _DRAFT_SHARE, LONGEST_DRAFT))
         stuck = drafted > 0 and accepted == 0
         self._capacity = 2 * self._capacity if stuck else max(CAPACITY, self._capacity * 3 // 4)
 
     def log(self) -> None:
         """Write the picks that the log lacks; until then they go with every broadcast."""
-        if len(self._picks) > self._logged:
+        if len(self._unlogged):
             novelty = np.array(self.novelty[self._logged - self.run.begun :])
-            picklog.append(self.run.log, self._logged, self._picks[self._logged :], novelty)
-            self._logged = len(self._picks)
+            picklog.append(self.run.log, self._logged, self._unlogged, novelty)
+            self._logged += len(self._unlogged)
+            self._unlogged = self._unlogged[:0]
 
 
 def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
@@ -515,22 +518,23 @@ def _read(run: Run, block: Block) -> tuple[float, float, Candidates]:
     return float(np.sqrt(np.square(points).sum(axis=1).max())), float(stored.powered.max()), stored
 
 
-def _check_block(run: Run, message: Shared[Round], block: Block) -> Report:
-    """Check a draft against a block, whose bounds are brought up to date first."""
+def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> Iterator[Report]:
+    """Check a draft against some blocks, whose sketches are brought up to date first."""
     _spare_collector()
     asked = message.value
-    question = asked.question
-    picks = _picks_of(run, asked)
-    with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
-        known = held.start(question.committed)
-        weights = Weights.of(run.places, run.scoring.proximity_power)
-        check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
-        findings = check.check(question, known, held.release)
-        held.done(question.committed)
-        nothing = Outlook.empty(len(findings.places))
-        error = np.zeros(len(findings.places), np.float32)
-        arrivals = Arrivals(held.stored[findings.places], findings.upper, nothing, error)
-        return Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated)
+    picks, weights = _picks_of(run, asked), Weights.of(run.places, run.scoring.proximity_power)
+    for block in blocks:
+        with scratch.opened(
+            run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups
+        ) as held:
+            known = held.start(asked.question.committed)
+            check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
+            findings = check.check(asked.question, known, held.release)
+            held.done(asked.question.committed)
+            nothing = Outlook.empty(len(findings.places))
+            error = np.zeros(len(findings.places), np.float32)
+            arrivals = Arrivals(held.stored[findings.places], findings.upper, nothing, error)
+            yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated)
 
 
 @cache
@@ -548,30 +552,17 @@ def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> list[tuple[
     return list(zip(row, id_, density.tolist(), file, file_row, strict=True))
 
 
-class _PickCache:
-    """The picks as a worker last knew them; a hint, as a task may meet any worker."""
-
-    def __init__(self) -> None:
-        self.run = ""
-        self.known = 0
-        self.picks: Picks | None = None
-
-
-_cache = _PickCache()
-
-
 def _picks_of(run: Run, asked: Round) -> Picks:
-    """All picks of a round, drafted ones last, from this worker's memory, the broadcast, and else the pick log."""
-    parts = [(asked.since, asked.picks)]
-    if _cache.run != run.id:
-        _cache.run, _cache.known, _cache.picks = run.id, 0, None
-    if _cache.known < asked.since:
-        parts.append((_cache.known, picklog.read(run.log, _cache.known, asked.since)))
-    for start, stored in parts:
-        picks = Picks.measured(stored.in_units(run.scoring.metric, run.units)).single()
-        if _cache.picks is None:
-            _cache.picks = picks.room(run.places)
-        _cache.picks[start : start + len(picks)] = picks
-    _cache.known = asked.question.committed
-    assert _cache.picks is not None
-    return _cache.picks[: asked.since + len(asked.picks)]
+    """All picks of a round, drafted ones last: from the files of this host, the broadcast, and else the pick log."""
+    sent = Picks.measured(asked.picks.in_units(run.scoring.metric, run.units)).single()
+    committed = asked.question.committed
+
+    def missing(start: int, stop: int) -> Picks:
+        if start >= asked.since:
+            return sent[start - asked.since : stop - asked.since]
+        logged = picklog.read(run.log, start, min(stop, asked.since))
+        before = Picks.measured(logged.in_units(run.scoring.metric, run.units)).single()
+        return Picks.joined([before, sent[: max(0, stop - asked.since)]])
+
+    final = final_picks(folder_of(run.id) / "picks", run.places, committed, missing)
+    return with_drafted(final, sent[committed - asked.since :])

@@ -4,7 +4,6 @@ The store and the pick log are the truth. Scratch is made from the store when a 
 state that a task left half changed is started over; either costs time only. One task at a time holds a block.
 """
 
-import errno
 import fcntl
 import json
 import mmap
@@ -32,7 +31,7 @@ from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates, Units
 from novelsum.selection.check import LONGEST_DRAFT, STATE, STATE_BYTES, BlockCandidates, empty
 from novelsum.selection.scoring import Scoring
-from novelsum.spark.local import folder_of, local_directory
+from novelsum.spark.local import folder_of, full_disk_told
 
 _SLAB = 512
 """So many vectors are in float64 at a time."""
@@ -45,7 +44,7 @@ _PLAIN = (1e-15, 1e15)
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
     """Bytes of scratch for a block, at most."""
     vectors = itemsize + (4 if itemsize > 4 else 0)
-    return rows * (dimension * vectors + STATE_BYTES + 6 * 8)
+    return int(rows * (dimension * vectors + STATE_BYTES + 6 * 8))
 
 
 def compared_bytes(rows: int, dimension: int) -> int:
@@ -77,10 +76,10 @@ class Scratch:
     def start(self, committed: int) -> int:
         """How many of the ``committed`` picks the sketches hold; they are started over where they are of no use."""
         known = 0 if self.head[_DIRTY] else int(self.head[_PICKS])
+        assert known <= committed, "this task belongs to a round that is over"
         self.head[_DIRTY] = 1
-        if not 0 < known <= committed:
+        if not known:
             empty(self.state)
-            return 0
         return known
 
     def done(self, committed: int) -> None:
@@ -143,41 +142,37 @@ def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> No
     """Write the files of a block beside their place and move them there."""
     temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        temporary.mkdir(mode=0o700, parents=True)
-        slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
-        norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
-        lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
-        is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
-        save = {**vars(stored), "norms": norms}
-        if not is_plain:
-            longest = np.sqrt(norms.max(initial=0.0)) or 1.0
-            spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
-            save["points"] = np.concatenate(spaces)
-            save["factor"] = np.full(len(norms), longest)
-        else:
-            save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
-        if twins:
-            others = (stored.quality, stored.groups)
-            save["twin"] = _twins(stored.vectors, *(column for column in others if np.ptp(column) > 0))
-        for name, values in save.items():
-            np.save(temporary / f"{name}.npy", values)
-        (temporary / "arrays.json").write_text(json.dumps(list(save)))
-        for name, (kind, shape) in STATE.items():
-            path = temporary / f"state-{name}.npy"
-            open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
-            # A full disk is found now, and not by a signal when a page is written. Of Linux: macOS has no such call.
-            with open(path, "rb+") as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        np.save(temporary / "state-drafted_rows.npy", np.full(LONGEST_DRAFT, -1))
-        np.save(temporary / "head.npy", np.array([1, 0]))  # dirty: there are no sketches yet
-        (temporary / "lock").touch()
-        temporary.rename(folder)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(
-                f"the scratch disk of {local_directory()} on {socket.gethostname()} is full; free some of it, or set "
-                "spark.local.dir (SPARK_LOCAL_DIRS) to a larger one, and run again to go on"
-            ) from error
+        with full_disk_told():
+            temporary.mkdir(mode=0o700, parents=True)
+            slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
+            norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
+            lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
+            is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
+            save = {**vars(stored), "norms": norms}
+            if not is_plain:
+                longest = np.sqrt(norms.max(initial=0.0)) or 1.0
+                spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
+                save["points"] = np.concatenate(spaces)
+                save["factor"] = np.full(len(norms), longest)
+            else:
+                save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
+            if twins:
+                others = (stored.quality, stored.groups)
+                save["twin"] = _twins(stored.vectors, *(column for column in others if np.ptp(column) > 0))
+            for name, values in save.items():
+                np.save(temporary / f"{name}.npy", values)
+            (temporary / "arrays.json").write_text(json.dumps(list(save)))
+            for name, (kind, shape) in STATE.items():
+                path = temporary / f"state-{name}.npy"
+                open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
+                # A full disk is found now, and not by a signal when a page is written. Of Linux, not of macOS.
+                with open(path, "rb+") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            np.save(temporary / "state-drafted_rows.npy", np.full(LONGEST_DRAFT, -1))
+            np.save(temporary / "head.npy", np.array([1, 0]))  # dirty: there are no sketches yet
+            (temporary / "lock").touch()
+            temporary.rename(folder)
+    except OSError:
         if not folder.exists():  # another task was first
             raise
     finally:

@@ -4,17 +4,22 @@ Scratch is named for where the run has its store and for the try, so that a try 
 when they were killed. The output's lock sees to it that only one try lives.
 """
 
+import errno
 import glob
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from pyspark import SparkContext
 
+from novelsum.errors import RunError
 from novelsum.files.location import Location
 
 _TRY = uuid.uuid4().hex
@@ -39,6 +44,20 @@ def local_directory() -> Path:
 def _local_directories() -> list[Path]:
     named = [name for name in os.environ.get("SPARK_LOCAL_DIRS", "").split(",") if name]
     return [Path(name) for name in named or [tempfile.gettempdir()]]
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Raise RunError where what is done in it finds the disk of scratch full."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(
+                f"the scratch disk of {local_directory()} on {socket.gethostname()} is full; free some of it, or set "
+                "spark.local.dir (SPARK_LOCAL_DIRS) to a larger one, and run again to go on"
+            ) from error
+        raise
 
 
 def remove_dead(context: SparkContext, work: Location) -> None:

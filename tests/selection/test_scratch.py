@@ -49,11 +49,10 @@ def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tm
         advance(self)
         if self.effort.rounds % 9 == 0:
             for folder in _scratch(self.run.id):
-                for block in folder.iterdir():
-                    head = np.load(block / "head.npy", mmap_mode="r+")
-                    head[0] = 1
-                    np.load(block / "state-upper.npy", mmap_mode="r+")[:] = -1.0
-                    spoiled.append(block)
+                for head in folder.glob("*/head.npy"):
+                    np.load(head, mmap_mode="r+")[0] = 1
+                    np.load(head.with_name("state-sketches.npy"), mmap_mode="r+")["mass"] = 0
+                    spoiled.append(head)
 
     monkeypatch.setattr(rounds._Selection, "advance", round_and_death)
     found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
