@@ -60,7 +60,7 @@ class Generated:
     folder: Path
     rows: int
     dimension: int
-    block_rows: int | None = None
+    block_rows: int = PART_ROWS
 
     @property
     def input(self) -> Path:

@@ -31,20 +31,23 @@ from novelsum.spark import session
 FOLDER = Path("out/bench-scaling")
 PICTURE = Path("docs/scaling.png")
 SCALE = float(os.environ.get("SCALE", "1"))
-CENTRE = (60_000, 1_000, 512)
+CENTRE = (48_000, 1_000, 512)
 AXES = {
-    "N": [(rows, 1_000, 512) for rows in (30_000, 60_000, 120_000, 240_000)],
-    "B": [(60_000, budget, 512) for budget in (500, 1_000, 2_000, 4_000)],
-    "D": [(60_000, 1_000, dimension) for dimension in (256, 512, 1_024, 2_048)],
+    "N": [(rows, 1_000, 512) for rows in (24_000, 48_000, 96_000, 192_000)],
+    "B": [(48_000, budget, 512) for budget in (500, 1_000, 2_000, 4_000)],
+    "D": [(48_000, 1_000, dimension) for dimension in (256, 512, 1_024, 2_048, 4_096)],
 }
-"""Rows, budget, dimension: one of them changes, the others are those of the centre."""
-BESIDE = [(120_000, 2_000, 1_024), (30_000, 2_000, 256), (120_000, 500, 2_048)]
-HELD_OUT = (90_000, 3_000, 768)
-EXECUTORS = (60_000, 1_500, 1_024)
+"""Rows, budget, dimension: one of them changes, the others are those of the centre.
+
+Rows are such that each of two cores gets as many blocks of 12,000.
+"""
+BESIDE = [(96_000, 2_000, 1_024), (24_000, 2_000, 256), (96_000, 500, 2_048)]
+HELD_OUT = (120_000, 3_000, 768)
+EXECUTORS = (72_000, 1_500, 1_024)
 LEAST_RATIO, GREATEST_ERROR = 1.8, 0.25
 PREDICTED = {
     "the paper's size": (396_000, 10_000, 4_096, 2),
-    "a large pool": (100_000_000, 1_000_000, 1_024, 400),
+    "a hundred million": (100_000_000, 1_000_000, 1_024, 400),
 }
 UNITS = {"N": "candidates N", "B": "budget B (picks)", "D": "dimension D"}
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from generated import PART_ROWS, Generated, generate, ingested
+from generated import Generated, generate, ingested
 from measure import straightforward_seconds, with_one_blas_thread
 from pyspark import SparkContext
 from timed import CORES, floor, timed_selection
@@ -33,8 +33,8 @@ from novelsum.spark import session
 from novelsum.spark.progress import log_to_stderr
 
 FORMULA = os.environ.get("FORMULA", "paper")
-LARGE = Generated(Path("out/bench-large"), int(os.environ.get("ROWS", "100000")), 4096, PART_ROWS)
-PAPER = Generated(Path("out/bench-paper"), int(os.environ.get("ROWS", "396000")), 4096, PART_ROWS)
+LARGE = Generated(Path("out/bench-large"), int(os.environ.get("ROWS", "100000")), 4096)
+PAPER = Generated(Path("out/bench-paper"), int(os.environ.get("ROWS", "396000")), 4096)
 MOST_MEMORY = 16.0
 
 
