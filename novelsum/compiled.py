@@ -22,13 +22,17 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
 _DIGEST = 32
 
 
 def compiled(function: Function) -> Function:
     """Compile a loop over arrays and numbers. It lets go of Python's lock; a division by zero gives inf or nan."""
-    return cast(Function, _Loop(function))
+    return cast(Function, _Loop(function, is_reordered=False))
+
+
+def reordered(function: Function) -> Function:
+    """Compile a loop whose sums may be added up in any order, several terms at a time, as no decision hangs on them."""
+    return cast(Function, _Loop(function, is_reordered=True))
 
 
 def import_ahead() -> None:
@@ -52,9 +56,9 @@ def _make_ready() -> None:
 class _Loop:
     """A function that numba takes over with its first call, or with the first call of a loop that calls it."""
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], is_reordered: bool) -> None:
         update_wrapper(self, function)
-        self._function, self._source = function, _source(function.__module__)
+        self._function, self._is_reordered, self._source = function, is_reordered, _source(function.__module__)
 
     def __call__(self, *arguments: Any) -> Any:
         return self.compiler(*arguments)
@@ -69,10 +73,11 @@ class _Loop:
         """numba's own object for the function."""
         import numba
 
-        compiler = numba.njit(**_OPTIONS)(self._function)
+        flags = {"reassoc", "contract"} if self._is_reordered else False
+        compiler: Any = numba.njit(nogil=True, error_model="numpy", fastmath=flags)(self._function)
         folder = _folder()
         if folder and self._source:
-            compiler._cache = Kept(self._function, self._source, folder)
+            compiler._cache = Kept(self._function, self._source, self._is_reordered, folder)
         return compiler
 
 
@@ -113,12 +118,12 @@ class Kept:
     cannot be read or written is compiled anew.
     """
 
-    def __init__(self, function: Callable[..., Any], source: str, folder: Path) -> None:
+    def __init__(self, function: Callable[..., Any], source: str, is_reordered: bool, folder: Path) -> None:
         import numba
 
-        versions = (numba.__version__, sys.version, _OPTIONS)
-        self._name = f"{function.__qualname__}-{function.__code__.co_firstlineno}"
-        self._folder = folder / hashlib.sha256(repr((source, versions)).encode()).hexdigest()[:32]
+        self._name = f"{function.__qualname__}-{function.__code__.co_firstlineno}{'-reordered' * is_reordered}"
+        made_of = repr((source, numba.__version__, sys.version))
+        self._folder = folder / hashlib.sha256(made_of.encode()).hexdigest()[:32]
 
     @property
     def cache_path(self) -> str:

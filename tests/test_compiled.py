@@ -11,9 +11,9 @@ import pytest
 from conftest import ROOT, SAMPLE, run_job
 
 LOOPS = """
-from novelsum.compiled import compiled
+from novelsum.compiled import compiled, reordered
 
-@compiled
+@reordered
 def total(values):
     sum_ = values[0]
     for value in values[1:]:

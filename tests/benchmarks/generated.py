@@ -16,12 +16,11 @@ import pyarrow.parquet as pq
 from pyspark import SparkContext
 
 from novelsum.density.factors import BlockDensity, write_density
-from novelsum.density.neighbors import NearestDistances
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
 from novelsum.files.store import Block, Pool, read_block
-from novelsum.formula import density_factor, from_squared, metric_space
+from novelsum.formula import density_factor
 from novelsum.settings import Settings
 
 PART_ROWS = 12_000
@@ -113,18 +112,18 @@ def ingested(spark: SparkContext, settings: Settings, work: Location) -> tuple[P
 
 def _density_within(work: Location, block: Block) -> None:
     """Density factors from the neighbours among some thousands of the same block: cheap, and about as uneven."""
-    stored = read_block(work, block.name)
-    parts = max(1, -(-block.rows // PART_ROWS))
-    found = [
-        _nearest(vectors, rows)
-        for vectors, rows in zip(np.array_split(stored.vectors, parts), np.array_split(stored.rows, parts), strict=True)
-    ]
-    distances = np.concatenate(found)
+    vectors = read_block(work, block.name).vectors
+    parts = np.array_split(vectors, max(1, -(-block.rows // PART_ROWS)))
+    distances = np.concatenate([_nearest(part) for part in parts])
     write_density(work, block.name, BlockDensity(density_factor(distances), distances[:, -1]))
 
 
-def _nearest(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    space = metric_space(vectors, "cosine")
-    nearest = NearestDistances(space, 10, rows)
-    nearest.add(space, rows)
-    return from_squared(nearest.squared, "cosine")
+def _nearest(vectors: np.ndarray, neighbors: int = 10) -> np.ndarray:
+    """Cosine distances (n, K) of rows to their nearest others, ascending, about."""
+    points = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = np.empty((len(points), neighbors))
+    for start in range(0, len(points), 1000):
+        distances = 1 - points[start : start + 1000] @ points.T
+        distances[np.arange(len(distances)), np.arange(start, start + len(distances))] = np.inf
+        found[start : start + 1000] = np.sort(np.partition(distances, neighbors, axis=1)[:, :neighbors], axis=1)
+    return found

@@ -82,8 +82,8 @@ def large() -> int:
 GENERATED, PAPER_ROWS = PAPER.folder, PAPER.rows
 
 
-def _generate(folder: Path) -> None:
-    generate(folder, PAPER.rows, PAPER.dimension)
+def _generate(folder: Path, rows: int = PAPER.rows) -> None:
+    generate(folder, rows, PAPER.dimension)
 
 
 def _ingested(spark: SparkContext, settings: Settings, work: Location, seconds: dict[str, float]) -> Pool:
