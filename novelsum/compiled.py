@@ -1,54 +1,108 @@
-"""Plain loops that numba compiles, and where it keeps what it has compiled.
+"""Plain loops that numba compiles, and where what it has compiled is kept.
 
 A loop is compiled when it is first called, for the types it is called with, and what comes of it is kept in a folder of
-the user's named by the source itself: a module that comes in a zip file, from a folder that is another in each run as
-Spark's are, is compiled once on a machine and not in each process. Where no folder can be written, each process
-compiles anew. As a module's own source is all that is looked at, a module of loops imports nothing else of the package.
+the user's under a name made of the source itself: a module that comes in a zip file, from a folder that is another in
+each run as Spark's are, is compiled once on a machine and not in each process. Where no folder can be written, each
+process compiles anew. As a module's own source is all that is looked at, a module of loops imports nothing else of the
+package. numba itself is imported with the first call: that takes half a second, which no error of usage waits for.
 """
 
 import hashlib
-import inspect
 import os
+import pickle
+import stat
+import sys
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numba
-from numba.core import caching
+from threading import Thread
+from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_BUILT_IN = ("UserProvidedCacheLocator", "InTreeCacheLocator", "UserWideCacheLocator")
+_DIGEST = 32
 
 
 def compiled(function: Function) -> Function:
     """Compile a loop over arrays and numbers. It lets go of Python's lock; a division by zero gives inf or nan."""
-    return _compile(function, set())
+    return cast(Function, _Loop(function, is_reordered=False))
 
 
-def compiled_in_any_order(function: Function) -> Function:
-    """The same of a loop whose additions may change places, so that several are made at a time."""
-    return _compile(function, {"reassoc"})
+def reordered(function: Function) -> Function:
+    """Compile a loop whose sums may be added up in any order, several terms at a time, as no decision hangs on them."""
+    return cast(Function, _Loop(function, is_reordered=True))
 
 
-def _compile(function: Function, freedoms: set[str]) -> Function:
-    cached = _folder() is not None
-    loop: Function = numba.njit(cache=cached, nogil=True, error_model="numpy", fastmath=freedoms)(function)
-    return loop
+def import_ahead() -> None:
+    """Make numba ready in a thread, while the caller waits for something else: it takes half a second."""
+    if "numba" not in sys.modules:
+        Thread(target=_make_ready, name="numba").start()
+
+
+def _make_ready() -> None:
+    """Import numba and, what it leaves to the first call, all that it knows of types."""
+    with suppress(Exception):  # told where it is missed
+        import numpy.ma  # noqa: F401
+        from numba.core.compiler_lock import global_compiler_lock
+        from numba.core.registry import cpu_target
+
+        with global_compiler_lock:
+            cpu_target.typing_context.refresh()
+            cpu_target.target_context.refresh()
+
+
+class _Loop:
+    """A function that numba takes over with its first call, or with the first call of a loop that calls it."""
+
+    def __init__(self, function: Callable[..., Any], is_reordered: bool) -> None:
+        update_wrapper(self, function)
+        self._function, self._is_reordered, self._source = function, is_reordered, _source(function.__module__)
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.compiler(*arguments)
+
+    @property
+    def _numba_type_(self) -> Any:
+        """What numba asks for where another loop calls this one."""
+        return self.compiler._numba_type_
+
+    @cached_property
+    def compiler(self) -> Any:
+        """numba's own object for the function."""
+        import numba
+
+        flags = {"reassoc", "contract"} if self._is_reordered else False
+        compiler: Any = numba.njit(nogil=True, error_model="numpy", fastmath=flags)(self._function)
+        folder = _folder()
+        if folder and self._source:
+            compiler._cache = Kept(self._function, self._source, self._is_reordered, folder)
+        return compiler
+
+
+@cache
+def _source(module: str) -> str | None:
+    """What a module says, read while it is imported: later another version may lie in its place."""
+    loader = getattr(sys.modules[module], "__loader__", None)
+    try:
+        return cast(str | None, loader.get_source(module)) if loader else None
+    except (AttributeError, ImportError):
+        return None
 
 
 @cache
 def _folder() -> Path | None:
-    """Where compiled loops are kept: a folder that belongs to this user and to nobody else."""
-    mine = f"novelsum-{os.getuid()}"
+    """Where compiled loops are kept: a folder that belongs to this user and that nobody else can write."""
     homes = [os.environ.get("NUMBA_CACHE_DIR"), os.environ.get("XDG_CACHE_HOME"), os.path.expanduser("~/.cache")]
-    for home, name in [*((home, "novelsum") for home in homes if home), (tempfile.gettempdir(), mine)]:
-        folder = Path(home) / name
+    places = [Path(home) / "novelsum" for home in homes if home]
+    for folder in (*places, Path(tempfile.gettempdir()) / f"novelsum-{os.getuid()}"):
+        if not folder.is_absolute():  # a user without a home
+            continue
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if folder.stat().st_uid == os.getuid() and not folder.is_symlink():
+            found = folder.lstat()
+            if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022:
                 tempfile.TemporaryFile(dir=folder).close()
                 return folder
         except OSError:
@@ -56,32 +110,58 @@ def _folder() -> Path | None:
     return None
 
 
-class BySource(caching._CacheLocator):  # type: ignore[misc]
-    """Tells numba where to keep the loops of this package: by what their module says, wherever it lies."""
+class Kept:
+    """What has been compiled of a function, for numba, which calls the public names here: a file for each signature.
 
-    def __init__(self, function: Any, source: str, folder: Path) -> None:
-        self._stamp = hashlib.sha256(source.encode()).hexdigest()
-        self._line = function.__code__.co_firstlineno
-        self._folder = folder / self._stamp[:32]
+    numba's own keeper counts its files in an index, and processes that compile at once may write one over another's,
+    so that a loop meets code for other types. Here a file is named by what it is for and sealed by a digest, and what
+    cannot be read or written is compiled anew.
+    """
 
-    def get_cache_path(self) -> str:
+    def __init__(self, function: Callable[..., Any], source: str, is_reordered: bool, folder: Path) -> None:
+        import numba
+
+        self._name = f"{function.__qualname__}-{function.__code__.co_firstlineno}{'-reordered' * is_reordered}"
+        made_of = repr((source, numba.__version__, sys.version))
+        self._folder = folder / hashlib.sha256(made_of.encode()).hexdigest()[:32]
+
+    @property
+    def cache_path(self) -> str:
+        """Where all is kept."""
         return str(self._folder)
 
-    def get_source_stamp(self) -> str:
-        return self._stamp
+    def load_overload(self, signature: Any, context: Any) -> Any:
+        """What has been compiled for a signature, or None."""
+        from numba.core.compiler import CompileResult
 
-    def get_disambiguator(self) -> str:
-        return str(self._line)
+        context.refresh()
+        with suppress(Exception):  # of numba, pickle or the system: whatever it is, there is a way on
+            content = self._path(signature, context.codegen()).read_bytes()
+            if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
+                return CompileResult._rebuild(context, *pickle.loads(content[_DIGEST:]))  # type: ignore[no-untyped-call]
+        return None
 
-    @classmethod
-    def from_function(cls, function: Any, _: str) -> "BySource | None":
-        """None for functions of others."""
-        folder = _folder()
-        if folder is None or not function.__module__.startswith("novelsum."):
-            return None
-        locator = cls(function, inspect.getsource(inspect.getmodule(function)), folder)
-        locator.ensure_cache_path()
-        return locator
+    def save_overload(self, signature: Any, result: Any) -> None:
+        """Keep what has been compiled for a signature."""
+        from numba.core.serialize import dumps
 
+        if result.library.has_dynamic_globals or result.lifted:  # these hold addresses of this process
+            return
+        with suppress(Exception):
+            content = dumps(result._reduce())  # type: ignore[no-untyped-call]
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".unfinished", delete=False) as file:
+                try:
+                    file.write(hashlib.sha256(content).digest() + content)
+                    file.close()
+                    os.replace(file.name, self._path(signature, result.codegen))
+                except OSError:
+                    os.unlink(file.name)
+                    raise
 
-numba.config.CACHE_LOCATOR_CLASSES = ",".join((f"{__name__}.{BySource.__name__}", *_BUILT_IN))
+    def flush(self) -> None:
+        """numba compiles all anew; what is kept stays true."""
+
+    def _path(self, signature: Any, codegen: Any) -> Path:
+        key = hashlib.sha256(repr((signature, codegen.magic_tuple())).encode()).hexdigest()[:32]
+        return self._folder / f"{self._name}-{key}.nbc"

@@ -20,6 +20,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 
+from novelsum.compiled import import_ahead
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
 from novelsum.files.location import REJECTED, Location
@@ -118,6 +119,7 @@ def _scan(
     source: Source, cosine: bool, quality_column: str | None, parts: int, chunks: Iterable[tuple[int, Chunk]]
 ) -> Iterator[tuple[int, Rows]]:
     """All rows but for their vectors, each with others for the part that its id belongs to."""
+    import_ahead()  # this is a worker's first task, and it waits for files
     for number, chunk in chunks:
         held: list[Rows] = []
         try:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.compiled import compiled, compiled_in_any_order
+from novelsum.compiled import compiled, reordered
 
 NEAREST = 32
 """So many nearest picks are kept one by one."""
@@ -198,7 +198,7 @@ def _bound(sketch: Any, trait: Any, n: int, rule: Rule) -> float:
     return bound * (1 + 1e-9) + trait.missing
 
 
-@compiled_in_any_order
+@reordered
 def _in_cells(sketch: Any, before: Any, rule: Rule) -> float:
     """At most the sum over the cells, in each of which masses and weights have a mean and a spread about it."""
     sums, squares, bound = rule.sums, rule.squares, 0.0
@@ -214,7 +214,7 @@ def _in_cells(sketch: Any, before: Any, rule: Rule) -> float:
     return bound
 
 
-@compiled_in_any_order
+@reordered
 def _rising(sketch: Any, before: Any, rule: Rule) -> float:
     """The same where masses rise with rank while weights fall: the sum is at most that of the means."""
     bound = 0.0

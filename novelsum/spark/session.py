@@ -17,6 +17,7 @@ from pyspark import SparkConf, SparkContext
 from pyspark.java_gateway import launch_gateway
 from pyspark.sql.utils import is_remote
 
+from novelsum.compiled import import_ahead
 from novelsum.errors import UsageError
 from novelsum.spark import interrupt
 
@@ -36,6 +37,7 @@ def start(job: str, master: str | None) -> SparkContext:
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if is_remote():
         raise _no_connect("the session of this platform is one", "use another kind of compute")
+    import_ahead()  # while Java starts
     submitted = "PYSPARK_GATEWAY_PORT" in os.environ
     conf = SparkConf().setAppName(f"novelsum {job}")
     if not submitted:

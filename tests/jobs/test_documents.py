@@ -208,7 +208,7 @@ def test_make_package_makes_what_the_commands_name():
     packed = [
         line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(pins[1], line)
     ]
-    assert packed == ["numpy", "pyarrow", "matplotlib"]
+    assert packed == ["numpy", "numba", "pyarrow", "matplotlib"]
 
 
 @pytest.mark.parametrize(("block", "command"), SUBMITTED, ids=lambda value: getattr(value, "document", ""))
