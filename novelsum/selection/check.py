@@ -31,10 +31,15 @@ _NEAR = 0.1
 _LEAST_KEY = np.float32(1e-37)
 """A key is never 0, whose sign is one of its bits."""
 
-STATE: dict[str, tuple[Any, tuple[int, ...]]] = {"sketches": (loops.SKETCH, ()), "drafted": ("f4", (LONGEST_DRAFT,))}
+STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "sketches": (loops.SKETCH, ()),
+    "drafted": ("f4", (LONGEST_DRAFT,)),
+    "picked": ("?", ()),
+}
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
-``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand.
+``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand. ``picked``: whether
+it is one of the picks that the sketch holds.
 """
 
 STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
@@ -45,6 +50,7 @@ def empty(state: dict[str, NDArray[Any]]) -> None:
     """Make sketches those of no picks."""
     state["sketches"][:] = np.zeros(1, loops.SKETCH)
     state["sketches"]["beyond"] = np.inf
+    state["picked"][:] = False
     state["drafted_rows"][:] = -1
 
 
@@ -66,7 +72,8 @@ class BlockCandidates(Candidates):
 class Question:
     """What a round asks of every block.
 
-    ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``.
+    ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``. ``heaviest``:
+    Σ w · σ^κ2 over all of them in the order of σ^κ2, the greatest first.
     ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
     ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose score may reach it
     after the draft are reported too. At most ``most`` are reported from a block.
@@ -74,6 +81,7 @@ class Question:
 
     committed: int
     scores: Array
+    heaviest: float
     pool: Integers
     threshold: float
     most: int = 1 << 62
@@ -134,8 +142,6 @@ class BlockCheck:
         shares, candidates, n = self._shares, self.candidates, len(self.picks)
         equation, error = shares.equation, self._error()
         traits = np.zeros(len(candidates.rows), loops.TRAITS)
-        heaviest_first = np.sort(self.picks.powered)[::-1]
-        traits["missing"] = error * equation.weighed(weights.w[:n], candidates.powered, heaviest_first) + 1e-30
         traits["least"], traits["greatest"] = shares.least[:, 0], shares.greatest[:, 0]
         traits["quality"] = candidates.quality
         if equation.ranked_by_mass:
@@ -151,7 +157,10 @@ class BlockCheck:
         """
         n, steps, powered = question.committed, len(question.scores), self._powered
         scores = np.append(question.scores, question.threshold)
-        self.traits["closes"] = np.where(self._eligible(question), question.open_until[self.candidates.groups], 0)
+        is_eligible = self._eligible(question, known)
+        self.traits["closes"] = np.where(is_eligible, question.open_until[self.candidates.groups], 0)
+        own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
+        self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
         drafted_before = self._drafted_before(known, n)
         found, bounds = list[tuple[Integers, Single]](), 0
         for tile in self._tiles():
@@ -218,13 +227,14 @@ class BlockCheck:
             kept = kept[order[: question.most]]
         return Findings(places[kept], upper[kept], safe, bounds, len(places))
 
-    def _eligible(self, question: Question) -> NDArray[np.bool_]:
-        """Who may be picked and is not watched by the driver already.
+    def _eligible(self, question: Question, known: int) -> NDArray[np.bool_]:
+        """Who may be picked and is not watched by the driver already; the first ``known`` picks are marked.
 
         Of candidates with equal embeddings only the one with the smallest row can be picked next.
         """
-        watched = np.isin(self.candidates.rows, question.pool)
-        watched |= np.isin(self.candidates.rows, self.picks.rows[: question.committed])
+        picked = self.state["picked"]
+        picked[np.isin(self.candidates.rows, self.picks.rows[known : question.committed])] = True
+        watched = np.isin(self.candidates.rows, question.pool) | picked
         eligible = ~watched
         if self.candidates.twin is not None:
             twin = self.candidates.twin

@@ -237,6 +237,11 @@ class Contenders:
         """Bounds on the score of each against the picks of the moment; -inf once it cannot be picked."""
         return self._slots.upper
 
+    @property
+    def powered(self) -> Array:
+        """σ^κ2 of the picks of the moment, in units."""
+        return self._picked.powered[: self.picks]
+
     def picked(self, part: slice) -> Candidates:
         """Some of the picks in the order of picking, in units."""
         return self._picked[part]

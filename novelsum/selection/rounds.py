@@ -73,8 +73,6 @@ _DRAFT_SHARE = 4
 _REFILL = 0.5
 """Executors report candidates that would be in this leading part of the pool after the draft."""
 _LOGGED_AT_ONCE = 64
-_TASKS_PER_CORE = 3
-"""A task takes several blocks where there are many, as it costs some 20 ms by itself."""
 
 
 @dataclass(frozen=True)
@@ -299,7 +297,8 @@ class _Blocks:
 
     def __init__(self, context: SparkContext, pool: Pool, has_rounds: bool) -> None:
         self._context, self._blocks, self._has_rounds = context, pool.blocks, has_rounds
-        tasks = min(len(pool.blocks), _TASKS_PER_CORE * context.defaultParallelism)
+        # A task takes several blocks where there are many: it costs some 20 ms by itself, in each round.
+        tasks = min(len(pool.blocks), context.defaultParallelism)
         self._distributed = context.parallelize(pool.blocks, tasks).cache()
 
     def __len__(self) -> int:
@@ -355,7 +354,7 @@ class _Selection:
             run.scoring.metric,
         )
         self.run = replace(run, units=units)
-        weights = Weights.of(run.places, run.scoring.proximity_power)
+        weights = self._weights = Weights.of(run.places, run.scoring.proximity_power)
         everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, picks.rows))]
         self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, quotas)
 
@@ -422,6 +421,7 @@ class _Selection:
         question = Question(
             committed=committed,
             scores=np.array(draft.scores),
+            heaviest=float(np.sort(contenders.powered)[::-1] @ self._weights.w[: len(contenders.powered)]),
             pool=np.sort(contenders.candidates.rows),
             threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
             most=max(1, self._capacity // len(self._blocks)),

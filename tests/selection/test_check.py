@@ -5,7 +5,6 @@ from distances import CANDIDATES, PICKS, Distances, GivenKeys, distances, thorou
 from hypothesis import given
 from hypothesis import strategies as st
 
-from novelsum.selection.check import Question
 from novelsum.selection.scoring import Scoring
 
 NOBODY = np.empty(0, np.int64)
@@ -28,7 +27,7 @@ def test_no_candidate_that_beats_a_draft_is_missed_from_one_round_to_the_next(wo
         true = np.array([world.sums(n + step) for step in range(steps + 1)])
         scores = np.sort(true[:steps], axis=1)[:, -2] * level
         threshold = np.median(true[steps])
-        found = block.check(Question(n, scores, np.array([0, 5]), threshold), known)
+        found = block.ask(n, scores, [0, 5], threshold, known)
         beats = (true[:steps] >= scores[:, None]).any(axis=0) | (true[steps] >= threshold)
         beats[[0, 5]] = False
         assert set(np.flatnonzero(beats)) <= set(found.places.tolist())
@@ -44,7 +43,7 @@ def test_where_too_many_beat_a_draft_the_steps_called_safe_are(world, n, steps, 
     block = GivenKeys(world)
     true = np.array([world.sums(n + step) for step in range(steps)])
     scores = np.sort(true, axis=1)[:, -3]
-    found = block.check(Question(n, scores, NOBODY, np.inf, most), 0)
+    found = block.ask(n, scores, NOBODY, most=most)
     others = np.setdiff1d(np.arange(CANDIDATES), found.places)
     beats = (true[:, others] >= scores[:, None]).any(axis=1)
     assert found.safe_steps <= (beats.argmax() if beats.any() else steps)
@@ -57,7 +56,7 @@ def test_of_equal_candidates_only_the_first_that_is_not_watched_is_reported():
     scoring = Scoring("paper", "euclidean", 1.0, 1.0)
     world = Distances(scoring, d, np.ones(PICKS), np.ones(CANDIDATES), np.full(CANDIDATES, 1e-6), d.astype(np.float32))
     block = GivenKeys(world, twin=np.arange(-1, CANDIDATES - 1))
-    found = block.check(Question(10, np.array([0.0]), NOBODY, np.inf), 0)
+    found = block.ask(10, [0.0], NOBODY)
     assert found.places.tolist() == [0]
-    found = block.check(Question(10, np.array([0.0]), np.array([0, 1]), np.inf), 10)
+    found = block.ask(10, [0.0], [0, 1], known=10)
     assert found.places.tolist() == [2]
