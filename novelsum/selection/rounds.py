@@ -47,6 +47,7 @@ from novelsum.selection.contenders import (
     Draft,
     Verdict,
     contender_bytes,
+    list_bytes,
 )
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
@@ -261,7 +262,7 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
         of_task = largest * state_bytes(dimension) + 3 * places * dimension * 4 + (256 << 20)
         memory = f"for each of {context.defaultParallelism} task(s) at a time"
     else:
-        ranked = min(RANKED_BYTES, 24 * pool.candidates * places)
+        ranked = min(RANKED_BYTES, pool.candidates * list_bytes(places))
         of_task = pool.candidates * contender_bytes(dimension, pool.itemsize) + ranked
         memory = "in the driver, which has all candidates in its pool"
     logger.info(
@@ -473,7 +474,7 @@ def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
 def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
     """The picks with id, density and place in the input."""
     run = selection.run
-    rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
+    rows, units = selection.contenders.rows(slice(run.begun, None)), run.units
     parts = blocks.map(partial(_ids_of_rows, run, np.sort(rows)), "rows of the picks")
     found = {detail[0]: detail[1:] for part in parts for detail in part}
     scale = units.powered * units.length
