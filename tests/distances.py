@@ -7,11 +7,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from novelsum import formula
-from novelsum.selection import loops
+from novelsum.selection import sketch
 from novelsum.selection.candidates import Candidates, Picks
 from novelsum.selection.check import LONGEST_DRAFT, STATE, BlockCandidates, BlockCheck, Question, empty
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import Weights
+from novelsum.selection.weights import Weights
 
 CANDIDATES, PICKS = 12, 330
 thorough = settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -112,16 +112,16 @@ class GivenKeys(BlockCheck):
 
     def ask(self, n: int, scores, pool, threshold=np.inf, known: int = 0, most: int = 1 << 62):
         """Check a draft of the picks after the first n."""
-        heaviest = self.heaviest(n + len(scores))
-        return self.check(Question(n, np.asarray(scores), heaviest, np.asarray(pool), threshold, most), known)
+        heaviest, bars = self.heaviest(n + len(scores)), np.full(len(scores) + 1, threshold)
+        return self.check(Question(n, np.asarray(scores), heaviest, np.asarray(pool), bars, most), known)
 
     def bring_to(self, n: int) -> np.ndarray:
         """Bounds of all candidates against the first n picks, more than before."""
         sketches, keys = self.state["sketches"], self._keys(slice(None), slice(self._known, n))
-        loops.enter(sketches, self.traits, self._known, keys, self._powered[self._known :], 0, n - self._known)
+        sketch.enter(sketches, self.traits, self._known, keys, self._powered[self._known :], 0, n - self._known)
         bounds = np.empty(len(keys))
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n] + self.heaviest(n)) + 1e-30
-        loops.bounds(sketches, self.traits, n, self.rule, bounds)
+        sketch.bounds(sketches, self.traits, n, self.rule, bounds)
         self._known = n
         return bounds

@@ -8,7 +8,7 @@ import pytest
 from novelsum import formula
 from novelsum.formulas import EQUATIONS, MEASURED, have_same_density
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import Shares
+from novelsum.selection.weights import Shares
 
 CANDIDATES, PICKS, NEIGHBORS = 7, 40, 3
 POWERS = 0.5, 2.0  # κ1, κ2

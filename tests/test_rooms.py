@@ -20,7 +20,10 @@ ROOF = {"__init__", "command", "pipeline", "preflight"}
 KERNELS = [
     *("formula", "formulas", "explain", "amounts", "groups", "rows"),
     *("density/neighbors", "density/cells", "diversity/novelsum"),
-    *(f"selection/{name}" for name in ("scoring", "quotas", "candidates", "sketch", "contenders", "check")),
+    *(
+        f"selection/{name}"
+        for name in ("scoring", "quotas", "candidates", "sketch", "ranking", "picked", "contenders", "check")
+    ),
 ]
 
 

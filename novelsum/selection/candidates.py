@@ -36,12 +36,16 @@ class Columns:
 
     def room(self, n: int) -> Self:
         """For n of the same kind."""
-        return type(self)(*(np.empty((n, *column.shape[1:]), column.dtype) for column in self._columns()))
+        return type(self)(*(_room(column, n) for column in self._columns()))
 
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """Those of all parts, one after the other."""
         return cls(*(_joined(columns) for columns in zip(*(part._columns() for part in parts), strict=True)))
+
+
+def _room(column: Any, n: int) -> Any:
+    return column.room(n) if isinstance(column, Columns) else np.empty((n, *column.shape[1:]), column.dtype)
 
 
 def _joined(columns: Sequence[Any]) -> Any:
@@ -125,16 +129,3 @@ class Picks(Candidates):
     def single(self) -> "Picks":
         """With points and their squared lengths in float32."""
         return replace(self, vectors=self.vectors.astype(np.float32), norms=self.norms.astype(np.float32))
-
-
-@dataclass(frozen=True)
-class Dismissed(Columns):
-    """Rows that the driver watches no more, ascending, and bounds of their sums, often exact."""
-
-    rows: Integers
-    upper: Array
-
-    @staticmethod
-    def nobody() -> "Dismissed":
-        """None of them."""
-        return Dismissed(np.empty(0, np.int64), np.empty(0))

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from novelsum.density.neighbors import paired_squared_distances
 from novelsum.formula import Array
 from novelsum.rows import Integers
-from novelsum.selection import loops
+from novelsum.selection import ranking, sketch
 from novelsum.selection.candidates import Candidates, Picks
+from novelsum.selection.ranking import CELLS
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.sketch import Shares, Single, Weights
+from novelsum.selection.weights import Shares, Single, Weights
 
 LONGEST_DRAFT = 256
 _TILE_KEYS = 1 << 19
@@ -32,7 +33,7 @@ _LEAST_KEY = np.float32(1e-37)
 """A key is never 0, whose sign is one of its bits."""
 
 STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
-    "sketches": (loops.SKETCH, ()),
+    "sketches": (sketch.SKETCH, ()),
     "drafted": ("f4", (LONGEST_DRAFT,)),
     "picked": ("?", ()),
 }
@@ -48,7 +49,7 @@ STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, s
 
 def empty(state: dict[str, NDArray[Any]]) -> None:
     """Make sketches those of no picks."""
-    state["sketches"][:] = np.zeros(1, loops.SKETCH)
+    state["sketches"][:] = np.zeros(1, sketch.SKETCH)
     state["sketches"]["beyond"] = np.inf
     state["picked"][:] = False
     state["drafted_rows"][:] = -1
@@ -75,15 +76,16 @@ class Question:
     ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``. ``heaviest``:
     Σ w · σ^κ2 over all of them in the order of σ^κ2, the greatest first.
     ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
-    ``pool``: sorted rows that the driver watches itself. ``threshold``: candidates whose score may reach it
-    after the draft are reported too. At most ``most`` are reported from a block.
+    ``pool``: sorted rows that the driver watches itself. Candidates whose score may reach its bar at some step, the last
+    of ``bars`` (steps + 1,) after the draft, are reported too, so that the driver may draft them next. At most ``most``
+    are reported from a block.
     """
 
     committed: int
     scores: Array
     heaviest: float
     pool: Integers
-    threshold: float
+    bars: Array
     most: int = 1 << 62
     open_until: Integers = field(default_factory=lambda: np.array([1 << 62]))
 
@@ -92,12 +94,16 @@ class Question:
 class Findings:
     """Candidates of a block that the driver has to look at: places (k,), and bounds (k,) on their sums.
 
+    ``first`` (k,) and ``before`` (k, CELLS): what is known of ranks, see :class:`~novelsum.selection.ranking.Outlooks`.
+
     ``safe_steps``: up to which step of the draft no candidate that is *not* reported can beat it.
     ``bounds``, ``evaluated``: how many bounds were computed from sketches, and of how many candidates the sum.
     """
 
     places: Integers
     upper: Array
+    first: NDArray[np.int32]
+    before: NDArray[np.int32]
     safe_steps: int
     bounds: int
     evaluated: int
@@ -120,7 +126,7 @@ class BlockCheck:
     ) -> None:
         self.candidates, self.state, self.scoring, self.picks = candidates, state, scoring, picks
         equation = scoring.equation
-        self.rule = loops.Rule(weights.w, weights.sums, weights.squares, equation.ranked_by_mass)
+        self.rule = sketch.Rule(weights.w, weights.sums, weights.squares, equation.ranked_by_mass)
         self._shares = Shares.of(equation, candidates.powered, picks.powered)
         self.traits, self._powered = self._traits(weights)
 
@@ -141,7 +147,7 @@ class BlockCheck:
         """
         shares, candidates, n = self._shares, self.candidates, len(self.picks)
         equation, error = shares.equation, self._error()
-        traits = np.zeros(len(candidates.rows), loops.TRAITS)
+        traits = np.zeros(len(candidates.rows), sketch.TRAITS)
         traits["least"], traits["greatest"] = shares.least[:, 0], shares.greatest[:, 0]
         traits["quality"] = candidates.quality
         if equation.ranked_by_mass:
@@ -156,7 +162,7 @@ class BlockCheck:
         ``release`` is called with each tile that is done.
         """
         n, steps, powered = question.committed, len(question.scores), self._powered
-        scores = np.append(question.scores, question.threshold)
+        bars = np.minimum(question.bars, np.append(question.scores, np.inf))
         is_eligible = self._eligible(question, known)
         self.traits["closes"] = np.where(is_eligible, question.open_until[self.candidates.groups], 0)
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
@@ -169,14 +175,14 @@ class BlockCheck:
             column = keys.shape[1] - steps
             reached = np.empty(len(keys), np.int64)
             of_columns = powered[n - column : n + steps]
-            bounds += loops.check(sketches, traits, n, self.rule, keys, of_columns, column, scores, reached)
+            bounds += sketch.check(sketches, traits, n, self.rule, keys, of_columns, column, bars, reached)
             near = np.flatnonzero(reached >= 0)
             found.append((near + tile.start, keys[near, column:]))
             self.state["drafted"][tile, :steps] = keys[:, column:]
             release(tile)
         self.state["drafted_rows"][:] = -1
         self.state["drafted_rows"][:steps] = self.picks.rows[n : n + steps]
-        return self._summed(found, scores, question, bounds)
+        return self._summed(found, bars, question, bounds)
 
     def _drafted_before(self, known: int, n: int) -> slice:
         """Which of n picks, the first of those that the sketches miss, were drafted in the last round."""
@@ -192,40 +198,44 @@ class BlockCheck:
         traits, powered = self.traits[tile], self._powered
         first, stop = drafted_before.start, drafted_before.stop
         keys = np.asarray(self.state["drafted"][tile])
-        loops.enter(sketches, traits, first, keys, powered[first:], 0, stop - first)
+        sketch.enter(sketches, traits, first, keys, powered[first:], 0, stop - first)
         while n - stop > _AT_ONCE:
             keys = self._keys(tile, slice(stop, stop + _AT_ONCE))
-            loops.enter(sketches, traits, stop, keys, powered[stop:], 0, _AT_ONCE)
+            sketch.enter(sketches, traits, stop, keys, powered[stop:], 0, _AT_ONCE)
             stop += _AT_ONCE
         keys = self._keys(tile, slice(stop, n + steps))
-        loops.enter(sketches, traits, stop, keys, powered[stop:], 0, n - stop)
+        sketch.enter(sketches, traits, stop, keys, powered[stop:], 0, n - stop)
         return keys
 
-    def _summed(self, found: list[tuple[Integers, Single]], scores: Array, question: Question, bounds: int) -> Findings:
+    def _summed(self, found: list[tuple[Integers, Single]], bars: Array, question: Question, bounds: int) -> Findings:
         """Compute the sums of what was found, and report what still may reach the draft."""
         n, steps, powered = question.committed, len(question.scores), self._powered
+        scores = np.append(question.scores, np.inf)
         places = np.concatenate([at for at, _ in found])
         keys = np.concatenate([keys for _, keys in found])
         reached, upper = np.empty(len(places), np.int64), np.empty(len(places))
+        first, before = np.zeros(len(places), np.int32), np.zeros((len(places), CELLS), np.int32)
         at_once = max(64, _RANKED_KEYS // max(1, n))
         for start in range(0, len(places), at_once):
             part = slice(start, start + at_once)
             traits, drafted = self.traits[places[part]], powered[n : n + steps]
-            ranking = self._keys(places[part], slice(0, n)).view(np.uint32).astype(np.uint64)
-            ranking <<= np.uint64(32)
-            ranking |= np.arange(n, dtype=np.uint64)
-            ranking.sort(axis=1)
-            loops.check_ranked(
-                ranking, powered, traits, n, self.rule, keys[part], drafted, scores, reached[part], upper[part]
+            order = self._keys(places[part], slice(0, n)).view(np.uint32).astype(np.uint64)
+            order <<= np.uint64(32)
+            order |= np.arange(n, dtype=np.uint64)
+            order.sort(axis=1)
+            sketch.check_ranked(
+                order, powered, traits, n, self.rule, keys[part], drafted, scores, bars, reached[part], upper[part]
             )
+            ranked = (order >> np.uint64(32)).astype(np.uint32).view(np.float32)
+            ranking.look_out(ranked, 2 * traits["error"], first[part], before[part])
         kept = np.flatnonzero(reached >= 0)
         reached, safe = reached[kept], steps
         if len(kept) > question.most:
             quality = self.candidates.quality[places[kept]]
-            order = np.lexsort((-np.where(quality > 0, upper[kept], 0.0) * quality, reached))
-            safe = int(reached[order[question.most :]].min(initial=steps))
-            kept = kept[order[: question.most]]
-        return Findings(places[kept], upper[kept], safe, bounds, len(places))
+            soonest = np.lexsort((-np.where(quality > 0, upper[kept], 0.0) * quality, reached))
+            safe = int(reached[soonest[question.most :]].min(initial=steps))
+            kept = kept[soonest[: question.most]]
+        return Findings(places[kept], upper[kept], first[kept], before[kept], safe, bounds, len(places))
 
     def _eligible(self, question: Question, known: int) -> NDArray[np.bool_]:
         """Who may be picked and is not watched by the driver already; the first ``known`` picks are marked.
@@ -234,7 +244,7 @@ class BlockCheck:
         """
         picked = self.state["picked"]
         picked[np.isin(self.candidates.rows, self.picks.rows[known : question.committed])] = True
-        watched = np.isin(self.candidates.rows, question.pool) | picked
+        watched: NDArray[np.bool_] = np.isin(self.candidates.rows, question.pool) | picked
         eligible = ~watched
         if self.candidates.twin is not None:
             twin = self.candidates.twin

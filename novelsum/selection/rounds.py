@@ -47,12 +47,13 @@ from novelsum.selection.contenders import (
     Draft,
     Verdict,
     contender_bytes,
+    list_bytes,
 )
 from novelsum.selection.pickfile import file_bytes, final_picks, with_drafted
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.scratch import block_bytes, compared_bytes, read_candidates, selections_bytes
-from novelsum.selection.sketch import Outlook, Weights
+from novelsum.selection.weights import Weights
 from novelsum.settings import Settings
 from novelsum.spark.local import folder_of, new_run
 from novelsum.spark.progress import Progress
@@ -62,7 +63,7 @@ logger = logging.getLogger("novelsum")
 
 T = TypeVar("T")
 
-CAPACITY = 1024
+CAPACITY = 2048
 """Contenders in the driver's pool."""
 WHOLE_BYTES = 256 << 20
 """All candidates are contenders where they and what the driver keeps of each take no more than this."""
@@ -70,8 +71,9 @@ LARGEST_QUALITY = 1e280
 """q^γ must stay below this: in the units of a selection a pick adds at most 4 to a sum, so no score is infinite."""
 _DRAFT_SHARE = 4
 """A draft is at most this part of the picks so far."""
-_REFILL = 0.5
-"""Executors report candidates that would be in this leading part of the pool after the draft."""
+_HEAVIER, _HEAVIEST, _FEW_PICKS = 1.25, 0.015, 64
+_REFILL = 0.25
+"""Executors report candidates that would be in this leading part of the pool somewhere along the draft."""
 _LOGGED_AT_ONCE = 64
 
 
@@ -257,7 +259,7 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
         of_task = largest * STATE_BYTES + 24 * places + (256 << 20)
         memory = f"for each of {context.defaultParallelism} task(s) at a time"
     else:
-        ranked = min(RANKED_BYTES, 24 * pool.candidates * places)
+        ranked = min(RANKED_BYTES, pool.candidates * list_bytes(places))
         of_task = pool.candidates * contender_bytes(dimension, pool.itemsize) + ranked
         memory = "in the driver, which has all candidates in its pool"
     logger.info(
@@ -367,7 +369,7 @@ class _Selection:
         """Draft, verify, and commit what stands."""
         contenders, effort, left = self.contenders, self.effort, self.run.budget - self.picked
         clock = time.perf_counter()
-        draft = contenders.draft(min(self._length, left), left)
+        draft = contenders.draft(min(self._length, left), left, self._heavy())
         clock = self._spent("draft", clock)
         reports = self._verify(draft) if self.run.has_rounds else []
         clock = self._spent("verify", clock)
@@ -400,6 +402,13 @@ class _Selection:
             sum(report.evaluated for report in reports),
         )
 
+    def _heavy(self) -> float:
+        """From which σ^κ2 on a pick is heavy: it is above most others and the few heaviest begin there."""
+        if self.run.scoring.equation.ranked_by_mass or not self.run.has_rounds or self.contenders.picks < _FEW_PICKS:
+            return np.inf
+        median, heaviest = np.quantile(self.contenders.powered, [0.5, 1 - _HEAVIEST])
+        return float(max(_HEAVIER * median, heaviest))
+
     def _end_round(self, verdict: Verdict, accepted: int) -> None:
         """Choose the length of the next draft and who stays in the pool."""
         self._adapt(len(verdict.draft), verdict.stands, accepted)
@@ -416,14 +425,15 @@ class _Selection:
         contenders = self.contenders
         committed, steps = contenders.picks - len(draft), len(draft)
         may_follow = draft.open_until[contenders.candidates.groups] > steps
-        upper = contenders.upper[(contenders.upper > -np.inf) & may_follow]
-        place = max(1, int(self._capacity * _REFILL))
+        likely = contenders.likely_scores()[(contenders.upper > -np.inf) & may_follow]
+        place, sums = max(1, int(self._capacity * _REFILL)), self._weights.sums
+        bar = float(np.partition(likely, -place)[-place]) if len(likely) >= place else -np.inf
         question = Question(
             committed=committed,
             scores=np.array(draft.scores),
             heaviest=float(np.sort(contenders.powered)[::-1] @ self._weights.w[: len(contenders.powered)]),
             pool=np.sort(contenders.candidates.rows),
-            threshold=float(np.partition(upper, -place)[-place]) if len(upper) >= place else -np.inf,
+            bars=bar * sums[committed : committed + steps + 1] / sums[committed + steps],
             most=max(1, self._capacity // len(self._blocks)),
             open_until=draft.open_until,
         )
@@ -471,7 +481,7 @@ def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
 def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
     """The picks with id, density and place in the input."""
     run = selection.run
-    rows, units = selection.contenders.picked(slice(run.begun, None)).rows, run.units
+    rows, units = selection.contenders.rows(slice(run.begun, None)), run.units
     parts = blocks.map(partial(_ids_of_rows, run, np.sort(rows)), "rows of the picks")
     found = {detail[0]: detail[1:] for part in parts for detail in part}
     scale = units.powered * units.length
@@ -531,9 +541,7 @@ def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> 
             check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
             findings = check.check(asked.question, known, held.release)
             held.done(asked.question.committed)
-            nothing = Outlook.empty(len(findings.places))
-            error = np.zeros(len(findings.places), np.float32)
-            arrivals = Arrivals(held.stored[findings.places], findings.upper, nothing, error)
+            arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.first, findings.before)
             yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated)
 
 

@@ -1,223 +1,400 @@
-"""The rank sketch: bounds on a candidate's novelty in memory that does not grow with the selection. NumPy only.
+"""The rank sketch: bounds on a candidate's novelty in memory that does not grow with the selection. Compiled loops.
 
-Exact novelty needs the sorted distances of a candidate to all n picks. The sketch keeps, for each candidate,
-G cells over the range of those distances, each with the count c and the mass m of the picks in it. What key, mass
-and share of a pick are says the formula's object, see :mod:`novelsum.formulas`.
-
-All functions bound the sum Σ w^κ1 · mass. What it is divided by to be v changes no comparison.
-
-Keys are float32 from matrix products, so each is known within ``error`` only. The bounds hold for the true
-keys all the same. docs/algorithm.md proves each.
+Exact novelty needs the sorted distances of a candidate to all n picks. The sketch keeps the nearest picks one by one, and
+of all others how many lie in each of some cells of distances, with their mass and its squares. Keys, what picks are ranked
+by, are float32 and known within an error only; the bounds hold for the true keys all the same. docs/algorithm.md has the
+proofs, and the loops read like it: float32 is what is kept, sums and bounds are float64.
 """
+# mypy: disable-error-code="no-any-return, return-value, assignment, arg-type, operator, call-overload"
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.formula import Array, proximity_weights
-from novelsum.formulas import Equation
-from novelsum.rows import Integers
-from novelsum.selection.candidates import Columns
+from novelsum.compiled import compiled, reordered
 
-Single = NDArray[np.float32]
-
+NEAREST = 32
+"""So many nearest picks are kept one by one."""
 CELLS = 256
-COARSE = 64
-"""Cells of an outlook, each of CELLS / COARSE cells of the sketch."""
-SLACK = 1e-5
-"""Relative slack on every upper bound, for float32 arithmetic on single keys and masses."""
-_MARGIN_BELOW, _MARGIN_ABOVE = 0.3, 0.05
-"""A grid reaches this share of the range seen beyond its ends, for keys still to come."""
-_WIDEST_DOUBT = 4
-"""A cell is at least so many times as wide as a key is uncertain to one side."""
-_MANY = np.iinfo(np.uint16).max
-_ROWS_AT_ONCE = 64
-_TINY = np.float32(1e-30)
-_ROUNDING = 2.0**-23
+_FINEST, _WIDEST = 15, 19
+"""A cell spans 2^shift float32 numbers: of an octave, which has 2^23, at most a 16th and at least a 256th."""
+_DOUBT = 2
+"""A key may change places with another that is no more than so many errors away."""
+_HEADROOM = 1.08
+_MANY = 255
+_ROUNDING = 2.0**-24
+
+SKETCH = np.dtype(
+    [
+        ("nearest", "f4", NEAREST),
+        ("shares", "f4", NEAREST),
+        ("count", "i4", CELLS),
+        ("mass", "f4", CELLS),
+        ("square", "f4", CELLS),
+        ("doubtful", "u1", CELLS),
+        ("beyond", "f4"),
+        ("first", "i4"),
+        ("shift", "i4"),
+    ]
+)
+"""The sketch of a candidate.
+
+``nearest``, ``shares``: keys of the nearest picks, rising, and their shares less the candidate's own. ``count``,
+``mass``, ``square``: picks in each cell, Σ mass and Σ mass². A key lies in the cell (its bits − ``first``) >>
+``shift``; 0: no cell has been laid. ``beyond``: the least key in the cells. ``doubtful``: keys so near the lower edge
+of a cell that they may lie on its other side.
+"""
+
+TRAITS = np.dtype(
+    [(name, "f8") for name in ("own", "error", "missing", "least", "greatest", "quality")] + [("closes", "i8")]
+)
+"""What the loops know of a candidate.
+
+``own``: its part of the shares. ``error``: how far a key may be from the true one. ``missing``: what that adds to a sum
+at most. ``least``, ``greatest``: of the shares of all picks. ``quality``: what its sum is multiplied by. ``closes``:
+the step of the draft from which on it cannot be picked; 0: at no step.
+"""
 
 
-@dataclass(frozen=True)
-class Weights:
-    """Proximity weights of the ranks 1 ... budget + 1, and their sums.
+class Rule(NamedTuple):
+    """What sums depend on: w (t,) of the ranks from 1; Σ w and Σ w² of the first ones (t + 1,); the order of picks."""
 
-    ``w`` (budget + 1,): w[r] is the weight of rank r + 1; ``sums`` (budget + 2,): sums[t] is H(t), the sum of
-    the first t weights, and ``squares`` that of their squares. All float64.
+    w: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    squares: NDArray[np.float64]
+    by_mass: bool
+
+
+# --- entering picks ---------------------------------------------------------------------------------------
+
+
+@compiled
+def enter(sketches: Any, traits: Any, n: int, keys: Any, powered: Any, first: int, stop: int) -> None:
+    """Enter the picks of some columns of keys (m, k) after the first n; ``powered`` (k,): their part of the shares."""
+    for i in range(len(keys)):
+        _enter(sketches[i], traits[i], n, keys[i], powered, first, stop)
+
+
+@compiled
+def _enter(sketch: Any, trait: Any, n: int, keys: Any, powered: Any, start: int, stop: int) -> None:
+    """Each is put among the nearest, or into a cell; who is no more among the nearest goes into a cell."""
+    nearest, shares, beyond = sketch.nearest, sketch.shares, sketch.beyond
+    count, mass, square, doubtful = sketch.count, sketch.mass, sketch.square, sketch.doubtful
+    first, shift = np.int64(sketch.first), np.int64(sketch.shift)
+    own, doubt = trait.own, _DOUBT * trait.error
+    for j in range(start, stop):
+        key, share = keys[j], powered[j]
+        held = min(n + j - start, NEAREST)
+        if held < NEAREST or key < nearest[NEAREST - 1]:
+            last, last_share = nearest[NEAREST - 1], shares[NEAREST - 1]
+            insert(nearest, shares, min(held, NEAREST - 1), key, share)
+            if held < NEAREST:
+                continue
+            key, share = last, last_share
+        beyond = min(beyond, key)
+        if first == 0:
+            first, shift = _laid(nearest, key, trait.error)
+        cell = (_bits(key) - first) >> shift
+        if cell >= CELLS:
+            by = ((_bits(np.float32(key * _HEADROOM)) - first) >> shift) - (CELLS - 1)
+            _move_down(count, mass, square, doubtful, by)
+            first += by << shift
+            cell -= by
+        cell = max(cell, 0)
+        term = np.float64(key) * (own + share)
+        count[cell] += 1
+        mass[cell] += np.float32(term)
+        square[cell] += np.float32(term * term)
+        if cell > 0 and key - _edge(first, shift, cell) <= doubt and doubtful[cell] < _MANY:
+            doubtful[cell] += 1
+        if cell + 1 < CELLS and _edge(first, shift, cell + 1) - key <= doubt and doubtful[cell + 1] < _MANY:
+            doubtful[cell + 1] += 1
+    sketch.beyond, sketch.first, sketch.shift = beyond, first, shift
+
+
+@compiled
+def insert(ranked: Any, shares: Any, n: int, key: Any, share: Any) -> None:
+    """Put a pick among n ranked ones."""
+    place = n
+    while place > 0 and ranked[place - 1] > key:
+        ranked[place] = ranked[place - 1]
+        shares[place] = shares[place - 1]
+        place -= 1
+    ranked[place] = key
+    shares[place] = share
+
+
+@compiled
+def _laid(nearest: Any, key: Any, error: float) -> Any:
+    """Where cells begin, and how wide they are: from somewhat above the greatest key known down to nearly the least.
+
+    If that is less than an octave they are as narrow as may be. They begin where they are four errors wide, or above.
     """
-
-    w: Array
-    sums: Array
-    squares: Array
-    single: Single
-    """w in float32."""
-
-    @staticmethod
-    def of(budget: int, proximity_power: float) -> "Weights":
-        """For a selection of that many picks."""
-        w = proximity_weights(budget + 1, proximity_power)
-        sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (w, np.square(w)))
-        return Weights(w, sums, squares, w.astype(np.float32))
+    top = _bits(np.float32(max(key, nearest[NEAREST - 1]) * _HEADROOM + 1e-30))
+    low = _bits(nearest[4])
+    shift = _FINEST
+    while shift < _WIDEST and top - (CELLS << shift) > low:
+        shift += 1
+    return max(top - (CELLS << shift), _bits(np.float32(error * 2.0 ** (25 - shift) + 1e-30))), shift
 
 
-@dataclass(frozen=True)
-class Shares:
-    """What the distances of m candidates to n picks are multiplied by, see :mod:`novelsum.formulas`.
+@compiled
+def _move_down(count: Any, mass: Any, square: Any, doubtful: Any, by: int) -> None:
+    """Make room above the cells: each becomes the one so many below, and the lowest become one."""
+    for old in range(1, CELLS):
+        new = max(old - by, 0)
+        count[new] += count[old]
+        mass[new] += mass[old]
+        square[new] += square[old]
+        if new > 0:
+            doubtful[new] = doubtful[old]
+        count[old], mass[old], square[old], doubtful[old] = 0, 0, 0, 0
 
-    ``own`` (m,) and ``powered`` (n,): σ^κ2 of candidates and picks. ``least``, ``greatest``: of the shares of all those
-    picks, (m, 1), or (1, 1) where all candidates have the same.
+
+@compiled
+def _bits(key: Any) -> int:
+    """The bits of a float32 that is not negative; they rise with it."""
+    return np.int64(np.float32(key).view(np.int32))
+
+
+@compiled
+def _edge(first: int, shift: int, cell: int) -> float:
+    """The lower edge of a cell."""
+    return np.float64(np.int32(first + (cell << shift)).view(np.float32))
+
+
+# --- bounds -----------------------------------------------------------------------------------------------
+
+
+@compiled
+def bounds(sketches: Any, traits: Any, n: int, rule: Rule, out: Any) -> None:
+    """Upper bounds (m,) float64 of the sums over the n picks entered."""
+    for i in range(len(out)):
+        out[i] = _bound(sketches[i], traits[i], n, rule)
+
+
+@compiled
+def _bound(sketch: Any, trait: Any, n: int, rule: Rule) -> float:
+    """The same of one candidate."""
+    nearest, error = sketch.nearest, trait.error
+    bound = _sum(nearest, sketch.shares, min(n, NEAREST), trait.own, error, rule)
+    if n <= NEAREST:
+        return bound + trait.missing
+    last = np.float64(nearest[NEAREST - 1])
+    if not rule.by_mass and sketch.beyond - last <= _DOUBT * error:
+        bound += _passing(sketch, error, rule) * trait.greatest * (last + _DOUBT * error)
+    before = np.empty(CELLS + 1, np.int64)
+    before[0] = NEAREST
+    for cell in range(CELLS):
+        before[cell + 1] = before[cell] + sketch.count[cell]
+    if rule.by_mass:
+        return bound + _rising(sketch, before, rule) + trait.missing
+    bound += _in_cells(sketch, before, rule)
+    most = 0
+    for cell in range(1, CELLS):
+        most = max(most, sketch.doubtful[cell])
+    if most > 1:
+        for cell in range(1, CELLS):
+            if sketch.doubtful[cell] > 1:
+                bound += _crossing(sketch, trait, cell, before[cell], n, rule)
+    return bound * (1 + 1e-9) + trait.missing
+
+
+@reordered
+def _in_cells(sketch: Any, before: Any, rule: Rule) -> float:
+    """At most the sum over the cells, in each of which masses and weights have a mean and a spread about it."""
+    sums, squares, bound = rule.sums, rule.squares, 0.0
+    for cell in range(CELLS):
+        first, last = before[cell], before[cell + 1]
+        count = np.float64(max(last - first, 1))
+        mass, square = np.float64(sketch.mass[cell]), np.float64(sketch.square[cell])
+        weights = sums[last] - sums[first]
+        of_masses = square - mass * mass / count + (4 * count + 8) * _ROUNDING * square
+        of_weights = squares[last] - squares[first] - weights * weights / count
+        bound += mass / count * weights * (1 + (count + 4) * _ROUNDING)
+        bound += np.sqrt(max(of_masses, 0.0) * max(of_weights, 0.0))
+    return bound
+
+
+@reordered
+def _rising(sketch: Any, before: Any, rule: Rule) -> float:
+    """The same where masses rise with rank while weights fall: the sum is at most that of the means."""
+    bound = 0.0
+    for cell in range(CELLS):
+        first, last = before[cell], before[cell + 1]
+        count = np.float64(max(last - first, 1))
+        weights = rule.sums[last] - rule.sums[first]
+        bound += np.float64(sketch.mass[cell]) / count * weights * (1 + (count + 4) * _ROUNDING)
+    return bound * (1 + 1e-9)
+
+
+@compiled
+def _passing(sketch: Any, error: float, rule: Rule) -> float:
+    """By how much weights in the cells may rise because picks there are truly nearer than some of the nearest."""
+    cell, cells = max((_bits(sketch.beyond) - np.int64(sketch.first)) >> np.int64(sketch.shift), 0), 0
+    for each in range(cell, min(cell + 2, CELLS)):
+        cells += np.int64(sketch.count[each])
+    start = place(sketch.nearest, NEAREST, sketch.beyond - _DOUBT * error)
+    sums = rule.sums
+    return (sums[start + cells] - sums[start]) - (sums[NEAREST + cells] - sums[NEAREST])
+
+
+@compiled
+def _crossing(sketch: Any, trait: Any, cell: int, before: int, n: int, rule: Rule) -> float:
+    """By how much a sum may be greater because keys near a cell's lower edge are truly on its other side."""
+    doubtful = np.int64(sketch.doubtful[cell])
+    if doubtful == _MANY:
+        doubtful = np.int64(sketch.count[cell - 1]) + np.int64(sketch.count[cell])
+    first, last = max(before + 2 - doubtful, 1), min(before + doubtful - 1, n)
+    edge, doubt = _edge(np.int64(sketch.first), np.int64(sketch.shift), cell), _DOUBT * trait.error
+    unlike = trait.greatest * (edge + doubt) - trait.least * max(edge - doubt, 0.0)
+    return (doubtful // 2) * (rule.w[first - 1] - rule.w[last - 1]) * unlike
+
+
+@compiled
+def _sum(ranked: Any, shares: Any, n: int, own: float, error: float, rule: Rule) -> float:
+    """Σ w · mass of n ranked picks, each at the lowest rank that errors of keys leave it."""
+    total, lowest = 0.0, 0
+    for rank in range(n):
+        while ranked[lowest] < ranked[rank] - _DOUBT * error:
+            lowest += 1
+        total += rule.w[rank if rule.by_mass else lowest] * ranked[rank] * (own + shares[rank])
+    return total * (1 + 4 * _ROUNDING)
+
+
+# --- a draft against candidates ---------------------------------------------------------------------------
+
+
+@compiled
+def check(
+    sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, bars: Any, reached: Any
+) -> int:
+    """At which step (m,) of a draft the score of each candidate may reach its bar, -1: at none; the bounds computed.
+
+    ``keys`` (m, k) and ``powered`` (k,), those of the draft from ``column`` on; ``bars`` (steps + 1,), the last after the
+    draft. Where a bound reaches a bar, the drafted picks are entered into a copy of the sketch for a better one.
     """
-
-    equation: Equation
-    own: Array
-    powered: Array
-    least: Array
-    greatest: Array
-
-    @staticmethod
-    def of(equation: Equation, own: Array, powered: Array) -> "Shares":
-        """As the share does not fall as σ^κ2 of the pick rises, its ends are those of the lightest and heaviest."""
-        ends = equation.share(own[:, None], np.array([powered.min(), powered.max()])).reshape(-1, 2)
-        return Shares(equation, own, powered, ends[:, :1], ends[:, 1:])
-
-    def __getitem__(self, at: slice | Integers) -> "Shares":
-        ends = (self.least, self.greatest) if len(self.least) == 1 else (self.least[at], self.greatest[at])
-        return Shares(self.equation, self.own[at], self.powered, *ends)
-
-    def to(self, picks: slice) -> Array:
-        """The shares of some picks: (m, k), or (k,) where all candidates have the same."""
-        return self.equation.share(self.own[:, None], self.powered[picks])
-
-    def keys(self, d: NDArray[Any], picks: slice) -> NDArray[Any]:
-        """What some picks are ranked by, from their distances (m, k), which are overwritten."""
-        if self.equation.ranked_by_mass:
-            d *= self.to(picks).astype(d.dtype)
-        return d
-
-    def masses(self, keys: NDArray[Any], picks: slice) -> NDArray[Any]:
-        """Their masses (m, k) from their keys."""
-        return keys if self.equation.ranked_by_mass else keys * self.to(picks).astype(keys.dtype)
+    steps, computed = len(bars) - 1, 0
+    copy = np.zeros(1, sketches.dtype)
+    gains, weights = np.empty(steps), np.empty(CELLS)
+    for i in range(len(reached)):
+        trait = traits[i]
+        reached[i] = -1
+        if trait.closes == 0:
+            continue
+        bound = _bound(sketches[i], trait, n, rule)
+        computed += 1
+        _gains(sketches[i], trait, n, rule, keys[i], powered, column, weights, gains)
+        entered = -1
+        for step in range(min(steps + 1, trait.closes)):
+            if _score(bound, trait) >= bars[step]:
+                if step > max(entered, 0):
+                    if entered < 0:
+                        copy[0] = sketches[i]
+                        entered = 0
+                    _enter(copy[0], trait, n + entered, keys[i], powered, column + entered, column + step)
+                    entered = step
+                    bound = min(bound, _bound(copy[0], trait, n + step, rule))
+                    computed += 1
+                if _score(bound, trait) >= bars[step]:
+                    reached[i] = step
+                    break
+            if step < steps:
+                bound += gains[step]
+    return computed
 
 
-# --- what further picks do to a sum -----------------------------------------------------------------------
+@compiled
+def _gains(
+    sketch: Any, trait: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, weights: Any, gains: Any
+) -> None:
+    """What each pick of a draft adds to a sum at most, by the lowest rank that it can have."""
+    nearest, own, least, error = sketch.nearest, trait.own, trait.least, trait.error
+    first, shift, last = np.int64(sketch.first), np.int64(sketch.shift), np.float64(0)
+    if n > NEAREST:
+        last = np.float64(nearest[NEAREST - 1])
+        before = NEAREST
+        for cell in range(CELLS):
+            weights[cell] = rule.w[before]
+            before += sketch.count[cell]
+    for step in range(len(gains)):
+        key, share, weight = np.float64(keys[column + step]), own + powered[column + step], rule.w[n + step]
+        surely = key - _DOUBT * error
+        if rule.by_mass:
+            gains[step] = gain(key + error, share, least, weight, weight)
+        elif n > NEAREST and surely > last:
+            cell = (_bits(surely * (1 - 4 * _ROUNDING)) - first) >> shift
+            gains[step] = gain(key + error, share, least, weights[min(max(cell, 0), CELLS - 1)], weight)
+        else:
+            rank = place(nearest, min(n, NEAREST), surely)
+            gains[step] = gain(key + error, share, least, rule.w[rank], weight)
 
 
-@dataclass(frozen=True)
-class Outlook(Columns):
-    """For each of m candidates and COARSE cells of keys: the ranks there, and what its picks add to the sum.
+@compiled
+def gain(key: float, share: float, least: float, weight: float, last: float) -> float:
+    """What one more pick adds to a sum at most, which gets the ``weight`` of its rank while others move down.
 
-    ``low``, ``scale`` (m,) float32 place the cells, in the unit of keys and its inverse. ``before`` (m, COARSE)
-    int32: how many picks lie in the cells before; ``counted`` (m,) int32: how many in all. ``part`` (m, COARSE)
-    float32: a bound on the terms of the picks in the cell. Ranks only grow while picks are added and weights
-    fall with rank: what an old outlook says of ranks stays a bound.
+    ``last`` is the weight of the rank after all, which is all that counts where masses rise with rank.
     """
-
-    low: Single
-    scale: Single
-    before: NDArray[np.int32]
-    counted: NDArray[np.int32]
-    part: Single
-
-    @staticmethod
-    def empty(m: int) -> "Outlook":
-        """Of candidates nothing is known of: every rank is the first."""
-        zeros = np.zeros(m, np.float32)
-        cells = np.zeros((m, COARSE), np.float32)
-        return Outlook(zeros, zeros, cells.astype(np.int32), zeros.astype(np.int32), cells)
-
-    @staticmethod
-    def of(keys: NDArray[Any], terms: NDArray[Any] | None = None) -> "Outlook":
-        """From all keys (m, n) of the picks themselves, and bounds on their terms (m, n); without them no ``part``."""
-        m, n = keys.shape
-        least, greatest = keys.min(axis=1), keys.max(axis=1)
-        low = least.astype(np.float32)
-        scale = (COARSE / (1.001 * (greatest - least) + 1e-6 * greatest + _TINY)).astype(np.float32)
-        cell = np.clip((keys - low[:, None]) * scale[:, None], 0, COARSE - 1).astype(np.int64)
-        cell += np.arange(m)[:, None] * COARSE
-        count = np.bincount(cell.reshape(-1), minlength=m * COARSE).reshape(m, COARSE)
-        part = np.zeros((m, COARSE), np.float32)
-        if terms is not None:
-            sums = np.bincount(cell.reshape(-1), weights=terms.reshape(-1), minlength=m * COARSE)
-            part[:] = sums.reshape(m, COARSE)
-        return Outlook(low, scale, _before(count), np.full(m, n, np.int32), part)
-
-    def _cells(self, keys: Single, shift: Single) -> NDArray[np.int32]:
-        """The cell of each key (m, n) moved by ``shift`` (m,), in the flat order of all candidates' cells."""
-        position = keys + (shift - self.low)[:, None]
-        position *= self.scale[:, None]
-        position += np.copysign(np.float32(COARSE * 2e-7), shift)[:, None]
-        np.clip(position, 0, np.float32(COARSE - 1), out=position)
-        cell = position.astype(np.int32)
-        cell += (np.arange(len(keys), dtype=np.int32) * COARSE)[:, None]
-        return cell
-
-    def highest_weights(self, keys: Single, error: Single, weights: Weights) -> Single:
-        """The weight of the lowest rank that each new key (m, n), known within ``error`` (m,), can take."""
-        rank = np.take(self.before.reshape(-1), self._cells(keys, -2 * error))
-        return np.asarray(weights.single[rank])
-
-    def joint_bound(
-        self, shares: Shares, picks: slice, keys: Single, error: Single, weights: Weights, surplus: Array
-    ) -> Array:
-        """The sum (m,) float64 after all of some picks are added, less what the bound has beside ``part``.
-
-        ``keys`` (m, k) of the picks, inf where one is not to be added; they are ranked by distance. ``surplus`` (m,):
-        by how much the bound that ``part`` belongs to is above another that is known.
-
-        All terms of a cell fall at least as much as its last rank does, by the picks that surely go before the
-        cell; the new picks take the lowest ranks they can have beside one another. Where the surplus lies is not
-        known, so it falls as the terms that fall most.
-        """
-        m = len(keys)
-        beyond = np.bincount(self._cells(keys, 2 * error).reshape(-1), minlength=m * COARSE)
-        shift = _before(beyond.reshape(m, COARSE))
-        end = np.concatenate([self.before[:, 1:], self.counted[:, None]], axis=1)
-        last = np.maximum(end - 1, 0)
-        falls = weights.w[last + shift] / weights.w[last]
-        rank = np.take((self.before + shift).reshape(-1), self._cells(keys, -2 * error))
-        new = weights.w[rank]
-        new *= np.where(keys < np.inf, keys + error[:, None], 0)
-        added = shares.equation.weighed(new, shares.own, shares.powered[picks])
-        grown = ((self.part * falls).sum(axis=1) + added) * (1 + SLACK)
-        return np.asarray(grown - surplus * falls.min(axis=1))
+    return key * ((share - least) * weight + least * last) * (1 + 4 * _ROUNDING)
 
 
-def _before(count: NDArray[Any]) -> NDArray[np.int32]:
-    """How many are counted (m, G) in the cells before each."""
-    before = np.cumsum(count, axis=1, dtype=np.int32)
-    before -= count.astype(np.int32)
-    return before
+@compiled
+def place(ranked: Any, n: int, key: float) -> int:
+    """How many of n keys, rising, are less than one."""
+    low, high = 0, n
+    while low < high:
+        middle = (low + high) // 2
+        if ranked[middle] < key:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
-def gain_bounds(
-    shares: Shares,
-    picks: slice,
-    keys: Single,
-    error: NDArray[Any],
-    outlook: Outlook,
-    at: slice | Integers,
-    doubt: Single,
-    weights: Weights,
-) -> Single:
-    """Upper bounds on what each of k picks adds to the sums of m candidates: (m, k) float32.
+@compiled
+def _score(bound: float, trait: Any) -> float:
+    return bound * trait.quality if trait.quality > 0 else 0.0
 
-    Parameters
-    ----------
-    shares : at the candidates, of these picks and all before them.
-    picks : the places of these, added one after the other.
-    keys : (m, k) of these.
-    error : (m,) or (1,), how far a distance may be from the true one.
-    outlook, at : which of all outlooks are those of the candidates.
-    doubt : (m,), how far a key may be on the other side of one in the outlook.
 
-    Ranked by distance: d · [(share_y − share_min) · w(r) + share_min · w(n + 1)]. Ranked by mass: key · w(n + 1).
+@compiled
+def check_ranked(
+    order: Any, shares: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, scores: Any, bars: Any,
+    reached: Any, upper: Any,
+) -> None:  # fmt: skip
+    """The same from all picks, ranked: who reaches a bar is wanted, at the step at which it reaches the draft's score.
+
+    ``reached`` (m,): that step, their number if it only reaches a bar, -1 if neither. ``order`` (m, n) uint64, rising: the
+    bits of a key above, which pick it is of below; ``shares`` (n,) float32, of those picks less the candidates' own.
+    ``scores``, ``bars`` (steps + 1,). ``upper`` (m,) becomes a bound on the sum over the n picks: that sum but for what
+    errors of keys may change.
     """
-    last, share = weights.w[picks], shares.to(picks)
-    if shares.equation.ranked_by_mass:
-        largest = keys + error[:, None] * share.astype(np.float32)
-        return np.asarray(largest * (last * (1 + SLACK)).astype(np.float32))
-    gains = outlook[at].highest_weights(keys, doubt, weights)
-    gains *= ((share - shares.least) * (1 + SLACK)).astype(np.float32)
-    gains += (shares.least * (1 + SLACK) * last).astype(np.float32)
-    gains *= keys + error[:, None]
-    return gains
+    steps = len(scores) - 1
+    ranked, ranked_shares = np.empty(n + steps, np.float32), np.empty(n + steps, np.float32)
+    for i in range(len(reached)):
+        trait = traits[i]
+        own, error = trait.own, trait.error
+        reached[i] = -1
+        for rank in range(n):
+            ranked[rank] = np.uint32(order[i, rank] >> np.uint64(32)).view(np.float32)
+            ranked_shares[rank] = shares[np.int64(order[i, rank] & np.uint64(0xFFFFFFFF))]
+        bound = upper[i] = _sum(ranked, ranked_shares, n, own, error, rule) + trait.missing
+        entered = 0
+        for step in range(min(steps + 1, trait.closes)):
+            bar = bars[step] if reached[i] < 0 else scores[step]
+            if _score(bound, trait) >= bar:
+                if step > entered:
+                    for j in range(entered, step):
+                        insert(ranked, ranked_shares, n + j, keys[i, j], powered[j])
+                    entered = step
+                    bound = min(bound, _sum(ranked, ranked_shares, n + step, own, error, rule) + trait.missing)
+                if _score(bound, trait) >= scores[step]:
+                    reached[i] = step
+                    break
+                if _score(bound, trait) >= bar:
+                    reached[i] = steps
+            if step < steps:
+                key, last = np.float64(keys[i, step]), rule.w[n + step]
+                weight = last if rule.by_mass else rule.w[place(ranked, n + entered, key - _DOUBT * error)]
+                bound += gain(key + error, own + powered[step], trait.least, weight, last)

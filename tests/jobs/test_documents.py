@@ -27,8 +27,9 @@ from novelsum.files import lock
 from novelsum.files.ingest import BLOCK_BYTES
 from novelsum.report import survey
 from novelsum.report.output import metrics
-from novelsum.selection import check, rounds, sketch
-from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes
+from novelsum.selection import check, ranking, rounds, sketch
+from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes, list_bytes
+from novelsum.selection.picked import pick_bytes
 from novelsum.selection.scratch import block_bytes
 from novelsum.spark import progress, session
 
@@ -312,6 +313,13 @@ NUMBERED = [
     ("docs/algorithm.md", "at most {} MiB (`WHOLE_BYTES`)", rounds.WHOLE_BYTES >> 20),
     ("docs/algorithm.md", "N·(12·D + {:,}) bytes", contender_bytes(0, 4)),
     ("docs/operations.md", "N · (12·D + {:,}) bytes", contender_bytes(0, 4)),
+    ("docs/algorithm.md", "12·D + {:,} each", contender_bytes(0, 4)),
+    ("docs/algorithm.md", "(B + M)·(4·D + {})", pick_bytes(0, 4)),
+    ("docs/algorithm.md", "{:.2f} GB", pick_bytes(1024, 4) / 1000),
+    ("docs/algorithm.md", "{}·(B + M) each", list_bytes(1)),
+    ("docs/algorithm.md", "at most {} MiB (`RANKED_BYTES`)", RANKED_BYTES >> 20),
+    ("docs/algorithm.md", "| {} lists |", RANKED_BYTES // list_bytes(10**6)),
+    ("docs/algorithm.md", "for {} cells of keys", ranking.CELLS),
     ("docs/operations.md", "and {} MiB of their ranked picks", RANKED_BYTES >> 20),
     ("docs/algorithm.md", "and {} picks: v moves", rounds.LONGEST_DRAFT),
     ("docs/algorithm.md", "up to n/{} and", rounds._DRAFT_SHARE),

@@ -15,10 +15,10 @@ from novelsum.selection import contenders, rounds
 def test_without_rounds_few_ranked_picks_are_kept_and_many_forgotten(
     clustered, engine, oracle, tmp_path, monkeypatch, method
 ):
-    """There is room for 64 contenders' only, and columns of distances reach back some 20 picks."""
+    """There is room for two contenders' only, and distances reach back some 20 picks."""
     monkeypatch.setattr(rounds, "WHOLE_BYTES", 1 << 40)
     monkeypatch.setattr(contenders, "RANKED_BYTES", 0)
-    monkeypatch.setattr(contenders, "_KEYS_AT_ONCE", 0)
+    monkeypatch.setattr(contenders, "_RANKED_TOGETHER", 2)
     monkeypatch.setattr(contenders, "_WINDOW", 90)
     settings = {"duplicates": "keep", "neighbors": 4, "formula": method}
     path = clustered.write(tmp_path / "in")
