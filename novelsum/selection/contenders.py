@@ -28,7 +28,7 @@ TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
 _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
-_AHEAD = 8
+_AHEAD = 4
 """Distances to so many of the likeliest next picks are computed at once: one product alone is bound by memory."""
 _RANKED_TOGETHER = 8
 """So many contenders, and more while picks are few, get lists together, for the same reason."""
