@@ -30,9 +30,10 @@ _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
 _AHEAD = 4
 """Distances to so many of the likeliest next picks are computed at once: one product alone is bound by memory."""
-_RANKED_TOGETHER = 8
-"""So many contenders, and more while picks are few, get lists together, for the same reason."""
-_KEYS_TOGETHER = 1 << 14
+_RANKED_TOGETHER = 4
+"""So many contenders get lists together, for the same reason."""
+_KEYS_TOGETHER = 1 << 18
+"""Of those nothing is known of, who must all be evaluated, more do: as many as have so many keys."""
 RANKED_BYTES = 256 << 20
 """Ranked picks take no more: contenders that were evaluated the longest ago lose theirs."""
 
@@ -482,7 +483,8 @@ class Contenders:
         """Make lists of all picks for the likeliest of some slots that have none."""
         upper, n = self.upper[slots], self.picks
         lacking = np.flatnonzero((self._slots.ranked_in[slots] < 0) & (upper > -np.inf))
-        most = min(max(_RANKED_TOGETHER, _KEYS_TOGETHER // max(1, n)), len(self._lists.ranked))
+        unknown = int(np.sum(upper[lacking] == np.inf))
+        most = min(max(_RANKED_TOGETHER, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
         some = slots.start + lacking[_greatest(upper[lacking], most)]
         self._free_rows(len(some))
         keys = self._picked.distances(self.candidates.vectors[some], self._slots.norms[some], slice(0, n))
