@@ -449,7 +449,7 @@ class Contenders:
     def _push(self, slot: int, ahead: int) -> None:
         """Add a contender to the picks, and to everyone's bound what that adds at most.
 
-        Of the likeliest picks, so many will follow with it or are looked ahead for.
+        ``ahead``: how many picks of a draft there will be from this one on.
         """
         n = self.picks
         pick, vector = self.candidates, self._slots.stored[slot : slot + 1]
@@ -480,9 +480,10 @@ class Contenders:
     # --- exact values -------------------------------------------------------------------------------------
 
     def _rank(self, slots: slice) -> None:
-        """Make lists of all picks for the likeliest of some slots that have none."""
+        """Make lists of all picks for the likeliest of some slots that have none and are not exact without."""
         upper, n = self.upper[slots], self.picks
-        lacking = np.flatnonzero((self._slots.ranked_in[slots] < 0) & (upper > -np.inf))
+        is_lacking = (self._slots.ranked_in[slots] < 0) & (self._slots.exact_at[slots] != n)
+        lacking = np.flatnonzero(is_lacking & (upper > -np.inf))
         unknown = int(np.sum(upper[lacking] == np.inf))
         most = min(max(_RANKED_TOGETHER, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
         some = slots.start + lacking[_greatest(upper[lacking], most)]
