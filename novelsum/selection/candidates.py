@@ -5,7 +5,7 @@ of the store in :meth:`Candidates.of` and used where the rule is. NumPy only.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +22,7 @@ class Columns:
     """Arrays, or columns of them, that have a value for each of the same things."""
 
     def _columns(self) -> list[Any]:
-        return [getattr(self, field.name) for field in fields(self)]
+        return list(vars(self).values())
 
     def __len__(self) -> int:
         return len(self._columns()[0])

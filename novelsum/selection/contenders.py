@@ -28,11 +28,12 @@ TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
 _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
-_AHEAD = 8
+_AHEAD = 4
 """Distances to so many of the likeliest next picks are computed at once: one product alone is bound by memory."""
-_RANKED_TOGETHER = 8
-"""So many contenders, and more while picks are few, get lists together, for the same reason."""
-_KEYS_TOGETHER = 1 << 14
+_RANKED_TOGETHER = 4
+"""So many contenders get lists together, for the same reason."""
+_KEYS_TOGETHER = 1 << 18
+"""Of those nothing is known of, who must all be evaluated, more do: as many as have so many keys."""
 RANKED_BYTES = 256 << 20
 """Ranked picks take no more: contenders that were evaluated the longest ago lose theirs."""
 
@@ -452,7 +453,7 @@ class Contenders:
     def _push(self, slot: int, ahead: int) -> None:
         """Add a contender to the picks, and to everyone's bound what that adds at most.
 
-        Of the likeliest picks, so many will follow with it or are looked ahead for.
+        ``ahead``: how many picks of a draft there will be from this one on.
         """
         n = self.picks
         pick, vector = self.candidates, self._slots.stored[slot : slot + 1]
@@ -483,10 +484,12 @@ class Contenders:
     # --- exact values -------------------------------------------------------------------------------------
 
     def _rank(self, slots: slice) -> None:
-        """Make lists of all picks for the likeliest of some slots that have none."""
+        """Make lists of all picks for the likeliest of some slots that have none and are not exact without."""
         upper, n = self.upper[slots], self.picks
-        lacking = np.flatnonzero((self._slots.ranked_in[slots] < 0) & (upper > -np.inf))
-        most = min(max(_RANKED_TOGETHER, _KEYS_TOGETHER // max(1, n)), len(self._lists.ranked))
+        is_lacking = (self._slots.ranked_in[slots] < 0) & (self._slots.exact_at[slots] != n)
+        lacking = np.flatnonzero(is_lacking & (upper > -np.inf))
+        unknown = int(np.sum(upper[lacking] == np.inf))
+        most = min(max(_RANKED_TOGETHER, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
         some = slots.start + lacking[_greatest(upper[lacking], most)]
         self._free_rows(len(some))
         keys = self._picked.distances(self.candidates.vectors[some], self._slots.norms[some], slice(0, n))

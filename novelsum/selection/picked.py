@@ -17,6 +17,8 @@ from novelsum.selection.scoring import Scoring
 
 _SERIAL = 1 << 18
 """Of products of no more multiplications BLAS makes none in threads, which cost more than they save."""
+_THREADED = 1 << 24
+"""From so many on its threads are worth it."""
 _TILE_BYTES = 1 << 21
 """Vectors of so many bytes, in float64, are multiplied at a time."""
 
@@ -67,8 +69,10 @@ class Picked:
     def distances(self, points: Array, norms: Array, picks: slice) -> Array:
         """Distances (m, k) of points with these squared lengths (m,) to some picks, by matrix products."""
         distances = np.empty((len(points), picks.stop - picks.start))
+        are_many = distances.size * points.shape[1] > _THREADED
         for tile in self._tiles(picks):
-            products = points @ self.vectors[tile].astype(np.float64).T
+            others = self.vectors[tile].astype(np.float64)
+            products = points @ others.T if are_many else product(points, others)
             lengths = (norms, self._norms[tile], self._factors[tile])
             columns = slice(tile.start - picks.start, tile.stop - picks.start)
             distances[:, columns] = measured(

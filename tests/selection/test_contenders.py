@@ -75,10 +75,11 @@ def scores(contenders: Contenders, everyone: Candidates, method: formula.Formula
 @given(
     st.integers(0, 2**32),
     st.booleans(),
+    st.sampled_from([4, 1000]),
     st.lists(st.tuples(st.integers(1, 25), st.integers(0, 25), st.integers(0, 20)), min_size=4, max_size=12),
 )
-def test_no_bound_in_the_pool_is_ever_below_the_score(method, κ1, seed, is_lattice, rounds):
-    """Whatever arrives with how tight a bound, is let go, is drafted and taken back, and where distances tie."""
+def test_no_bound_in_the_pool_is_ever_below_the_score(method, κ1, seed, is_lattice, lists, rounds):
+    """Whatever arrives, is let go, is drafted and taken back, loses its list, and where distances tie."""
     rng = np.random.default_rng(seed)
     points = rng.integers(0, 3, (120, 4)).astype(float) if is_lattice else rng.normal(size=(120, 4))
     points = np.unique(points, axis=0)
@@ -86,7 +87,10 @@ def test_no_bound_in_the_pool_is_ever_below_the_score(method, κ1, seed, is_latt
     powered, quality = rng.choice([0.5, 1.0, 1e-3], m), rng.choice([0.5, 1.0], m)
     everyone = Candidates(np.arange(m), points, powered, quality, np.zeros(m, np.int64))
     scoring = Scoring(method, "euclidean", κ1, 1.0)
-    contenders = Contenders(scoring, Units(), Weights.of(m, κ1), everyone[:0], everyone[:3])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pool, "RANKED_BYTES", lists * pool.list_bytes(m))
+        patched.setattr(pool, "_RANKED_TOGETHER", 4)
+        contenders = Contenders(scoring, Units(), Weights.of(m, κ1), everyone[:0], everyone[:3])
 
     def hold() -> np.ndarray:
         """No bound is too low now, and exact ones are exact."""
