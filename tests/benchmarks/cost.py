@@ -9,6 +9,7 @@ each times a power law in N, B and D that the measured counts give, near 1 where
 
     start       1,  N · D / cores
     executors   rounds · latency of their tasks,  N · drafted · 2 D / (cores · operations a second),
+                reported · B / 2 · 2 D / (cores · operations a second),
                 N · drafted / cores,  N · rounds / cores,  bounds / cores
     driver      B,  evaluated · B,  reported · B · D
 
@@ -28,7 +29,14 @@ PHASES = ("start", "executors", "driver")
 COUNTS = ("rounds", "drafted", "bounds_recomputed", "evaluated", "reported")
 TERMS = {
     "start": ("start of a selection", "scratch is made"),
-    "executors": ("Spark's latency", "products", "pairs entered", "state passes through memory", "bounds"),
+    "executors": (
+        "Spark's latency",
+        "products of drafts",
+        "products of reported with all picks",
+        "pairs entered",
+        "state passes through memory",
+        "bounds",
+    ),
     "driver": ("picks", "contenders evaluated", "products of reported"),
 }
 ROUND_OF_TASKS = 3
@@ -169,6 +177,7 @@ def _amounts(case: Case, counts: dict[str, Any], latency: Latency) -> dict[str, 
             [
                 counts["rounds"] * latency.of(case.tasks, cores),
                 pairs * 2 * D / case.operations,
+                counts["reported"] * B * D / cores / case.operations,
                 pairs,
                 N * counts["rounds"] / cores,
                 counts["bounds_recomputed"] / cores,

@@ -103,7 +103,7 @@ def model() -> None:
     _print_exponents(measured, fitted)
     _print_model(fitted)
     timed = measured[HELD_OUT]
-    case = replace(Case.of(timed, CORES), operations=_operations(measured, timed.dimension))
+    case = _case(measured, timed)
     error = fitted.total(case) / timed.selection - 1
     print(f"\nheld out: {timed.rows} x {timed.dimension}, budget {timed.budget}: {timed.selection:.1f} s measured, ")
     print(f"{fitted.total(case):.1f} s predicted, error {error:+.0%}, to be within {GREATEST_ERROR:.0%}")
@@ -117,12 +117,11 @@ def _print_measured(measured: dict[tuple[int, ...], Timed], fitted: Model) -> No
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for timed in measured.values():
         parts = seconds_of(timed)
-        case = replace(Case.of(timed, CORES), operations=_operations(measured, timed.dimension))
         print(
             f"| {timed.rows:,} | {timed.budget:,} | {timed.dimension:,} | {timed.selection:.1f} | "
             + " | ".join(f"{parts[phase]:.1f}" for phase in PHASES)
             + f" | {timed.effort['rounds']} | {timed.effort['drafted'] / timed.budget:.2f} | {timed.ratio:.1f} | "
-            f"{fitted.total(case):.1f} |"
+            f"{fitted.total(_case(measured, timed)):.1f} |"
         )
 
 
@@ -145,7 +144,7 @@ def _print_exponents(measured: dict[tuple[int, ...], Timed], fitted: Model) -> N
                 letter=name,
                 sizes=sizes,
                 seconds=[timed.selection for timed in runs],
-                modelled=[fitted.total(Case.of(timed, CORES)) for timed in runs],
+                modelled=[fitted.total(_case(measured, timed)) for timed in runs],
                 floor=[median(timed.floor) for timed in runs],
             )
         )
@@ -181,6 +180,11 @@ def _print_prediction(name: str, case: Case, fitted: Model) -> None:
     total = fitted.total(case)
     print(f"| together | {total / bare:.1f} x the bare products | {total / 3600:.3g} |\n")
     print(", ".join(f"{counted} {value:.3g}" for counted, value in counts.items()), flush=True)
+
+
+def _case(measured: dict[tuple[int, ...], Timed], timed: Timed) -> Case:
+    """A measured case, with the speed of products in its dimension."""
+    return replace(Case.of(timed, CORES), operations=_operations(measured, timed.dimension))
 
 
 def _operations(measured: dict[tuple[int, ...], Timed], dimension: int) -> float:
