@@ -39,8 +39,8 @@ STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
-``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand. ``picked``: whether
-it is one of the picks that the sketch holds.
+``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand. ``picked``:
+whether it is one of the picks that the sketch holds.
 """
 
 STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
@@ -73,12 +73,12 @@ class BlockCandidates(Candidates):
 class Question:
     """What a round asks of every block.
 
-    ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``. ``heaviest``:
-    Σ w · σ^κ2 over all of them in the order of σ^κ2, the greatest first.
+    ``committed``: how many picks are final; the drafted ones follow, with the score of each in ``scores``.
+    ``heaviest``: Σ w · σ^κ2 over all of them in the order of σ^κ2, the greatest first.
     ``open_until`` (G,): up to which step of the draft, excluded, picks may come from each group.
-    ``pool``: sorted rows that the driver watches itself. Candidates whose score may reach its bar at some step, the last
-    of ``bars`` (steps + 1,) after the draft, are reported too, so that the driver may draft them next. At most ``most``
-    are reported from a block.
+    ``pool``: sorted rows that the driver watches itself. Candidates whose score may reach its bar at some step, the
+    last of ``bars`` (steps + 1,) after the draft, are reported too, so that the driver may draft them next. At most
+    ``most`` are reported from a block.
     """
 
     committed: int
@@ -182,7 +182,17 @@ class BlockCheck:
             release(tile)
         self.state["drafted_rows"][:] = -1
         self.state["drafted_rows"][:steps] = self.picks.rows[n : n + steps]
-        return self._summed(found, bars, question, bounds)
+        places, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        if not steps and len(places) > question.most:  # nothing is drafted that they could beat: the likeliest will do
+            best = np.argpartition(-self._bounds(places, n), question.most)[: question.most]
+            places, keys = places[best], keys[best]
+        return self._summed(places, keys, bars, question, bounds)
+
+    def _bounds(self, at: Integers, n: int) -> Array:
+        """Bounds (m,) of the scores of some candidates by their sketches, which hold n picks."""
+        found, quality = np.empty(len(at)), self.candidates.quality[at]
+        sketch.bounds(np.asarray(self.state["sketches"][at]), self.traits[at], n, self.rule, found)
+        return np.where(quality > 0, found, 0.0) * quality
 
     def _drafted_before(self, known: int, n: int) -> slice:
         """Which of n picks, the first of those that the sketches miss, were drafted in the last round."""
@@ -207,12 +217,10 @@ class BlockCheck:
         sketch.enter(sketches, traits, stop, keys, powered[stop:], 0, n - stop)
         return keys
 
-    def _summed(self, found: list[tuple[Integers, Single]], bars: Array, question: Question, bounds: int) -> Findings:
-        """Compute the sums of what was found, and report what still may reach the draft."""
+    def _summed(self, places: Integers, keys: Single, bars: Array, question: Question, bounds: int) -> Findings:
+        """Compute the sums of what was found, with its keys (k, steps) of the draft; report what still may reach it."""
         n, steps, powered = question.committed, len(question.scores), self._powered
         scores = np.append(question.scores, np.inf)
-        places = np.concatenate([at for at, _ in found])
-        keys = np.concatenate([keys for _, keys in found])
         reached, upper = np.empty(len(places), np.int64), np.empty(len(places))
         first, before = np.zeros(len(places), np.int32), np.zeros((len(places), CELLS), np.int32)
         at_once = max(64, _RANKED_KEYS // max(1, n))

@@ -74,8 +74,8 @@ class _Slots(Columns):
 
     ``candidates`` in units, ``stored`` (p, D) their vectors as in the store, ``own`` (p,) their part of shares.
     ``upper`` (p,) bounds the score, which is computed, with its ``sums``, against the first ``exact_at`` picks; -1: not
-    since it counted other picks, or never. ``standing``: the score last known over the level of its time. ``ranked_in``:
-    the row of its list, or -1. The others are those of :class:`~novelsum.selection.ranking.Outlooks`.
+    since it counted other picks, or never. ``standing``: the score last known over the level of its time.
+    ``ranked_in``: the row of its list, or -1. The others are those of :class:`~novelsum.selection.ranking.Outlooks`.
     """
 
     candidates: Candidates
@@ -280,7 +280,7 @@ class Contenders:
         return float(self._sums[self.picks])
 
     def likely_scores(self) -> Array:
-        """The score (p,) of each against the picks of the moment, as it was last known in proportion; not for proofs."""
+        """The score (p,) of each against the picks of the moment if it has kept its standing; nothing hangs on it."""
         return np.minimum(self._slots.standing * self._level, self.upper)
 
     def _hold(self, size: int) -> None:

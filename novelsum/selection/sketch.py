@@ -1,9 +1,9 @@
 """The rank sketch: bounds on a candidate's novelty in memory that does not grow with the selection. Compiled loops.
 
-Exact novelty needs the sorted distances of a candidate to all n picks. The sketch keeps the nearest picks one by one, and
-of all others how many lie in each of some cells of distances, with their mass and its squares. Keys, what picks are ranked
-by, are float32 and known within an error only; the bounds hold for the true keys all the same. docs/algorithm.md has the
-proofs, and the loops read like it: float32 is what is kept, sums and bounds are float64.
+Exact novelty needs the sorted distances of a candidate to all n picks. The sketch keeps the nearest picks one by one,
+and of all others how many lie in each of some cells of distances, with their mass and its squares. Keys, what picks are
+ranked by, are float32 and known within an error only; the bounds hold for the true keys all the same. docs/algorithm.md
+has the proofs, and the loops read like it: float32 is what is kept, sums and bounds are float64.
 """
 # mypy: disable-error-code="no-any-return, return-value, assignment, arg-type, operator, call-overload"
 
@@ -272,8 +272,8 @@ def check(
 ) -> int:
     """At which step (m,) of a draft the score of each candidate may reach its bar, -1: at none; the bounds computed.
 
-    ``keys`` (m, k) and ``powered`` (k,), those of the draft from ``column`` on; ``bars`` (steps + 1,), the last after the
-    draft. Where a bound reaches a bar, the drafted picks are entered into a copy of the sketch for a better one.
+    ``keys`` (m, k) and ``powered`` (k,), those of the draft from ``column`` on; ``bars`` (steps + 1,), the last after
+    the draft. Where a bound reaches a bar, the drafted picks are entered into a copy of the sketch for a better one.
     """
     steps, computed = len(bars) - 1, 0
     copy = np.zeros(1, sketches.dtype)
@@ -365,8 +365,8 @@ def check_ranked(
 ) -> None:  # fmt: skip
     """The same from all picks, ranked: who reaches a bar is wanted, at the step at which it reaches the draft's score.
 
-    ``reached`` (m,): that step, their number if it only reaches a bar, -1 if neither. ``order`` (m, n) uint64, rising: the
-    bits of a key above, which pick it is of below; ``shares`` (n,) float32, of those picks less the candidates' own.
+    ``reached`` (m,): that step, their number if it only reaches a bar, -1 if neither. ``order`` (m, n) uint64, rising:
+    the bits of a key above, which pick it is of below; ``shares`` (n,) float32, of those less the candidates' own.
     ``scores``, ``bars`` (steps + 1,). ``upper`` (m,) becomes a bound on the sum over the n picks: that sum but for what
     errors of keys may change.
     """

@@ -1,7 +1,7 @@
 """Weights of ranks, and what distances are multiplied by. NumPy only.
 
-What key, mass and share of a pick are says the formula's object, see :mod:`novelsum.formulas`. All bounds are of the sum
-Σ w^κ1 · mass: what it is divided by to be v changes no comparison.
+What key, mass and share of a pick are says the formula's object, see :mod:`novelsum.formulas`. All bounds are of the
+sum Σ w^κ1 · mass: what it is divided by to be v changes no comparison.
 """
 
 from dataclasses import dataclass

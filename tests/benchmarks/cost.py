@@ -3,13 +3,14 @@
 How much there is to do follows from N candidates, budget B and dimension D:
 
     rounds    least_rounds(B), as if every draft stood    drafted    B
-    bounds    N · rounds                                  evaluated  B                  reported  B
+    bounds    N · rounds                                  summed     B
+    reported  B                                           evaluated  B
 
 each times a power law in N, B and D that the measured counts give, near 1 where all goes as planned. What that takes:
 
     start       1,  N · D / cores
     executors   rounds · latency of their tasks,  N · drafted · 2 D / (cores · operations a second),
-                reported · B / 2 · 2 D / (cores · operations a second),
+                summed · B / 2 · 2 D / (cores · operations a second),
                 N · drafted / cores,  N · rounds / cores,  bounds / cores
     driver      B,  evaluated · B,  reported · B · D
 
@@ -26,20 +27,20 @@ from timed import Timed
 from novelsum.selection import rounds
 
 PHASES = ("start", "executors", "driver")
-COUNTS = ("rounds", "drafted", "bounds_recomputed", "evaluated", "reported")
+COUNTS = ("rounds", "drafted", "bounds", "summed", "evaluated", "reported")
 TERMS = {
     "start": ("start of a selection", "scratch is made"),
     "executors": (
         "Spark's latency",
         "products of drafts",
-        "products of reported with all picks",
+        "products of near ones with all picks",
         "pairs entered",
         "state passes through memory",
         "bounds",
     ),
     "driver": ("picks", "contenders evaluated", "products of reported"),
 }
-ROUND_OF_TASKS = 3
+ROUND_OF_TASKS = 1
 """Tasks for each core, as the engine makes them where there are blocks enough."""
 
 
@@ -88,12 +89,12 @@ def seconds_of(timed: Timed) -> dict[str, float]:
 
 
 def least_rounds(budget: int) -> int:
-    """Rounds where every draft stands: drafts grow by half, up to a share of the picks and a greatest length."""
+    """Rounds where every draft stands: drafts grow fourfold, up to a share of the picks and a greatest length."""
     picks, length, found = 1, 1, 0
     while picks < budget:
         picks += length
         found += 1
-        length = max(1, min(max(length + 1, int(1.5 * length)), picks // rounds._DRAFT_SHARE, rounds.LONGEST_DRAFT))
+        length = max(1, min(4 * length, picks // rounds._DRAFT_SHARE, rounds.LONGEST_DRAFT))
     return found
 
 
@@ -128,9 +129,7 @@ class Model:
         found: dict[str, float] = {}
         for name in COUNTS:  # rounds first: bounds are counted by round
             factor = float(np.exp(self.laws[name] @ case.sizes))
-            if name == "bounds_recomputed":
-                factor = min(factor, 1.0)  # a round computes no bound twice
-            elif name in ("rounds", "drafted"):
+            if name in ("rounds", "drafted"):
                 factor = max(factor, 1.0)
             found[name] = factor * _expected(case, found)[name]
         return found
@@ -161,7 +160,8 @@ def _expected(case: Case, counts: dict[str, Any]) -> dict[str, float]:
     return {
         "rounds": least_rounds(case.budget),
         "drafted": case.budget,
-        "bounds_recomputed": case.rows * counts.get("rounds", 1.0),
+        "bounds": case.rows * counts.get("rounds", 1.0),
+        "summed": case.budget,
         "evaluated": case.budget,
         "reported": case.budget,
     }
@@ -177,10 +177,10 @@ def _amounts(case: Case, counts: dict[str, Any], latency: Latency) -> dict[str, 
             [
                 counts["rounds"] * latency.of(case.tasks, cores),
                 pairs * 2 * D / case.operations,
-                counts["reported"] * B * D / cores / case.operations,
+                counts["summed"] * B * D / cores / case.operations,
                 pairs,
                 N * counts["rounds"] / cores,
-                counts["bounds_recomputed"] / cores,
+                counts["bounds"] / cores,
             ]
         ),
         "driver": np.array([B, counts["evaluated"] * B, counts["reported"] * B * D]),

@@ -113,7 +113,7 @@ def timed_selection(
         effort, picked = _selected(partial(select, spark, pool, pool.work, log, settings, first), minutes)
         seconds, cpu = time.perf_counter() - clock, time.process_time() - cpu
     jobs = len(tracker.getJobIdsForGroup(None)) - before
-    tasks = min(len(pool.blocks), rounds._TASKS_PER_CORE * spark.defaultParallelism)
+    tasks = min(len(pool.blocks), spark.defaultParallelism)
     return Timed(
         rows=pool.candidates,
         dimension=pool.dimension,
