@@ -28,10 +28,8 @@ TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
 _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
-_AHEAD = 4
-"""Distances to so many of the likeliest next picks are computed at once: one product alone is bound by memory."""
 _RANKED_TOGETHER = 4
-"""So many contenders get lists together, for the same reason."""
+"""So many contenders get lists together, as a product of one alone is bound by memory."""
 _KEYS_TOGETHER = 1 << 18
 """Of those nothing is known of, who must all be evaluated, more do: as many as have so many keys."""
 RANKED_BYTES = 256 << 20
@@ -40,7 +38,7 @@ RANKED_BYTES = 256 << 20
 
 def contender_bytes(dimension: int, itemsize: int) -> int:
     """Bytes that a candidate takes in the pool, its ranked picks aside; ``itemsize`` of a value of its vector."""
-    return (8 + itemsize) * dimension + 8 * (_WINDOW + 4 * _AHEAD) + 8 * CELLS + 128
+    return (8 + itemsize) * dimension + 8 * _WINDOW + 8 * CELLS + 128
 
 
 def list_bytes(places: int) -> int:
@@ -198,7 +196,6 @@ class Contenders:
         rows = max(_RANKED_TOGETHER, RANKED_BYTES // list_bytes(places))
         self._lists = Lists(np.empty((rows, places)), np.empty((rows, places), np.int32), np.zeros(rows, np.int64))
         self._rows = _Rows(rows)
-        self._ahead: dict[int, Array] = {}
         self._room, self._distances = self._slots_of(Arrivals.unknown(first[:0])), np.empty((_WINDOW, 0))
         self._hold(0)
         self._admit(Arrivals.unknown(first[:0] if everyone is None else everyone))
@@ -285,7 +282,6 @@ class Contenders:
 
     def _hold(self, size: int) -> None:
         """So many slots are in use: make what the loops look at."""
-        self._ahead.clear()
         slots = self._slots = self._room[:size]
         dimension = slots.stored.shape[1]
         tolerance = float(16 * (dimension + 4) * np.finfo(np.float64).eps * self._greatest_norm)
@@ -343,7 +339,7 @@ class Contenders:
             draft.scores.append(float(self.upper[slot]))
             draft.sums.append(float(self._slots.sums[slot]))
             by_group[groups[slot]] += 1
-            self._push(slot, length - step)
+            self._push(slot)
         return draft
 
     @property
@@ -413,7 +409,7 @@ class Contenders:
         slots, sums = verdict.draft.slots[: verdict.stands], verdict.draft.sums[: verdict.stands]
         if verdict.challenger is not None:
             slots, sums = [*slots, verdict.challenger], [*sums, float(self._slots.sums[verdict.challenger])]
-            self._push(verdict.challenger, 1)
+            self._push(verdict.challenger)
         np.add.at(self._by_group, self.candidates.groups[slots], 1)
         self._committed = self.picks
         return self.stored(slots), sums
@@ -450,15 +446,12 @@ class Contenders:
                 self._slots.sums[slot] = self._sum_by_rule(slot)
                 self.upper[slot] = self._slots.sums[slot] * self.candidates.quality[slot]
 
-    def _push(self, slot: int, ahead: int) -> None:
-        """Add a contender to the picks, and to everyone's bound what that adds at most.
-
-        ``ahead``: how many picks of a draft there will be from this one on.
-        """
+    def _push(self, slot: int) -> None:
+        """Add a contender to the picks, and to everyone's bound what that adds at most."""
         n = self.picks
         pick, vector = self.candidates, self._slots.stored[slot : slot + 1]
         self._picked.add(slice(n, n + 1), pick.rows[slot], vector, pick.powered[slot])
-        self._distances[n - self._first_column, : len(self._slots)] = self._distances_to(slot, ahead)
+        self._distances[n - self._first_column, : len(self._slots)] = self._distances_to(slot)
         self.upper[slot] = -np.inf
         self._add_pick(n, slice(0, len(self._slots)))
         self.picks = n + 1
@@ -467,19 +460,12 @@ class Contenders:
         """Add to the bounds of some slots what the pick at a place adds at most."""
         ranking.add_pick(place, (slots.start, slots.stop), self._rule, self._outlooks, self._scores, self._made)
 
-    def _distances_to(self, slot: int, ahead: int) -> Array:
-        """Distances (p,) of all contenders to one; of the likeliest others too where it is not known already."""
-        if slot not in self._ahead:
-            if len(self._ahead) > 3 * _AHEAD:
-                self._ahead.clear()
-            others = _greatest(self.upper, min(_AHEAD, ahead))
-            others = np.append(others[(others != slot) & (self.upper[others] > -np.inf)], slot)
-            points, norms = self.candidates.vectors, self._slots.norms
-            lengths = norms[others], norms, np.ones(len(norms))
-            products = product(points[others], points)
-            distances = measured(products, lengths, points[others], lambda: points, self.scoring.metric)
-            self._ahead.update(zip(others.tolist(), distances, strict=True))
-        return self._ahead.pop(slot)
+    def _distances_to(self, slot: int) -> Array:
+        """Distances (p,) of all contenders to one."""
+        points, norms, one = self.candidates.vectors, self._slots.norms, slice(slot, slot + 1)
+        lengths = norms[one], norms, np.ones(len(norms))
+        products = product(points[one], points)
+        return measured(products, lengths, points[one], lambda: points, self.scoring.metric).reshape(-1)
 
     # --- exact values -------------------------------------------------------------------------------------
 
