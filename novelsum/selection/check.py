@@ -162,37 +162,62 @@ class BlockCheck:
         ``release`` is called with each tile that is done.
         """
         n, steps, powered = question.committed, len(question.scores), self._powered
-        bars = np.minimum(question.bars, np.append(question.scores, np.inf))
+        scores = np.append(question.scores, np.inf)
+        bars = np.minimum(question.bars, scores)
         is_eligible = self._eligible(question, known)
         self.traits["closes"] = np.where(is_eligible, question.open_until[self.candidates.groups], 0)
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
         drafted_before = self._drafted_before(known, n)
-        found, bounds = list[tuple[Integers, Single]](), 0
+        reached, upper = np.empty(len(self.traits), np.int64), np.empty(len(self.traits))
+        bounds = 0
         for tile in self._tiles():
             sketches, traits = np.asarray(self.state["sketches"][tile]), self.traits[tile]
             keys = self._enter(tile, sketches, drafted_before, n, steps)
             column = keys.shape[1] - steps
-            reached = np.empty(len(keys), np.int64)
-            of_columns = powered[n - column : n + steps]
-            bounds += sketch.check(sketches, traits, n, self.rule, keys, of_columns, column, bars, reached)
-            near = np.flatnonzero(reached >= 0)
-            found.append((near + tile.start, keys[near, column:]))
+            draft = (keys, powered[n - column : n + steps], column, scores, bars)
+            bounds += sketch.check(sketches, traits, n, self.rule, *draft, reached[tile], upper[tile])
             self.state["drafted"][tile, :steps] = keys[:, column:]
             release(tile)
         self.state["drafted_rows"][:] = -1
         self.state["drafted_rows"][:steps] = self.picks.rows[n : n + steps]
-        places, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        if not steps and len(places) > question.most:  # nothing is drafted that they could beat: the likeliest will do
-            best = np.argpartition(-self._bounds(places, n), question.most)[: question.most]
-            places, keys = places[best], keys[best]
-        return self._summed(places, keys, bars, question, bounds)
+        near = np.flatnonzero((reached >= 0) & (reached < steps))
+        self._sum(near, scores, bars, n, reached, upper)
+        wanted = np.flatnonzero(reached >= 0)
+        safe = steps
+        if len(wanted) > question.most:
+            quality = self.candidates.quality[wanted]
+            soonest = np.lexsort((-np.where(quality > 0, upper[wanted], 0.0) * quality, reached[wanted]))
+            safe = int(reached[wanted[soonest[question.most :]]].min(initial=steps))
+            wanted = wanted[soonest[: question.most]]
+        return Findings(wanted, upper[wanted], *self._ranks(wanted, n), safe, bounds, len(near))
 
-    def _bounds(self, at: Integers, n: int) -> Array:
-        """Bounds (m,) of the scores of some candidates by their sketches, which hold n picks."""
-        found, quality = np.empty(len(at)), self.candidates.quality[at]
-        sketch.bounds(np.asarray(self.state["sketches"][at]), self.traits[at], n, self.rule, found)
-        return np.where(quality > 0, found, 0.0) * quality
+    def _sum(self, at: Integers, scores: Array, bars: Array, n: int, reached: Integers, upper: Array) -> None:
+        """Compute the sums of some candidates and check the draft with them."""
+        powered, steps = self._powered, len(scores) - 1
+        at_once = max(64, _RANKED_KEYS // max(1, n))
+        for start in range(0, len(at), at_once):
+            part = at[start : start + at_once]
+            order = self._keys(part, slice(0, n)).view(np.uint32).astype(np.uint64)
+            order <<= np.uint64(32)
+            order |= np.arange(n, dtype=np.uint64)
+            order.sort(axis=1)
+            drafted = np.asarray(self.state["drafted"][part, :steps])
+            found = np.empty(len(part), np.int64), np.empty(len(part))
+            draft = (drafted, powered[n : n + steps], scores, bars)
+            sketch.check_ranked(order, powered, self.traits[part], n, self.rule, *draft, *found)
+            reached[part], upper[part] = found
+
+    def _ranks(self, at: Integers, n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """What the sketches of some candidates, which hold n picks, tell of ranks."""
+        first, before = np.zeros(len(at), np.int32), np.zeros((len(at), CELLS), np.int32)
+        at_once = max(64, _RANKED_KEYS // max(1, n))
+        for start in range(0, len(at), at_once):
+            part = slice(start, start + at_once)
+            keys = np.empty((len(at[part]), n), np.float32)
+            sketch.keys_at_most(np.asarray(self.state["sketches"][at[part]]), n, keys)
+            ranking.look_out(keys, 2 * self.traits["error"][at[part]], first[part], before[part])
+        return first, before
 
     def _drafted_before(self, known: int, n: int) -> slice:
         """Which of n picks, the first of those that the sketches miss, were drafted in the last round."""
@@ -216,34 +241,6 @@ class BlockCheck:
         keys = self._keys(tile, slice(stop, n + steps))
         sketch.enter(sketches, traits, stop, keys, powered[stop:], 0, n - stop)
         return keys
-
-    def _summed(self, places: Integers, keys: Single, bars: Array, question: Question, bounds: int) -> Findings:
-        """Compute the sums of what was found, with its keys (k, steps) of the draft; report what still may reach it."""
-        n, steps, powered = question.committed, len(question.scores), self._powered
-        scores = np.append(question.scores, np.inf)
-        reached, upper = np.empty(len(places), np.int64), np.empty(len(places))
-        first, before = np.zeros(len(places), np.int32), np.zeros((len(places), CELLS), np.int32)
-        at_once = max(64, _RANKED_KEYS // max(1, n))
-        for start in range(0, len(places), at_once):
-            part = slice(start, start + at_once)
-            traits, drafted = self.traits[places[part]], powered[n : n + steps]
-            order = self._keys(places[part], slice(0, n)).view(np.uint32).astype(np.uint64)
-            order <<= np.uint64(32)
-            order |= np.arange(n, dtype=np.uint64)
-            order.sort(axis=1)
-            sketch.check_ranked(
-                order, powered, traits, n, self.rule, keys[part], drafted, scores, bars, reached[part], upper[part]
-            )
-            ranked = (order >> np.uint64(32)).astype(np.uint32).view(np.float32)
-            ranking.look_out(ranked, 2 * traits["error"], first[part], before[part])
-        kept = np.flatnonzero(reached >= 0)
-        reached, safe = reached[kept], steps
-        if len(kept) > question.most:
-            quality = self.candidates.quality[places[kept]]
-            soonest = np.lexsort((-np.where(quality > 0, upper[kept], 0.0) * quality, reached))
-            safe = int(reached[soonest[question.most :]].min(initial=steps))
-            kept = kept[soonest[: question.most]]
-        return Findings(places[kept], upper[kept], first[kept], before[kept], safe, bounds, len(places))
 
     def _eligible(self, question: Question, known: int) -> NDArray[np.bool_]:
         """Who may be picked and is not watched by the driver already; the first ``known`` picks are marked.

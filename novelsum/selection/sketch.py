@@ -268,14 +268,17 @@ def _sum(ranked: Any, shares: Any, n: int, own: float, error: float, rule: Rule)
 
 @compiled
 def check(
-    sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, bars: Any, reached: Any
-) -> int:
-    """At which step (m,) of a draft the score of each candidate may reach its bar, -1: at none; the bounds computed.
+    sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, scores: Any, bars: Any,
+    reached: Any, upper: Any,
+) -> int:  # fmt: skip
+    """At which step (m,) of a draft each candidate may reach the score there: ``reached``; how many bounds that took.
 
-    ``keys`` (m, k) and ``powered`` (k,), those of the draft from ``column`` on; ``bars`` (steps + 1,), the last after
-    the draft. Where a bound reaches a bar, the drafted picks are entered into a copy of the sketch for a better one.
+    Their number stands for a candidate that may reach a bar only, -1 for one that reaches neither. ``keys`` (m, k) and
+    ``powered`` (k,), those of the draft from ``column`` on; ``scores`` and ``bars``, no higher, (steps + 1,), the last
+    after the draft. ``upper`` (m,) bounds sums over the n picks. Where a bound reaches a score or bar, the drafted
+    picks are entered into a copy of the sketch for a better one.
     """
-    steps, computed = len(bars) - 1, 0
+    steps, computed = len(scores) - 1, 0
     copy = np.zeros(1, sketches.dtype)
     gains, weights = np.empty(steps), np.empty(CELLS)
     for i in range(len(reached)):
@@ -283,12 +286,13 @@ def check(
         reached[i] = -1
         if trait.closes == 0:
             continue
-        bound = _bound(sketches[i], trait, n, rule)
+        bound = upper[i] = _bound(sketches[i], trait, n, rule)
         computed += 1
         _gains(sketches[i], trait, n, rule, keys[i], powered, column, weights, gains)
         entered = -1
         for step in range(min(steps + 1, trait.closes)):
-            if _score(bound, trait) >= bars[step]:
+            bar = bars[step] if reached[i] < 0 else scores[step]
+            if _score(bound, trait) >= bar:
                 if step > max(entered, 0):
                     if entered < 0:
                         copy[0] = sketches[i]
@@ -297,12 +301,28 @@ def check(
                     entered = step
                     bound = min(bound, _bound(copy[0], trait, n + step, rule))
                     computed += 1
-                if _score(bound, trait) >= bars[step]:
+                if _score(bound, trait) >= scores[step]:
                     reached[i] = step
                     break
+                if _score(bound, trait) >= bar:
+                    reached[i] = steps
             if step < steps:
                 bound += gains[step]
     return computed
+
+
+@compiled
+def keys_at_most(sketches: Any, n: int, keys: Any) -> None:
+    """Keys (m, n) of all picks, rising, as far as sketches tell: those in a cell lie at its upper edge or below."""
+    for i in range(len(keys)):
+        sketch, rank = sketches[i], min(n, NEAREST)
+        for place in range(rank):
+            keys[i, place] = sketch.nearest[place]
+        for cell in range(CELLS):
+            edge = _edge(np.int64(sketch.first), np.int64(sketch.shift), cell + 1)
+            for _ in range(sketch.count[cell]):
+                keys[i, rank] = edge
+                rank += 1
 
 
 @compiled
@@ -363,12 +383,11 @@ def check_ranked(
     order: Any, shares: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, scores: Any, bars: Any,
     reached: Any, upper: Any,
 ) -> None:  # fmt: skip
-    """The same from all picks, ranked: who reaches a bar is wanted, at the step at which it reaches the draft's score.
+    """The same from all picks, ranked, for candidates that have reached a score.
 
-    ``reached`` (m,): that step, their number if it only reaches a bar, -1 if neither. ``order`` (m, n) uint64, rising:
-    the bits of a key above, which pick it is of below; ``shares`` (n,) float32, of those less the candidates' own.
-    ``scores``, ``bars`` (steps + 1,). ``upper`` (m,) becomes a bound on the sum over the n picks: that sum but for what
-    errors of keys may change.
+    ``order`` (m, n) uint64, rising: the bits of a key above, which pick it is of below; ``shares`` (n,) float32, of
+    those less the candidates' own. ``upper`` (m,) becomes their sums over the n picks but for what errors of keys may
+    change.
     """
     steps = len(scores) - 1
     ranked, ranked_shares = np.empty(n + steps, np.float32), np.empty(n + steps, np.float32)
