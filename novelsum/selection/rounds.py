@@ -345,7 +345,7 @@ class _Selection:
         prepared = blocks.map(prepare, "scratch and the first pick")
         found = Candidates.joined([stored for _, _, stored in prepared])
         picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
-        self._unlogged = picks[self._logged :]
+        self._recent, self._since = picks[self._logged :], self._logged
         self.novelty: list[float] = sums[run.begun :].tolist()
         self.effort.resumed_picks = max(0, self._logged - run.begun)
         before, made = picks[: run.begun], picks[run.begun :]
@@ -377,7 +377,7 @@ class _Selection:
         arrivals = Arrivals.joined([report.arrivals for report in reports]) if reports else None
         verdict = draft.challenge(arrivals, safe_steps)
         picks, sums = verdict.commit()
-        self._unlogged = Candidates.joined([self._unlogged, picks])
+        self._recent = Candidates.joined([self._recent, picks])
         self.novelty += sums
         effort.drafted += len(draft)
         effort.rejected += len(draft) - verdict.stands
@@ -388,7 +388,7 @@ class _Selection:
         if self.run.has_rounds:
             self._end_round(verdict, len(picks))
         clock = self._spent("admit", clock)
-        if len(self._unlogged) >= _LOGGED_AT_ONCE:
+        if self._since + len(self._recent) - self._logged >= _LOGGED_AT_ONCE:
             self.log()
         self._spent("log", clock)
         logger.debug(
@@ -437,11 +437,14 @@ class _Selection:
             most=max(1, self._capacity // len(self._blocks)),
             open_until=draft.open_until,
         )
-        picks = Candidates.joined([self._unlogged, draft.picks])
-        message = Shared.of(self._context, Round(self._logged, picks, question))
+        picks = Candidates.joined([self._recent, draft.picks])
+        message = Shared.of(self._context, Round(self._since, picks, question))
         what = f"round {self.effort.rounds + 1}, picks {self.picked + 1} to {self.picked + steps} of {self.run.budget}"
         reports = self._blocks.ask(partial(_check_blocks, self.run, message), what)
         message.destroy()
+        # Hosts that took part have these picks; one that comes later finds them in the log.
+        since = min(committed, self._logged)
+        self._recent, self._since = self._recent[since - self._since :], since
         return reports
 
     def _adapt(self, drafted: int, stands: int, accepted: int) -> None:
@@ -455,12 +458,14 @@ class _Selection:
         self._capacity = 2 * self._capacity if stuck else max(CAPACITY, self._capacity * 3 // 4)
 
     def log(self) -> None:
-        """Write the picks that the log lacks; until then they go with every broadcast."""
-        if len(self._unlogged):
+        """Write the picks that the log lacks."""
+        unlogged = self._recent[self._logged - self._since :]
+        if len(unlogged):
             novelty = np.array(self.novelty[self._logged - self.run.begun :])
-            picklog.append(self.run.log, self._logged, self._unlogged, novelty)
-            self._logged += len(self._unlogged)
-            self._unlogged = self._unlogged[:0]
+            picklog.append(self.run.log, self._logged, unlogged, novelty)
+            self._logged += len(unlogged)
+        if not self.run.has_rounds:  # nobody else is told of them
+            self._recent, self._since = unlogged[:0], self._logged
 
 
 def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:

@@ -30,6 +30,7 @@ from novelsum.report.output import metrics
 from novelsum.selection import check, ranking, rounds, sketch
 from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes, list_bytes
 from novelsum.selection.picked import pick_bytes
+from novelsum.selection.pickfile import file_bytes
 from novelsum.selection.scratch import block_bytes
 from novelsum.spark import progress, session
 
@@ -299,15 +300,15 @@ NUMBERED = [
     ("README.md", "at most {:,} candidates", survey.MAP_POOL),
     ("README.md", "there {} at most", survey._MOST_FIRST_PICKS),
     ("README.md", "about {:.1f} kB", (block_bytes(1, 384, 4) - 4 * 384) / 1000),
-    ("README.md", "({:.1f} kB at 4,096 dimensions)", check.state_bytes(4096) / 1000),
     ("docs/operations.md", "{:,}) bytes", block_bytes(1, 384, 4) - 4 * 384),
-    ("docs/operations.md", "{:,} bytes a row", check.state_bytes(1024)),
-    ("docs/operations.md", "D − {:,}) more", 4096 - (check.state_bytes(4096) - check.state_bytes(384))),
+    ("docs/operations.md", "{:,} bytes a row", check.STATE_BYTES),
+    ("docs/operations.md", "(B + M) · (4·D + {})", file_bytes(1, 0)),
     ("docs/operations.md", "at most {} MiB of vectors", BLOCK_BYTES >> 20),
-    ("docs/algorithm.md", "{:,} bytes, D − 1,024 more", block_bytes(1, 384, 4) - 4 * 384),
-    ("docs/algorithm.md", "{} cells of equal width", sketch.CELLS),
-    ("docs/algorithm.md", "{} coarse cells", sketch.COARSE),
-    ("docs/algorithm.md", "n ≤ {} (`LISTED`)", check.LISTED),
+    ("docs/algorithm.md", "{:,} bytes) on disk", block_bytes(1, 384, 4) - 4 * 384),
+    ("docs/algorithm.md", "others {} cells of distances", sketch.CELLS),
+    ("docs/algorithm.md", "the {} nearest picks", sketch.NEAREST),
+    ("docs/algorithm.md", "That is {:.1f} kB", sketch.SKETCH.itemsize / 1000),
+    ("docs/algorithm.md", "from parts of {} (`_SUMMED`)", check._SUMMED),
     ("docs/algorithm.md", "every {} picks", rounds._LOGGED_AT_ONCE),
     ("docs/algorithm.md", "drafts {} picks at a time", rounds._LOGGED_AT_ONCE),
     ("docs/algorithm.md", "at most {} MiB (`WHOLE_BYTES`)", rounds.WHOLE_BYTES >> 20),
@@ -321,11 +322,9 @@ NUMBERED = [
     ("docs/algorithm.md", "| {} lists |", RANKED_BYTES // list_bytes(10**6)),
     ("docs/algorithm.md", "for {} cells of keys", ranking.CELLS),
     ("docs/operations.md", "and {} MiB of their ranked picks", RANKED_BYTES >> 20),
-    ("docs/algorithm.md", "and {} picks: v moves", rounds.LONGEST_DRAFT),
+    ("docs/algorithm.md", "and {} picks: v moves", check.LONGEST_DRAFT),
     ("docs/algorithm.md", "up to n/{} and", rounds._DRAFT_SHARE),
-    ("docs/algorithm.md", "slack of {:g} covers", sketch.SLACK),
     ("docs/algorithm.md", "within {:g} (`TIE`)", TIE),
-    ("docs/algorithm.md", "the latest {} picks", check.state_of(384)["recent"][1][0]),
     ("docs/density.md", "at most about {} MiB of vectors", near.GROUP_BYTES >> 20),
     ("docs/density.md", "draws {} to 2,000 rows", near.MEASURED[0]),
 ]
@@ -342,7 +341,7 @@ def test_a_number_in_the_text_is_that_of_the_code(page, words, value):
 def of_task(rows: int, dimension: int, places: int, cores: int) -> int:
     """Memory of a task as docs/operations.md says it."""
     block = min(-(-rows // cores), (64 << 20) // (4 * dimension))
-    return (256 << 20) + 3 * places * dimension * 4 + block * (4153 + max(0, dimension - 1024))
+    return (256 << 20) + 24 * places + block * check.STATE_BYTES
 
 
 def test_the_sizes_of_pools_are_what_the_formulas_and_the_engine_say():
