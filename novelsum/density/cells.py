@@ -9,11 +9,12 @@ depends on what else was multiplied with it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.density.neighbors import Screen, paired_squared_distances, smallest_of_each
+from novelsum.density.neighbors import paired_squared_distances, smallest_of_each
 from novelsum.formula import Array
 from novelsum.rows import Integers
 
@@ -91,6 +92,40 @@ class Cells:
                 here = here[(mask @ sizes < needed) & (wider < len(sizes))]
                 wider = min(2 * wider, len(sizes))
         return chosen
+
+
+class Screen:
+    """Squared distances to a corpus (n, D) by a matrix product, with a bound on their error.
+
+    The corpus and the queries go into the product less the centre of the corpus and divided by their largest
+    length: points that are close together far from the origin keep their digits, and no square overflows.
+    """
+
+    def __init__(self, corpus: Array, kind: type[np.floating[Any]] = np.float32) -> None:
+        self.kind = kind
+        self._centre = corpus.mean(axis=0)
+        residuals = corpus - self._centre
+        self._norms = np.square(residuals).sum(axis=1)
+        self._length = _largest(self._norms)
+        residuals /= -self._length
+        self._columns = residuals.astype(kind).T
+
+    def apply(self, queries: Array) -> tuple[NDArray[np.floating[Any]], float, Array, Array]:
+        """Values (m, n), unit, norms (m,) and error (m,): d² is ``values * unit + norms``, give or take ``error``."""
+        residuals = queries - self._centre
+        norms = np.einsum("ij,ij->i", residuals, residuals)
+        length = _largest(norms)
+        residuals /= length
+        unit = 2.0 * length * self._length
+        values = residuals.astype(self.kind) @ self._columns
+        with np.errstate(over="ignore"):
+            values += (self._norms / unit).astype(self.kind)
+        # The product of vectors of D numbers errs by at most D roundings of |q|·|c|, twice of which is at most
+        # half the square of |q| + |c|; casts, norms and sums add a few more, numbers that underflow the last term.
+        dimension, number = queries.shape[1], np.finfo(self.kind)
+        scale = np.square(np.sqrt(norms) + self._length)
+        error = (0.6 * dimension + 10) * float(number.eps) / 2 * scale
+        return values, unit, norms, error + dimension * 10 * float(number.tiny) * unit
 
 
 def nearest_cells(points: Array, centroids: Array, count: int) -> Mask:
@@ -198,3 +233,8 @@ def _halves(points: Array) -> tuple[Integers, Integers] | None:
             return None
     order = np.argsort(residuals @ direction, kind="stable")
     return np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+
+
+def _largest(norms: Array) -> float:
+    """The root of the largest of some squares, 1 where all are zero."""
+    return float(np.sqrt(norms.max(initial=0.0))) or 1.0

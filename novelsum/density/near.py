@@ -23,6 +23,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import SparkContext
 
+from novelsum.density.axes import SAMPLE_ROWS, Axes, evenly
 from novelsum.density.cells import Cells, sampled
 from novelsum.density.factors import BlockDensity, write_density
 from novelsum.density.layout import (
@@ -32,14 +33,18 @@ from novelsum.density.layout import (
     draw,
     group_name,
     lay_out,
+    read_axes,
     read_cells,
     read_cells_of,
     read_group,
+    read_group_points,
     read_points,
+    write_axes,
     write_cells,
     write_points,
 )
 from novelsum.density.neighbors import NearestDistances, Sought
+from novelsum.density.points import Points
 from novelsum.files.location import Location
 from novelsum.files.store import Pool
 from novelsum.formula import Array
@@ -71,8 +76,9 @@ def approximate_density(
     """
     for name in ("found", "density"):
         (work / name).make_folder()
-    cells = _train(context, corpus, sought, work)
+    cells, axes = _train(context, corpus, sought, work)
     write_cells(work, cells)
+    write_axes(work, axes)
     fraction = measured_fraction(pool.candidates)
     measured = draw(context, pool, fraction, MEASURING, False, work)
     points = sought.points(measured.vectors)
@@ -119,8 +125,8 @@ def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
 # --- cells ------------------------------------------------------------------------------------------------
 
 
-def _train(context: SparkContext, corpus: Pool, sought: Sought, work: Location) -> Cells:
-    """Cells for the corpus, of a sample that fits into the driver."""
+def _train(context: SparkContext, corpus: Pool, sought: Sought, work: Location) -> tuple[Cells, Axes]:
+    """Cells and axes for the corpus, of a sample that fits into the driver."""
     points = corpus.distinct if sought.among_distinct else corpus.candidates
     fitting = TRAINED_BYTES // (8 * corpus.dimension)
     wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
@@ -131,7 +137,8 @@ def _train(context: SparkContext, corpus: Pool, sought: Sought, work: Location) 
     size = corpus.candidates * corpus.dimension * corpus.itemsize
     groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
     space = sought.points(sample.vectors)
-    return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups)
+    axes = Axes.of(space[evenly(len(space), SAMPLE_ROWS)])
+    return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups), axes
 
 
 # --- search -----------------------------------------------------------------------------------------------
@@ -159,12 +166,13 @@ def _search_group(
 ) -> tuple[Integers, Array, NDArray[np.int32]]:
     cells = read_cells(work)
     rows, points, _ = read_points(work / "measured.parquet")
-    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
-    sizes = []
-    for number, of_cell, of_rows in read_cells_of(layout, cells, sought, np.flatnonzero(cells.group == group)):
-        sizes.append(len(of_rows))
-        nearest.add(of_cell, of_rows, label=number)
-    return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
+    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows, axes=read_axes(work))
+    sizes, everyone = [np.zeros(0, dtype=np.int64)], np.arange(len(points))
+    for corpus in read_cells_of(layout, cells, sought, np.flatnonzero(cells.group == group)):
+        sizes.append(np.diff(corpus.ends))
+        parts = [(start, end, everyone, number) for number, start, end in corpus.parts()]
+        nearest.add_parts(corpus.points, corpus.rows, parts)
+    return np.concatenate(sizes), nearest.squared, nearest.labels
 
 
 def choose_probes(cells: Cells, points: Array, rows: Integers, where: NDArray[np.int32], target: float) -> int:
@@ -205,7 +213,9 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Integers, A
     for group in groups:
         cells = read_cells(job.work)
         queries = read_group(job.queries, group)
-        squared = search_cells(job, cells, queries) if len(queries.row) else np.empty((0, job.sought.count))
+        squared = np.empty((0, job.sought.count))
+        if len(queries.row):
+            squared = search_cells(job, cells, queries, read_group_points(job.queries, group, queries))
         neighbors = job.sought.of_neighbors(squared, queries.itself)
         density, kth = job.sought.density(neighbors)
         columns = {"block": queries.block, "place": queries.place, "density": density, "kth_distance": kth}
@@ -215,19 +225,24 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Integers, A
         yield queries.row[measured], neighbors[measured]
 
 
-def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
+def search_cells(job: SearchJob, cells: Cells, queries: CellRows, points: Points) -> Array:
     """The smallest squared distances (m, count) of candidates of one group to the points of the cells they probe."""
     sought = job.sought
-    points = sought.points(queries.vectors)
-    probed = cells.probed(points, queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
-    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else queries.row)
-    for number, of_cell, of_rows in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):
-        at = np.flatnonzero(queries.cell == number)  # the own cell first: then few elsewhere are near enough
-        nearest.add(of_cell, of_rows, at=at)
-        probed[number, at] = False
+    probed = cells.probed(points.array(), queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
+    nearest = NearestDistances(
+        points, sought.count, None if sought.holds_queries else queries.row, axes=read_axes(job.work)
+    )
+    for corpus in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):
+        parts = []
+        for number, start, end in corpus.parts():
+            at = np.flatnonzero(queries.cell == number)  # the own cell first: then few elsewhere are near enough
+            parts.append((start, end, at, number))
+            probed[number, at] = False
+        nearest.add_parts(corpus.points, corpus.rows, parts)
     others = _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell)
-    for number, of_cell, _ in read_cells_of(job.corpus, cells, sought, others):
-        nearest.add(of_cell, at=np.flatnonzero(probed[number]))  # which are not in that cell themselves
+    for corpus in read_cells_of(job.corpus, cells, sought, others):
+        parts = [(start, end, np.flatnonzero(probed[number]), number) for number, start, end in corpus.parts()]
+        nearest.add_parts(corpus.points, corpus.rows, parts)
     return nearest.squared
 
 
