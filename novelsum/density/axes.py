@@ -20,8 +20,9 @@ from novelsum.rows import Integers
 
 Short = NDArray[np.float32]
 
-LEFT_OUT = 0.1
-"""Axes are taken until they leave out this part of the squared lengths."""
+LEFT_OUT = 2.0
+"""Axes are taken until they leave out this part of the squared lengths, divided by √D: a tenth of 384 dimensions. The
+more dimensions, the more a pair costs that must be looked at in full."""
 MOST_AXES = 384
 _FEW_DIMENSIONS = 64
 """Up to so many coordinates are compared as they are."""
@@ -54,7 +55,7 @@ class Axes:
 
     @staticmethod
     def of(sample: Array) -> "Axes":
-        """The principal axes of some points (s, D), as many as leave out a tenth of the squared lengths."""
+        """The principal axes of some points (s, D), as many as leave out little of the squared lengths."""
         axes = Axes.all(sample)
         if sample.shape[1] <= _FEW_DIMENSIONS or len(sample) < 2:
             return axes
@@ -63,7 +64,7 @@ class Axes:
         residuals = (residuals / np.maximum(lengths, 1.0)).astype(np.float32)  # no outlier decides alone
         found, squares = _principal(residuals)
         left = 1 - np.cumsum(squares) / max(float(np.square(residuals).sum(dtype=np.float64)), 1e-300)
-        wanted = int(np.searchsorted(-left, -LEFT_OUT)) + 1
+        wanted = int(np.searchsorted(-left, -LEFT_OUT / sample.shape[1] ** 0.5)) + 1
         wanted = min(-(-wanted // _STEP) * _STEP, MOST_AXES, found.shape[1])
         return Axes(axes.centre, axes.scale, np.ascontiguousarray(found[:, :wanted]))
 

@@ -136,22 +136,39 @@ def read_cells(work: Location) -> Cells:
     return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
 
 
-def draw(context: SparkContext, pool: Pool, fraction: float, salt: int, distinct: bool, work: Location) -> CellRows:
-    """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
+@dataclass(frozen=True)
+class Sample:
+    """About that ``fraction`` of the candidates, or of the ``distinct`` ones, by a hash of the row with a ``salt``."""
+
+    fraction: float
+    salt: int
+    distinct: bool
+
+    def of(self, rows: CellRows) -> CellRows:
+        """Those of some candidates that belong to the sample."""
+        taken = sampled(rows.row, self.fraction, self.salt) & (rows.distinct | (not self.distinct))
+        return rows.take(np.flatnonzero(taken))
+
+
+def draw(context: SparkContext, pool: Pool, samples: list[Sample], work: Location) -> list[CellRows]:
+    """Samples of the candidates, in order of rows, in one pass over the store; through files, not the JVM."""
     folder = work / "sample"
     folder.make_folder()
     numbers = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
-    numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
-    parts = [CellRows.of((folder / block.name).read_parquet(), kind_of(pool)) for block in pool.blocks]
-    together = joined(parts)
-    return together.take(np.argsort(together.row))
+    numbers.foreach(partial(_draw_block, pool, folder, samples))
+    found = []
+    for place in range(len(samples)):
+        files = [folder / f"{place}-{block.name}" for block in pool.blocks]
+        together = joined([CellRows.of(file.read_parquet(), kind_of(pool)) for file in files])
+        found.append(together.take(np.argsort(together.row)))
+    return found
 
 
-def _draw_block(pool: Pool, folder: Location, fraction: float, salt: int, distinct: bool, number: int) -> None:
+def _draw_block(pool: Pool, folder: Location, samples: list[Sample], number: int) -> None:
     rows = _rows_of_block(pool, number)
-    taken = sampled(rows.row, fraction, salt) & (rows.distinct | (not distinct))
-    part = rows.take(np.flatnonzero(taken))
-    (folder / pool.blocks[number].name).write_parquet(part.table(), compression="none", use_dictionary=False)
+    for place, sample in enumerate(samples):
+        table = sample.of(rows).table()
+        (folder / f"{place}-{pool.blocks[number].name}").write_parquet(table, compression="none", use_dictionary=False)
 
 
 def _rows_of_block(pool: Pool, number: int) -> CellRows:
@@ -215,7 +232,7 @@ def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, 
     cells, rows = read_cells(work), _rows_of_block(pool, number)
     if renumbered:
         rows = _renumbered(rows, work)
-    cell = cells.assign(sought.points(rows.vectors), rows.row)
+    cell = cells.assign(sought.of(rows.vectors), rows.row)
     order = np.argsort(cell, kind="stable")
     in_order = replace(rows, cell=cell).take(order)
     write_row_groups(

@@ -1,8 +1,11 @@
 """Density by cells beside faiss on two cores: recall against time, and what the approximation does to a selection.
 
-``curve``: the 40,000 real embeddings of BENCH40K, three repeats, medians; all times include training and assignment.
+``curve``: the 40,000 real embeddings of BENCH40K, three rounds, medians; all times include training and assignment. The
+exact search is beside IndexFlat, each target beside the settings of IVFFlat and HNSW that reach it.
 ``outcome``: 2,000 picks with exact and with approximate density: how many are the same, and NovelSum of both.
 ``skewed``: the same embeddings as they are, and with every second one moved to within 1e-3 of one of them.
+``long``: 100,000 x 4,096 generated embeddings, three repeats; they lie in out/bench-paper, where another checkout that
+runs this finds them too.
 ``paper``: 396,000 x 4,096 generated embeddings, ingested before into out/bench-paper.
 """
 
@@ -11,9 +14,13 @@ import pickle
 import sys
 import tempfile
 import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,82 +40,130 @@ from novelsum.spark import session
 from novelsum.spark.progress import log_to_stderr
 
 NEIGHBORS = 10
+LONG_ROWS = 100_000
 REPEATS = int(os.environ.get("REPEATS", "3"))
-TARGETS = [float(target) for target in os.environ.get("TARGETS", "0.8 0.9 0.95 0.98").split()]
+TARGETS = [float(target) for target in os.environ.get("TARGETS", "0.95 0.98 0.99").split()]
 SETTINGS = Settings(
     input=os.environ.get("BENCH40K", "../shared/data/bench40k"), budget=2000, density_method="approximate"
 )
 
 
 def curve() -> None:
-    """Seconds and recall of all three, and of the exact search."""
+    """Seconds and recall beside faiss, in rounds in which each has its turn; all it takes to build is counted."""
     with tempfile.TemporaryDirectory() as folder:
         spark = session.start("bench-density", f"local[{CORES}]")
         pool = _ingested(spark, SETTINGS, Location.of(folder), {})
         vectors = formula.normalize(_columns(pool)[1]).astype(np.float32)
         estimate_density(spark, pool, replace(SETTINGS, target_recall=0.5), pool.work)  # starts the workers
-        exact, _ = _timed(spark, pool, replace(SETTINGS, density_method="exact"))
-        print(f"pool               {pool.candidates} x {pool.dimension}, K {NEIGHBORS}, medians of {REPEATS}")
-        print(f"exact              {exact:.1f} s", flush=True)
-        for target in TARGETS:
-            seconds, report = _timed(spark, pool, replace(SETTINGS, target_recall=target))
-            print(
-                f"novelsum           {seconds:.1f} s, recall {report['recall']:.4f}; {report['probes']} of "
-                f"{report['cells']} cells; error of density median {report['sigma_error_median']:.2g}, "
-                f"p99 {report['sigma_error_p99']:.2g}",
-                flush=True,
-            )
+        print(
+            f"pool               {pool.candidates} x {pool.dimension}, K {NEIGHBORS}, medians of {REPEATS}", flush=True
+        )
+        seconds: dict[str, list[float]] = {}
+        said: dict[str, str] = {}
+        for _ in range(REPEATS):
+            for target in (1.0, *TARGETS):
+                method = "exact" if target == 1 else "approximate"
+                name = f"novelsum {target:g}" if target < 1 else "novelsum exact"
+                settings = replace(SETTINGS, density_method=method, target_recall=target)
+                taken, report = _timed(spark, pool, settings, 1)
+                seconds.setdefault(name, []).append(taken)
+                if target < 1:
+                    said[name] = (
+                        f", recall {report['recall']:.4f}; {report['probes']} of {report['cells']} cells; error of "
+                        f"density median {report['sigma_error_median']:.2g}, p99 {report['sigma_error_p99']:.2g}"
+                    )
+            for name, taken, words in _faiss(vectors):
+                seconds.setdefault(name, []).append(taken)
+                said[name] = words
         spark.stop()
-    _faiss_curve(vectors)
+    for name, all_taken in seconds.items():
+        print(f"{name:<18} {median(all_taken):.1f} s{said.get(name, '')}", flush=True)
+    rivals = {name: median(taken) for name, taken in seconds.items() if not name.startswith("novelsum")}
+    print(f"exact over IndexFlat {median(seconds['novelsum exact']) / rivals['IndexFlat']:.2f}")
+    for target in TARGETS:
+        fastest = min((name for name in rivals if name.endswith(f" {target:g}")), key=rivals.__getitem__)
+        ratio = median(seconds[f"novelsum {target:g}"]) / rivals[fastest]
+        print(f"at {target:g} over {fastest:<18} {ratio:.2f}")
 
 
-def _timed(spark: SparkContext, pool: Pool, settings: Settings) -> tuple[float, dict]:
+def _timed(spark: SparkContext, pool: Pool, settings: Settings, repeats: int = REPEATS) -> tuple[float, dict]:
     seconds = []
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         clock = time.perf_counter()
         report = estimate_density(spark, pool, settings, pool.work)
         seconds.append(time.perf_counter() - clock)
     return median(seconds), report
 
 
-def _faiss_curve(vectors: np.ndarray) -> None:
-    """IVFFlat with sqrt(N) and 2 sqrt(N) lists and HNSW with 32 links, on as many threads."""
+def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, float, str]]:
+    """IndexFlat, IVFFlat and HNSW on as many threads: name, seconds of all it takes, and what to say beside them.
+
+    IVFFlat has sqrt(N) and 2 sqrt(N) lists, HNSW 16 and 32 links; each is searched for each target in as few lists, or
+    with as little breadth, as find that much of 1,000 rows.
+    """
     import faiss
 
     faiss.omp_set_num_threads(CORES)
     dimension, sample = vectors.shape[1], np.random.default_rng(0).choice(len(vectors), 1000, replace=False)
     near = vectors[sample] @ vectors.T
     kth = np.partition(near, -NEIGHBORS - 1, axis=1)[:, -NEIGHBORS - 1]  # the point itself is the nearest
-    for lists in (round(len(vectors) ** 0.5), 2 * round(len(vectors) ** 0.5)):
-        built, index = [], None
-        for _ in range(REPEATS):
-            clock = time.perf_counter()
-            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
-            index.train(vectors)
-            index.add(vectors)
-            built.append(time.perf_counter() - clock)
-        for share in (0.05, 0.1, 0.15):
-            index.nprobe = max(1, round(share * lists))
-            _report_faiss(f"IVFFlat {lists:>4}/{index.nprobe:<4} ", index, vectors, median(built), sample, kth)
-    clock = time.perf_counter()
-    index = faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 80
-    index.add(vectors)
-    built = [time.perf_counter() - clock]
-    for breadth in (16, 32, 64, 128):
-        index.hnsw.efSearch = breadth
-        _report_faiss(f"HNSW 32 ef {breadth:<6} ", index, vectors, built[0], sample, kth)
 
+    def recall(index: Any) -> float:
+        found, _ = index.search(vectors[sample], NEIGHBORS + 1)
+        return float((found[:, 1:] >= kth[:, None] - 1e-6).mean())
 
-def _report_faiss(name: str, index, vectors: np.ndarray, built: float, sample: np.ndarray, kth: np.ndarray) -> None:
-    seconds = []
-    for _ in range(REPEATS):
+    def built(index: Any) -> tuple[Any, float]:
         clock = time.perf_counter()
-        found, _ = index.search(vectors, NEIGHBORS + 1)
-        seconds.append(time.perf_counter() - clock)
-    recall = (found[sample, 1:] >= kth[:, None] - 1e-6).mean()
-    total = built + median(seconds)
-    print(f"{name} {total:.1f} s, recall {recall:.4f}; {built:.1f} s of it to train and add", flush=True)
+        index.train(vectors)
+        index.add(vectors)
+        return index, time.perf_counter() - clock
+
+    def searched(index: Any) -> float:
+        clock = time.perf_counter()
+        index.search(vectors, NEIGHBORS + 1)
+        return time.perf_counter() - clock
+
+    index, seconds = built(faiss.IndexFlatIP(dimension))
+    yield "IndexFlat", seconds + searched(index), ""
+    root = round(len(vectors) ** 0.5)
+    for name, parameter, choices, make in [
+        *(
+            (f"IVFFlat {lists}", "nprobe", range(2, lists), partial(_lists, faiss, dimension, lists))
+            for lists in (root, 2 * root)
+        ),
+        *(
+            (f"HNSW {links}", "efSearch", range(12, 512, 4), partial(_graph, faiss, dimension, links))
+            for links in (16, 32)
+        ),
+    ]:
+        index, seconds = built(make())
+        of = index.hnsw if parameter == "efSearch" else index
+        for target in TARGETS:
+            value = _least(of, parameter, choices, lambda index=index, target=target: recall(index) >= target)
+            words = f", recall {recall(index):.4f}; {parameter} {value}; {seconds:.1f} s of it to train and add"
+            yield f"{name} {target:g}", seconds + searched(index), words
+
+
+def _least(of: Any, parameter: str, choices: range, is_enough: Callable[[], bool]) -> int:
+    """Set a parameter to the least of some choices that is enough, or to the last."""
+
+    def set_to(value: int) -> bool:
+        setattr(of, parameter, value)
+        return is_enough()
+
+    value = choices[min(bisect_left(choices, True, key=set_to), len(choices) - 1)]
+    setattr(of, parameter, value)
+    return value
+
+
+def _lists(faiss: Any, dimension: int, lists: int) -> Any:
+    return faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
+
+
+def _graph(faiss: Any, dimension: int, links: int) -> Any:
+    index = faiss.IndexHNSWFlat(dimension, links, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 2 * links + 16
+    return index
 
 
 def outcome() -> None:
@@ -173,23 +228,32 @@ def skewed() -> None:
 
 def paper() -> None:
     """The density of the paper's own number of rows and dimensions."""
-    settings = replace(SETTINGS, input=str(GENERATED / f"input-{PAPER_ROWS}"), block_rows=12_000)
-    _generate(Path(settings.input))
+    _of_generated(PAPER_ROWS, 1)
+
+
+def long() -> None:
+    """The density of a quarter of its rows."""
+    _of_generated(LONG_ROWS, REPEATS)
+
+
+def _of_generated(rows: int, repeats: int) -> None:
+    settings = replace(SETTINGS, input=str(GENERATED / f"input-{rows}"), block_rows=12_000)
+    _generate(Path(settings.input), rows)
     spark = session.start("bench-density", f"local[{CORES}]")
-    kept, seconds = GENERATED / f"pool-{PAPER_ROWS}.pickle", {}
+    kept, seconds = GENERATED / f"pool-{rows}.pickle", {}
     if kept.exists():
         pool = pickle.loads(kept.read_bytes())
     else:
-        pool = _ingested(spark, settings, Location.of(str(GENERATED / f"work-density-{PAPER_ROWS}")), seconds)
+        pool = _ingested(spark, settings, Location.of(str(GENERATED / f"work-density-{rows}")), seconds)
+        if rows != PAPER_ROWS:  # else the selection benchmark starts from another
+            kept.write_bytes(pickle.dumps(pool))
     kept_density = pool.work / "density"
     aside = pool.work / "density-of-selection"  # what the selection benchmark starts from
     if kept_density.exists() and not aside.exists():
         kept_density.move_to(aside)
     try:
         with PeakMemory() as memory:
-            clock = time.perf_counter()
-            report = estimate_density(spark, pool, settings, pool.work)
-            seconds["density"] = time.perf_counter() - clock
+            seconds["density"], report = _timed(spark, pool, settings, repeats)
     finally:
         spark.stop()
         for name in ("cells", "found", "sample", "density"):
@@ -210,9 +274,9 @@ def _columns(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    if sys.argv[1] != "paper" and not Path(SETTINGS.input).exists():
+    if sys.argv[1] not in ("long", "paper") and not Path(SETTINGS.input).exists():
         print(
             f"bench: {SETTINGS.input} is absent; set BENCH40K to the folder of the 40,000 embeddings", file=sys.stderr
         )
         sys.exit(3)
-    {"curve": curve, "outcome": outcome, "skewed": skewed, "paper": paper}[sys.argv[1]]()
+    {"curve": curve, "outcome": outcome, "skewed": skewed, "long": long, "paper": paper}[sys.argv[1]]()

@@ -77,7 +77,7 @@ def paper() -> int:
         formula=FORMULA,  # type: ignore[arg-type]
         block_rows=_PART_ROWS,
     )
-    _generate(Path(settings.input))
+    _generate(Path(settings.input), PAPER_ROWS)
     seconds: dict[str, float] = {}
     kept = GENERATED / f"pool-{PAPER_ROWS}.pickle"
     spark = session.start("bench-paper", f"local[{CORES}]")
@@ -147,7 +147,7 @@ def _report(
     print(f"floor        {spread}: selection is {seconds['selection'] / median(floor):.1f} x", flush=True)
 
 
-def _generate(folder: Path) -> None:
+def _generate(folder: Path, rows: int) -> None:
     """Embeddings with clusters, duplicates' neighbours and a steep spectrum, so that gaps resemble real ones."""
     folder.mkdir(parents=True, exist_ok=True)
     shared = np.random.default_rng(0)
@@ -156,12 +156,12 @@ def _generate(folder: Path) -> None:
     spectrum = np.arange(1, latent + 1, dtype=np.float32) ** -0.35
     centres = shared.normal(size=(2000, latent)).astype(np.float32)
     share = shared.dirichlet(np.full(2000, 0.5))
-    for start in range(0, PAPER_ROWS, _PART_ROWS):
+    for start in range(0, rows, _PART_ROWS):
         path = folder / f"part-{start:07d}.parquet"
         if path.exists():
             continue
         rng = np.random.default_rng(start + 1)
-        n = min(_PART_ROWS, PAPER_ROWS - start)
+        n = min(_PART_ROWS, rows - start)
         tightness = rng.uniform(0.3, 1.2, (n, 1)).astype(np.float32)
         points = centres[rng.choice(2000, n, p=share)]
         points = (points + tightness * rng.standard_normal((n, latent), np.float32)) * spectrum
