@@ -20,9 +20,9 @@ from novelsum.rows import Integers
 
 Short = NDArray[np.float32]
 
-LEFT_OUT = 2.0
-"""Axes are taken until they leave out this part of the squared lengths, divided by √D: a tenth of 384 dimensions. The
-more dimensions, the more a pair costs that must be looked at in full."""
+LEFT_OUT, LONG = 0.1, 400
+"""Axes are taken until they leave out this part of the squared lengths. Of more dimensions than so many it falls with
+their root, as a pair that must be looked at in full costs the more."""
 MOST_AXES = 384
 _FEW_DIMENSIONS = 64
 """Up to so many coordinates are compared as they are."""
@@ -64,7 +64,7 @@ class Axes:
         residuals = (residuals / np.maximum(lengths, 1.0)).astype(np.float32)  # no outlier decides alone
         found, squares = _principal(residuals)
         left = 1 - np.cumsum(squares) / max(float(np.square(residuals).sum(dtype=np.float64)), 1e-300)
-        wanted = int(np.searchsorted(-left, -LEFT_OUT / sample.shape[1] ** 0.5)) + 1
+        wanted = int(np.searchsorted(-left, -LEFT_OUT * min(1.0, LONG / sample.shape[1]) ** 0.5)) + 1
         wanted = min(-(-wanted // _STEP) * _STEP, MOST_AXES, found.shape[1])
         return Axes(axes.centre, axes.scale, np.ascontiguousarray(found[:, :wanted]))
 

@@ -5,7 +5,7 @@
    blocks: near cells lie together, see :mod:`~novelsum.density.layout`. Every group is searched, exactly, for the
    neighbours of the measured candidates.
 3. Which cells those lie in tells how many must be probed: the driver takes the smallest number at which half of
-   the measured candidates find enough.
+   the measured candidates find enough, and at which their density is near enough.
 4. A task a group searches its candidates in the cells they probe, reading one group at a time. The other half of the
    measured candidates says what recall that had; if too little, more cells are probed.
 
@@ -61,7 +61,7 @@ SMALL_GROUPS, SMALL_GROUP_CELLS = 8, 16
 MEASURED = (500, 2000)
 """About how many candidates are searched exactly, at least and at most; a fortieth of them in between. Half of them
 choose the probes, half tell the recall."""
-OVERHEAD = 2e11
+OVERHEAD = 4e11
 """What the additional Spark jobs take, in multiplications."""
 _TRAINED_OF_CELL = 32
 _SURELY = 0.8

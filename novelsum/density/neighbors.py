@@ -126,6 +126,7 @@ class NearestDistances:
         self._axes = axes or Axes.all(self._queries.array(evenly(len(self._queries), _AXES_ROWS)))
         self._short, self._halves = self._axes.sought(self._queries.short_by(self._axes))
         self._room = np.empty((len(self._queries), _ROOM * count + _ROOM), dtype=np.int32)
+        self._upper = self.squared.copy()
         self._lows = np.empty(self._room.shape)
         self._kept = np.zeros(len(self._queries), dtype=np.int64)
 
@@ -153,10 +154,12 @@ class NearestDistances:
             return
         rows = np.full(len(corpus), _NO_CORPUS) if corpus_rows is None else corpus_rows
         short = corpus.short_by(self._axes)
-        labels, upper = np.zeros(len(corpus), dtype=np.int32), self.squared.copy()
+        parts, labels = list(parts), np.zeros(len(corpus), dtype=np.int32)
+        for _, _, at, _ in parts:
+            self._upper[at] = self.squared[at]
         slack = (1 + 1e-9) / (2 * self._axes.scale) / self._axes.scale
         order = summation(corpus.vectors.shape[1])
-        found = (self._room, self._lows, self._kept, self.squared, self.labels, upper)
+        found = (self._room, self._lows, self._kept, self.squared, self.labels, self._upper)
         of_queries = (self._queries.vectors, self._queries.lengths)
         of_corpus = (corpus.vectors, corpus.lengths)
         inverse = (self._queries.inverse, corpus.inverse)

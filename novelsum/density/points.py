@@ -58,6 +58,10 @@ class Points:
         """The points (m, D) at some places, or all, in float64; by the formula's own division."""
         return self.vectors[places].astype(np.float64) / self.lengths[places, None]
 
+    def shortened(self, axes: Axes) -> "Points":
+        """The same with their short rows."""
+        return Points(self.vectors, self.lengths, self.short_by(axes))
+
     def short_by(self, axes: Axes) -> Short:
         """Their short rows (n, d + 2), by the axes that ``short`` was made by, if it was."""
         return axes.shorten(self.vectors, self.lengths) if self.short is None else self.short

@@ -4,6 +4,7 @@
 exact search is beside IndexFlat, each target beside the settings of IVFFlat and HNSW that reach it.
 ``outcome``: 2,000 picks with exact and with approximate density: how many are the same, and NovelSum of both.
 ``skewed``: the same embeddings as they are, and with every second one moved to within 1e-3 of one of them.
+``update``: a full run over the same embeddings and an update by 1% of them; UPDATED names other folders to do it with.
 ``long``: 100,000 x 4,096 generated embeddings, three repeats; they lie in out/bench-paper, where another checkout that
 runs this finds them too.
 ``paper``: 396,000 x 4,096 generated embeddings, ingested before into out/bench-paper.
@@ -20,20 +21,23 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measure import PeakMemory
+from measure import PeakMemory, processor_seconds
+from pyarrow import dataset
 from pyspark import SparkContext
 from selection import CORES, GENERATED, PAPER_ROWS, _generate, _ingested
 
 from novelsum import formula
 from novelsum.density.exact import estimate_density
-from novelsum.density.factors import read_density
+from novelsum.density.factors import read_density, write_density_result
+from novelsum.density.state import state_of
 from novelsum.files.location import Location
 from novelsum.files.store import Pool, read_block
+from novelsum.files.workplace import Workplace
 from novelsum.selection.rounds import first_row, select
 from novelsum.settings import Settings
 from novelsum.spark import session
@@ -58,7 +62,7 @@ def curve() -> None:
         print(
             f"pool               {pool.candidates} x {pool.dimension}, K {NEIGHBORS}, medians of {REPEATS}", flush=True
         )
-        seconds: dict[str, list[float]] = {}
+        seconds: dict[str, list[Taken]] = {}
         said: dict[str, str] = {}
         for _ in range(REPEATS):
             for target in (1.0, *TARGETS):
@@ -76,26 +80,51 @@ def curve() -> None:
                 seconds.setdefault(name, []).append(taken)
                 said[name] = words
         spark.stop()
-    for name, all_taken in seconds.items():
-        print(f"{name:<18} {median(all_taken):.1f} s{said.get(name, '')}", flush=True)
-    rivals = {name: median(taken) for name, taken in seconds.items() if not name.startswith("novelsum")}
-    print(f"exact over IndexFlat {median(seconds['novelsum exact']) / rivals['IndexFlat']:.2f}")
+    medians = {name: Taken(*map(median, zip(*taken, strict=True))) for name, taken in seconds.items()}
+    for name, taken in medians.items():
+        print(f"{name:<18} {taken}{said.get(name, '')}", flush=True)
+    print(f"exact over IndexFlat: {medians['novelsum exact'].over(medians['IndexFlat'])}")
     for target in TARGETS:
-        fastest = min((name for name in rivals if name.endswith(f" {target:g}")), key=rivals.__getitem__)
-        ratio = median(seconds[f"novelsum {target:g}"]) / rivals[fastest]
-        print(f"at {target:g} over {fastest:<18} {ratio:.2f}")
+        rivals = [name for name in medians if name.endswith(f" {target:g}") and not name.startswith("novelsum")]
+        fastest = min(rivals, key=medians.__getitem__)
+        print(f"at {target:g} over {fastest}: {medians[f'novelsum {target:g}'].over(medians[fastest])}")
 
 
-def _timed(spark: SparkContext, pool: Pool, settings: Settings, repeats: int = REPEATS) -> tuple[float, dict]:
-    seconds = []
+class Taken(NamedTuple):
+    """Seconds of the clock, and of the processors."""
+
+    clock: float
+    processors: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.1f} s ({self.processors:.1f} s of processors)"
+
+    def over(self, other: "Taken") -> str:
+        """How many times as many they are."""
+        return f"{self.clock / other.clock:.2f} ({self.processors / other.processors:.2f} in processor time)"
+
+
+class Clock:
+    """What has been taken since it was made."""
+
+    def __init__(self) -> None:
+        self._clock, self._processors = time.perf_counter(), processor_seconds()
+
+    def taken(self) -> Taken:
+        """Until now."""
+        return Taken(time.perf_counter() - self._clock, processor_seconds() - self._processors)
+
+
+def _timed(spark: SparkContext, pool: Pool, settings: Settings, repeats: int = REPEATS) -> tuple[Taken, dict]:
+    taken = []
     for _ in range(repeats):
-        clock = time.perf_counter()
+        clock = Clock()
         report = estimate_density(spark, pool, settings, pool.work)
-        seconds.append(time.perf_counter() - clock)
-    return median(seconds), report
+        taken.append(clock.taken())
+    return Taken(*map(median, zip(*taken, strict=True))), report
 
 
-def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, float, str]]:
+def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, Taken, str]]:
     """IndexFlat, IVFFlat and HNSW on as many threads: name, seconds of all it takes, and what to say beside them.
 
     IVFFlat has sqrt(N) and 2 sqrt(N) lists, HNSW 16 and 32 links; each is searched for each target in as few lists, or
@@ -112,19 +141,19 @@ def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, float, str]]:
         found, _ = index.search(vectors[sample], NEIGHBORS + 1)
         return float((found[:, 1:] >= kth[:, None] - 1e-6).mean())
 
-    def built(index: Any) -> tuple[Any, float]:
-        clock = time.perf_counter()
+    def built(index: Any) -> tuple[Any, Taken]:
+        clock = Clock()
         index.train(vectors)
         index.add(vectors)
-        return index, time.perf_counter() - clock
+        return index, clock.taken()
 
-    def searched(index: Any) -> float:
-        clock = time.perf_counter()
+    def searched(index: Any, to_build: Taken) -> Taken:
+        clock = Clock()
         index.search(vectors, NEIGHBORS + 1)
-        return time.perf_counter() - clock
+        return Taken(*map(sum, zip(to_build, clock.taken(), strict=True)))
 
-    index, seconds = built(faiss.IndexFlatIP(dimension))
-    yield "IndexFlat", seconds + searched(index), ""
+    index, to_build = built(faiss.IndexFlatIP(dimension))
+    yield "IndexFlat", searched(index, to_build), ""
     root = round(len(vectors) ** 0.5)
     for name, parameter, choices, make in [
         *(
@@ -136,12 +165,12 @@ def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, float, str]]:
             for links in (16, 32)
         ),
     ]:
-        index, seconds = built(make())
+        index, to_build = built(make())
         of = index.hnsw if parameter == "efSearch" else index
         for target in TARGETS:
             value = _least(of, parameter, choices, lambda index=index, target=target: recall(index) >= target)
-            words = f", recall {recall(index):.4f}; {parameter} {value}; {seconds:.1f} s of it to train and add"
-            yield f"{name} {target:g}", seconds + searched(index), words
+            words = f", recall {recall(index):.4f}; {parameter} {value}; {to_build} of it to train and add"
+            yield f"{name} {target:g}", searched(index, to_build), words
 
 
 def _least(of: Any, parameter: str, choices: range, is_enough: Callable[[], bool]) -> int:
@@ -218,12 +247,59 @@ def skewed() -> None:
             with PeakMemory() as memory:
                 seconds, report = _timed(spark, pool, SETTINGS)
             print(
-                f"{name:<18} {seconds:.1f} s, recall {report['recall']:.4f}; {report['probes']} of {report['cells']} "
+                f"{name:<18} {seconds}, recall {report['recall']:.4f}; {report['probes']} of {report['cells']} "
                 f"cells; error of density p99 {report['sigma_error_p99']:.2g}; workers' peak memory "
                 f"{memory.peak['workers'] / 2**20:.0f} MiB",
                 flush=True,
             )
         spark.stop()
+
+
+def update() -> None:
+    """Seconds of a full run over all rows and of an update by one in a hundred of them, ingest and all."""
+    for source in os.environ.get("UPDATED", SETTINGS.input).split():
+        table = dataset.dataset(source).to_table(["id", "embedding"])
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            is_new = np.arange(len(table)) % 100 == 50
+            for name, rows in {"all": ~is_new | is_new, "old": ~is_new, "new": is_new}.items():
+                (Path(folder) / name).mkdir()
+                pq.write_table(table.filter(pa.array(rows)), f"{folder}/{name}/part.parquet", compression="none")
+            del table
+            spark = session.start("bench-density", f"local[{CORES}]")
+            seconds: dict[str, list[Taken]] = {}
+            for place in range(REPEATS):
+                state = f"{folder}/state-{place}"
+                base = replace(SETTINGS, density_method="auto")
+                _run_job(spark, replace(base, input=f"{folder}/old", save_state=state), f"{folder}/out-old-{place}")
+                for name, settings in {
+                    "full run": replace(base, input=f"{folder}/all"),
+                    "with a state": replace(base, input=f"{folder}/all", save_state=f"{folder}/state-all-{place}"),
+                    "update": replace(base, input=f"{folder}/new", update=state),
+                }.items():
+                    clock = Clock()
+                    report = _run_job(spark, settings, f"{folder}/out-{name.replace(' ', '-')}-{place}")
+                    seconds.setdefault(name, []).append(clock.taken())
+                    print(f"{name:<18} {seconds[name][-1]}, recall {report.get('recall', 1):.4f}", flush=True)
+            spark.stop()
+        medians = {name: Taken(*map(median, zip(*taken, strict=True))) for name, taken in seconds.items()}
+        print(f"{source}: " + ", ".join(f"{name} {value}" for name, value in medians.items()))
+        print(f"update over a full run: {medians['update'].over(medians['full run'])}", flush=True)
+
+
+def _run_job(spark: SparkContext, settings: Settings, output: str) -> dict:
+    """What a run of the density job does within Spark; what its manifest says."""
+    place = Workplace.of(Location.of(output), f"{output}-work", {"input": settings.input})
+    with state_of(settings, place) as state:
+        pool = _ingested(spark, settings, place.emptied("ingest"), {})
+        work = place.emptied("density")
+        if state is None:
+            report = estimate_density(spark, pool, settings, work)
+            write_density_result(spark, pool, work, settings.id_column, place.result)
+        else:
+            report = state.add(spark, pool, frozenset(), settings, work, place)
+            state.commit(state.following(place.key))
+    place.stage.delete()
+    return report
 
 
 def paper() -> None:
@@ -253,7 +329,7 @@ def _of_generated(rows: int, repeats: int) -> None:
         kept_density.move_to(aside)
     try:
         with PeakMemory() as memory:
-            seconds["density"], report = _timed(spark, pool, settings, repeats)
+            taken, report = _timed(spark, pool, settings, repeats)
     finally:
         spark.stop()
         for name in ("cells", "found", "sample", "density"):
@@ -261,7 +337,9 @@ def _of_generated(rows: int, repeats: int) -> None:
         if aside.exists():
             aside.move_to(kept_density)
     print(f"pool         {pool.candidates} x {pool.dimension}")
-    print("seconds      " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    print(
+        "seconds      " + ", ".join([*(f"{name} {value:.1f}" for name, value in seconds.items()), f"density {taken}"])
+    )
     print("density      " + ", ".join(f"{name} {value}" for name, value in report.items()))
     print("peak memory  " + ", ".join(f"{name} {value / 2**20:.0f} MiB" for name, value in memory.peak.items()))
 
@@ -279,4 +357,6 @@ if __name__ == "__main__":
             f"bench: {SETTINGS.input} is absent; set BENCH40K to the folder of the 40,000 embeddings", file=sys.stderr
         )
         sys.exit(3)
-    {"curve": curve, "outcome": outcome, "skewed": skewed, "long": long, "paper": paper}[sys.argv[1]]()
+    {"curve": curve, "outcome": outcome, "skewed": skewed, "update": update, "long": long, "paper": paper}[
+        sys.argv[1]
+    ]()
