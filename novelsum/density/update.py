@@ -39,6 +39,7 @@ from novelsum.density.layout import (
     write_cells,
     write_points,
 )
+from novelsum.density.lists import Lists, counts_of, ids_name, ids_of, in_order, lists_of, write_rows
 from novelsum.density.near import MEASURING, compare, logger
 from novelsum.density.neighbors import NearestDistances, Sought
 from novelsum.density.points import Points
@@ -59,83 +60,6 @@ _NO_DISTANCE = 1e-10
 
 def _sought(content: dict[str, Any]) -> Sought:
     return Sought(*(content["settings"][name] for name in ("formula", "metric", "neighbors")))
-
-
-# --- the rows of a group ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Rows of a group in the order of their numbers, without vectors.
-
-    ``row`` (n,) int64; ``digest`` (n,) bytes of the vector; ``squared`` (n, count) to the nearest.
-    """
-
-    row: Integers
-    digest: NDArray[Any]
-    squared: Array
-
-    def write(self, location: Location) -> None:
-        """Write them."""
-        columns = [pa.array(self.row), pa.array(self.digest.tolist(), pa.binary()), binary(self.squared)]
-        location.write_parquet(pa.table(columns, names=["row", "digest", "squared"]))
-
-    def take(self, places: Integers) -> "Lists":
-        """The rows at some places."""
-        return Lists(self.row[places], self.digest[places], self.squared[places])
-
-    @staticmethod
-    def read(location: Location) -> "Lists":
-        """Read them."""
-        table = location.read_parquet()
-        row, digest = (table.column(name).to_numpy() for name in ("row", "digest"))
-        return Lists(row, digest, matrix(table.column("squared"), "float64"))
-
-
-def ids_of(row: Any, ids: Any, night: Any, integer_ids: bool) -> pa.Table:
-    """All ids of some rows, those with equal embeddings too, and the nights that brought them; in order of row and id.
-
-    ``row``, ``ids`` and ``night`` (m,). The first id of a row stands for it.
-    """
-    kinds = (pa.int64(), pa.int64() if integer_ids else pa.string(), pa.int64())
-    columns = [pa.array(values, kind) for values, kind in zip((row, ids, night), kinds, strict=True)]
-    return _in_order(pa.table(columns, names=["row", "id", "night"]))
-
-
-def _in_order(ids: pa.Table) -> pa.Table:
-    return ids.sort_by([("row", "ascending"), ("id", "ascending")]).combine_chunks()
-
-
-def ids_name(group: int) -> str:
-    """What the file with the ids of a group is called."""
-    return f"ids-{group:05d}.parquet"
-
-
-def _write_result(folder: Location, group: int, sought: Sought, id_column: str, lists: Lists, ids: pa.Table) -> None:
-    density, kth = sought.density(sought.of_neighbors(lists.squared))
-    _, first = np.unique(ids.column("row").to_numpy(), return_index=True)
-    of_rows = ids.column("id").take(pa.array(first))
-    table = pa.table({id_column: of_rows, "density": density, "kth_distance": kth})
-    (folder / f"part-{group:05d}.parquet").write_parquet(table)
-
-
-def write_rows(location: Location, rows: CellRows) -> None:
-    """Write rows of a group for a state: its numbers stay, so that no id and no place in a store is written."""
-    nothing = np.zeros(len(rows.row), dtype=np.int64)
-    plain = replace(rows, id=nothing, block=nothing, place=nothing)
-    location.write_parquet(plain.table(), compression="none", use_dictionary=False)
-
-
-def counts_of(rows: CellRows, among_distinct: bool, cells: int) -> Integers:
-    """How many possible neighbours lie in each cell."""
-    return np.bincount(rows.cell[rows.distinct | (not among_distinct)], minlength=cells)
-
-
-def lists_of(rows: CellRows, squared: Array) -> Lists:
-    """Lists of some rows, in the order of their numbers, with what was found for them."""
-    order = np.argsort(rows.row)
-    digest = np.array([*digests(rows.vectors), None], dtype=object)[:-1]
-    return Lists(rows.row[order], digest[order], squared[order])
 
 
 # --- a change ---------------------------------------------------------------------------------------------
@@ -747,6 +671,14 @@ def _search_measured(job: Task, group: _Group) -> Array:
     return nearest.squared
 
 
+def _write_result(folder: Location, group: int, sought: Sought, id_column: str, lists: Lists, ids: pa.Table) -> None:
+    density, kth = sought.density(sought.of_neighbors(lists.squared))
+    _, first = np.unique(ids.column("row").to_numpy(), return_index=True)
+    of_rows = ids.column("id").take(pa.array(first))
+    table = pa.table({id_column: of_rows, "density": density, "kth_distance": kth})
+    (folder / f"part-{group:05d}.parquet").write_parquet(table)
+
+
 def _merge_group(job: Task, group: int) -> tuple[Integers, Array]:
     """Write the lists, ids and result of a group's rows, old and new; return those of the measured ones."""
     rows = job.sought_rows(group)
@@ -777,6 +709,6 @@ def _merge_ids(job: Task, group: int, rows: Integers) -> pa.Table:
     came = came.filter(pa.array(np.isin(came.column("row").to_numpy(), rows)))
     night = came.schema.get_field_index("night")
     came = came.set_column(night, "night", pa.array(np.full(len(came), job.number)))
-    ids = _in_order(pa.concat_tables([ids, came]))
+    ids = in_order(pa.concat_tables([ids, came]))
     (job.next / ids_name(group)).write_parquet(ids)
     return ids

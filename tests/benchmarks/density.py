@@ -105,14 +105,15 @@ class Taken(NamedTuple):
 
 
 class Clock:
-    """What has been taken since it was made."""
+    """What has been taken since it was made, by all processes of the run or by this one ``alone``."""
 
-    def __init__(self) -> None:
-        self._clock, self._processors = time.perf_counter(), processor_seconds()
+    def __init__(self, alone: bool = False) -> None:
+        self._of_processors = time.process_time if alone else processor_seconds
+        self._clock, self._processors = time.perf_counter(), self._of_processors()
 
     def taken(self) -> Taken:
         """Until now."""
-        return Taken(time.perf_counter() - self._clock, processor_seconds() - self._processors)
+        return Taken(time.perf_counter() - self._clock, self._of_processors() - self._processors)
 
 
 def _timed(spark: SparkContext, pool: Pool, settings: Settings, repeats: int = REPEATS) -> tuple[Taken, dict]:
@@ -142,13 +143,13 @@ def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, Taken, str]]:
         return float((found[:, 1:] >= kth[:, None] - 1e-6).mean())
 
     def built(index: Any) -> tuple[Any, Taken]:
-        clock = Clock()
+        clock = Clock(alone=True)
         index.train(vectors)
         index.add(vectors)
         return index, clock.taken()
 
     def searched(index: Any, to_build: Taken) -> Taken:
-        clock = Clock()
+        clock = Clock(alone=True)
         index.search(vectors, NEIGHBORS + 1)
         return Taken(*map(sum, zip(to_build, clock.taken(), strict=True)))
 
