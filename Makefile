@@ -56,11 +56,13 @@ bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds
 bench-small: setup ## curate on small pools against a bare PySpark program, with the seconds of each stage
 	$(BIN)/python tests/benchmarks/small.py
 
-bench-density: setup ## time and recall of the density beside faiss, its effect on a selection, and half a pool in a crowd
+bench-density: setup ## time and recall of the density beside faiss, its effect on a selection, a crowd, an update, long embeddings (5 GB in out/bench-paper)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py curve
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py outcome
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py skewed
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py update
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py long
 
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper, which a second run starts from; log there
 	mkdir -p out/bench-paper
