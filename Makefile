@@ -64,11 +64,13 @@ bench-scaling: setup ## one and two executors; seconds against N, B and D, a cos
 	mkdir -p out/bench-scaling
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/scaling.py 2>&1 | tee -a out/bench-scaling/log
 
-bench-density: setup ## time and recall of the density beside faiss, its effect on a selection, and half a pool in a crowd
+bench-density: setup ## time and recall of the density beside faiss, its effect on a selection, a crowd, an update, long embeddings (5 GB in out/bench-paper)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py curve
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py outcome
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py skewed
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py update
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py long
 
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper; ends by itself after 35 minutes and goes on when run again
 	mkdir -p out/bench-paper

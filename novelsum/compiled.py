@@ -138,7 +138,7 @@ class Kept:
         with suppress(Exception):  # of numba, pickle or the system: whatever it is, there is a way on
             content = self._path(signature, context.codegen()).read_bytes()
             if hashlib.sha256(content[_DIGEST:]).digest() == content[:_DIGEST]:
-                return CompileResult._rebuild(context, *pickle.loads(content[_DIGEST:]))  # type: ignore[no-untyped-call]
+                return CompileResult._rebuild(context, *pickle.loads(content[_DIGEST:]))
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
@@ -148,7 +148,7 @@ class Kept:
         if result.library.has_dynamic_globals or result.lifted:  # these hold addresses of this process
             return
         with suppress(Exception):
-            content = dumps(result._reduce())  # type: ignore[no-untyped-call]
+            content = dumps(result._reduce())
             self._folder.mkdir(mode=0o700, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=self._folder, suffix=".unfinished", delete=False) as file:
                 try:

@@ -9,17 +9,20 @@ depends on what else was multiplied with it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from novelsum.density.neighbors import Screen, paired_squared_distances, smallest_of_each
+from novelsum.density.axes import Axes
+from novelsum.density.neighbors import paired_squared_distances, smallest_of_each
+from novelsum.density.points import Points
 from novelsum.formula import Array
 from novelsum.rows import Integers
 
 _ITERATIONS = 8
 _CROWDED = 2
-_TILE_ROWS = 4096
+_TILE_ROWS = 2048
 
 Mask = NDArray[np.bool_]
 
@@ -51,15 +54,15 @@ class Cells:
     group: Integers
 
     @staticmethod
-    def trained(sample: Array, wanted: int, spherical: bool, groups: int) -> "Cells":
+    def trained(sample: Array, wanted: int, spherical: bool, groups: int, axes: Axes) -> "Cells":
         """About ``wanted`` cells, in so many groups of about equal size, for a pool of which ``sample`` (s, D) is one.
 
         The sample is in the metric's space and in the order of rows; ``spherical`` if all have length 1.
         """
-        centroids = _halved(sample, _k_means(sample, wanted, spherical), _CROWDED * len(sample) / wanted)
+        centroids = _halved(sample, _k_means(sample, wanted, spherical, axes), _CROWDED * len(sample) / wanted)
         centroids = np.unique(_unit(centroids) if spherical else centroids, axis=0)
         centroids = centroids[_in_order(centroids)]
-        counts = np.bincount(_nearest_one(sample, centroids), minlength=len(centroids))
+        counts = np.bincount(_nearest_one(Points.of(sample), centroids), minlength=len(centroids))
         copies = np.maximum(1, np.ceil(counts * wanted / (_CROWDED * len(sample)))).astype(np.int64)
         first = np.cumsum(copies) - copies
         of_cell = np.zeros(int(copies.sum()), dtype=np.int64)
@@ -68,13 +71,13 @@ class Cells:
         group = ((np.cumsum(share) - share / 2) * groups).astype(np.int64).clip(0, groups - 1)
         return Cells(np.repeat(centroids, copies, axis=0), of_cell, group)
 
-    def assign(self, points: Array, rows: Integers) -> Integers:
-        """The cell of each point (m, D) with its row (m,): (m,)."""
+    def assign(self, points: Points, rows: Integers) -> Integers:
+        """The cell of each of m points with its row (m,): (m,)."""
         first = _nearest_one(points, self.centroids)
         return first + (mixed(rows, 2) % self.copies[first].astype(np.uint64)).astype(np.int64)
 
-    def probed(self, points: Array, own: Integers, probes: int, sizes: Integers, needed: int) -> Mask:
-        """The cells that points (m, D) are searched in: (m, C).
+    def probed(self, points: Points, own: Integers, probes: int, sizes: Integers, needed: int) -> Mask:
+        """The cells that m points are searched in: (m, C).
 
         The ``probes`` nearest and the point's own (m,), or as many more as it takes to hold ``needed`` points of the
         corpus; ``sizes`` (C,) says how many each cell holds.
@@ -82,15 +85,50 @@ class Cells:
         chosen = np.empty((len(points), len(sizes)), dtype=bool)
         for start in range(0, len(points), _TILE_ROWS):
             tile = slice(start, start + _TILE_ROWS)
-            here = np.arange(len(points[tile]))
+            of_tile = points.array(tile)
+            here = np.arange(len(of_tile))
             wider = probes
             while len(here):
-                mask = nearest_cells(points[tile][here], self.centroids, wider)
+                mask = nearest_cells(of_tile[here], self.centroids, wider)
                 mask[np.arange(len(here)), own[tile][here]] = True
                 chosen[start + here] = mask
                 here = here[(mask @ sizes < needed) & (wider < len(sizes))]
                 wider = min(2 * wider, len(sizes))
         return chosen
+
+
+class Screen:
+    """Squared distances to a corpus (n, D) by a matrix product, with a bound on their error.
+
+    The corpus and the queries go into the product less the centre of the corpus and divided by their largest
+    length: points that are close together far from the origin keep their digits, and no square overflows.
+    """
+
+    def __init__(self, corpus: Array, kind: type[np.floating[Any]] = np.float32) -> None:
+        self.kind = kind
+        self._centre = corpus.mean(axis=0)
+        residuals = corpus - self._centre
+        self._norms = np.square(residuals).sum(axis=1)
+        self._length = _largest(self._norms)
+        residuals /= -self._length
+        self._columns = residuals.astype(kind).T
+
+    def apply(self, queries: Array) -> tuple[NDArray[np.floating[Any]], float, Array, Array]:
+        """Values (m, n), unit, norms (m,) and error (m,): d² is ``values * unit + norms``, give or take ``error``."""
+        residuals = queries - self._centre
+        norms = np.einsum("ij,ij->i", residuals, residuals)
+        length = _largest(norms)
+        residuals /= length
+        unit = 2.0 * length * self._length
+        values = residuals.astype(self.kind) @ self._columns
+        with np.errstate(over="ignore"):
+            values += (self._norms / unit).astype(self.kind)
+        # The product of vectors of D numbers errs by at most D roundings of |q|·|c|, twice of which is at most
+        # half the square of |q| + |c|; casts, norms and sums add a few more, numbers that underflow the last term.
+        dimension, number = queries.shape[1], np.finfo(self.kind)
+        scale = np.square(np.sqrt(norms) + self._length)
+        error = (0.6 * dimension + 10) * float(number.eps) / 2 * scale
+        return values, unit, norms, error + dimension * 10 * float(number.tiny) * unit
 
 
 def nearest_cells(points: Array, centroids: Array, count: int) -> Mask:
@@ -111,40 +149,35 @@ def nearest_cells(points: Array, centroids: Array, count: int) -> Mask:
     return mask
 
 
-def _nearest_one(points: Array, centroids: Array) -> Integers:
+def _nearest_one(points: Points, centroids: Array) -> Integers:
     found = np.zeros(len(points), dtype=np.int64)
     for start in range(0, len(points), _TILE_ROWS):
         tile = slice(start, start + _TILE_ROWS)
-        found[tile] = nearest_cells(points[tile], centroids, 1).argmax(axis=1)
+        found[tile] = nearest_cells(points.array(tile), centroids, 1).argmax(axis=1)
     return found
 
 
-def _k_means(sample: Array, wanted: int, spherical: bool) -> Array:
-    """At most ``wanted`` centroids (C, D) of the sample (s, D), by Lloyd's iterations in float32."""
-    centre = np.zeros(sample.shape[1]) if spherical else sample.mean(axis=0)
-    length = (
-        1.0 if spherical else float(np.maximum(sample.max(axis=0) - centre, centre - sample.min(axis=0)).max()) or 1.0
-    )
-    points = np.empty(sample.shape, dtype=np.float32)
-    for first in range(0, len(points), _TILE_ROWS):
-        points[first : first + _TILE_ROWS] = (sample[first : first + _TILE_ROWS] - centre) / length
+def _k_means(sample: Array, wanted: int, spherical: bool, axes: Axes) -> Array:
+    """At most ``wanted`` centroids (C, D) of the sample (s, D), by Lloyd's iterations in float32 along the axes."""
+    points = axes.shorten(sample, np.ones(len(sample)))[:, :-1]
     start = np.sort(np.random.default_rng(0).choice(len(points), min(wanted, len(points)), replace=False))
-    centroids = points[start]
+    centroids, nearest = points[start], np.zeros(len(points), dtype=np.int64)
     for _ in range(_ITERATIONS):
-        sums = np.zeros_like(centroids)
-        counts = np.zeros(len(centroids), dtype=np.int64)
         half_squares = np.square(centroids).sum(axis=1) / 2
         for first in range(0, len(points), _TILE_ROWS):
-            tile = points[first : first + _TILE_ROWS]
-            nearest = np.argmax(tile @ centroids.T - half_squares, axis=1)
-            order = np.argsort(nearest, kind="stable")
-            found, starts = np.unique(nearest[order], return_index=True)
-            sums[found] += np.add.reduceat(tile[order], starts, axis=0)
-            counts += np.bincount(nearest, minlength=len(counts))
-        means = sums[counts > 0].astype(np.float64) / counts[counts > 0, None]
-        centroids = (_unit(means) if spherical else means).astype(np.float32)
-    found = centroids.astype(np.float64) * length + centre
+            tile = slice(first, first + _TILE_ROWS)
+            nearest[tile] = np.argmax(points[tile] @ centroids.T - half_squares, axis=1)
+        centroids = _means(points, nearest)
+    found = _means(sample, nearest)
     return _unit(found) if spherical else found
+
+
+def _means(points: NDArray[Any], part: Integers) -> NDArray[Any]:
+    """The means of the points (n, D) of each part, of those that have any; ``part`` (n,) says where each belongs."""
+    order = np.argsort(part, kind="stable")
+    _, first, counts = np.unique(part[order], return_index=True, return_counts=True)
+    sums = np.add.reduceat(points[order], first, axis=0, dtype=np.float64)
+    return np.asarray((sums / counts[:, None]).astype(points.dtype))
 
 
 def _unit(centroids: Array) -> Array:
@@ -156,7 +189,7 @@ def _unit(centroids: Array) -> Array:
 
 def _halved(sample: Array, centroids: Array, limit: float) -> Array:
     """The centroids, those nearest to more than ``limit`` of the sample replaced by the means of its parts."""
-    nearest = _nearest_one(sample, centroids)
+    nearest = _nearest_one(Points.of(sample), centroids)
     kept = [centroids]
     crowded = np.flatnonzero(np.bincount(nearest, minlength=len(centroids)) > limit)
     todo = [np.flatnonzero(nearest == cell) for cell in crowded]
@@ -198,3 +231,8 @@ def _halves(points: Array) -> tuple[Integers, Integers] | None:
             return None
     order = np.argsort(residuals @ direction, kind="stable")
     return np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
+
+
+def _largest(norms: Array) -> float:
+    """The root of the largest of some squares, 1 where all are zero."""
+    return float(np.sqrt(norms.max(initial=0.0))) or 1.0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from pyspark import SparkContext
 
+from novelsum.density.axes import SAMPLE_ROWS, Axes, evenly
 from novelsum.density.factors import BlockDensity, write_density
 from novelsum.density.near import approximate_density, approximate_is_cheaper
 from novelsum.density.neighbors import NearestDistances, Sought
@@ -62,14 +63,14 @@ def _estimate_blocks(
     """Write the density factors of the blocks; yield the rows of each."""
     for number in blocks:
         block = read_block(work, names[number])
-        queries = sought.points(block.vectors)
-        nearest = NearestDistances(queries, sought.count, None if sought.holds_queries else block.rows)
+        queries = sought.of(block.vectors)
+        axes = Axes.of(queries.array(evenly(len(queries), SAMPLE_ROWS)))
+        nearest = NearestDistances(queries, sought.count, None if sought.holds_queries else block.rows, axes=axes)
         first = number % len(corpus_names)
         for other in corpus_names[first:] + corpus_names[:first]:
             corpus = read_block(corpus_work, other)
-            wanted = corpus.distinct if sought.among_distinct else np.ones(len(corpus.rows), dtype=bool)
-            if wanted.any():
-                nearest.add(sought.points(corpus.vectors[wanted]), corpus.rows[wanted])
+            wanted = np.flatnonzero(corpus.distinct) if sought.among_distinct else slice(None)
+            nearest.add(sought.of(corpus.vectors[wanted]), corpus.rows[wanted])
         itself = read_itself(work, names[number]) if sought.reference else None
         density, kth = sought.density(sought.of_neighbors(nearest.squared, itself))
         write_density(factors, names[number], BlockDensity(density, kth))

@@ -14,8 +14,10 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark import SparkContext
 
+from novelsum.density.axes import Axes
 from novelsum.density.cells import Cells, sampled
 from novelsum.density.neighbors import Sought
+from novelsum.density.points import Points
 from novelsum.density.reference import read_itself
 from novelsum.files.location import Location
 from novelsum.files.store import Pool, read_block
@@ -86,7 +88,10 @@ def group_name(group: int) -> str:
 
 def write_row_groups(location: Location, rows: CellRows, of: Integers, count: int) -> None:
     """Write candidates as row groups 0 ... count - 1, ``of`` (n,) ascending saying which each is in."""
-    table, ends = rows.table(), np.searchsorted(of, np.arange(count + 1))
+    _write_row_groups(location, rows.table(), np.searchsorted(of, np.arange(count + 1)))
+
+
+def _write_row_groups(location: Location, table: pa.Table, ends: Integers) -> None:
     with (
         location.writing() as stream,
         pq.ParquetWriter(stream, table.schema, compression="none", use_dictionary=False, write_statistics=False) as to,
@@ -113,6 +118,10 @@ class Layout:
         """The file of a group, a row group for each of its cells."""
         return self.folder / group_name(group)
 
+    def short_file(self, group: int) -> Location:
+        """The file with the short rows of a group, in the same row groups."""
+        return self.folder / f"short-{group:05d}.parquet"
+
 
 def write_cells(work: Location, cells: Cells) -> None:
     """Write the cells for the tasks to read."""
@@ -127,22 +136,39 @@ def read_cells(work: Location) -> Cells:
     return Cells(centroids, table.column("copies").to_numpy(), table.column("group").to_numpy())
 
 
-def draw(context: SparkContext, pool: Pool, fraction: float, salt: int, distinct: bool, work: Location) -> CellRows:
-    """About that fraction of the candidates, by a hash of the row and in order of it; through files, not the JVM."""
+@dataclass(frozen=True)
+class Sample:
+    """About that ``fraction`` of the candidates, or of the ``distinct`` ones, by a hash of the row with a ``salt``."""
+
+    fraction: float
+    salt: int
+    distinct: bool
+
+    def of(self, rows: CellRows) -> CellRows:
+        """Those of some candidates that belong to the sample."""
+        taken = sampled(rows.row, self.fraction, self.salt) & (rows.distinct | (not self.distinct))
+        return rows.take(np.flatnonzero(taken))
+
+
+def draw(context: SparkContext, pool: Pool, samples: list[Sample], work: Location) -> list[CellRows]:
+    """Samples of the candidates, in order of rows, in one pass over the store; through files, not the JVM."""
     folder = work / "sample"
     folder.make_folder()
     numbers = context.parallelize(range(len(pool.blocks)), len(pool.blocks))
-    numbers.foreach(partial(_draw_block, pool, folder, fraction, salt, distinct))
-    parts = [CellRows.of((folder / block.name).read_parquet(), kind_of(pool)) for block in pool.blocks]
-    together = joined(parts)
-    return together.take(np.argsort(together.row))
+    numbers.foreach(partial(_draw_block, pool, folder, samples))
+    found = []
+    for place in range(len(samples)):
+        files = [folder / f"{place}-{block.name}" for block in pool.blocks]
+        together = joined([CellRows.of(file.read_parquet(), kind_of(pool)) for file in files])
+        found.append(together.take(np.argsort(together.row)))
+    return found
 
 
-def _draw_block(pool: Pool, folder: Location, fraction: float, salt: int, distinct: bool, number: int) -> None:
+def _draw_block(pool: Pool, folder: Location, samples: list[Sample], number: int) -> None:
     rows = _rows_of_block(pool, number)
-    taken = sampled(rows.row, fraction, salt) & (rows.distinct | (not distinct))
-    part = rows.take(np.flatnonzero(taken))
-    (folder / pool.blocks[number].name).write_parquet(part.table(), compression="none", use_dictionary=False)
+    for place, sample in enumerate(samples):
+        table = sample.of(rows).table()
+        (folder / f"{place}-{pool.blocks[number].name}").write_parquet(table, compression="none", use_dictionary=False)
 
 
 def _rows_of_block(pool: Pool, number: int) -> CellRows:
@@ -184,7 +210,10 @@ def kind_of(pool: Pool) -> str:
 def lay_out(
     context: SparkContext, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells, renumbered: bool = False
 ) -> Layout:
-    """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells."""
+    """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells.
+
+    What is not ``renumbered`` is to be searched: with it go its short rows, by the axes in ``work``.
+    """
     layout = Layout(work / name, kind_of(pool), int(cells.group[-1]) + 1)
     by_block = work / f"{name}-by-block"
     for folder in (layout.folder, by_block):
@@ -193,7 +222,7 @@ def lay_out(
     blocks.foreach(partial(_sort_block, pool, work, by_block, sought, renumbered))
     names = [block.name for block in pool.blocks]
     groups = context.parallelize(range(layout.groups), layout.groups)
-    groups.foreach(partial(_gather, work, by_block, names, layout))
+    groups.foreach(partial(_gather, work, by_block, names, layout, None if renumbered else sought))
     by_block.delete()
     return layout
 
@@ -203,7 +232,7 @@ def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, 
     cells, rows = read_cells(work), _rows_of_block(pool, number)
     if renumbered:
         rows = _renumbered(rows, work)
-    cell = cells.assign(sought.points(rows.vectors), rows.row)
+    cell = cells.assign(sought.of(rows.vectors), rows.row)
     order = np.argsort(cell, kind="stable")
     in_order = replace(rows, cell=cell).take(order)
     write_row_groups(
@@ -211,22 +240,42 @@ def _sort_block(pool: Pool, work: Location, by_block: Location, sought: Sought, 
     )
 
 
-def _gather(work: Location, by_block: Location, names: list[str], layout: Layout, group: int) -> None:
-    """Write the candidates of a group from all blocks, a row group for each cell."""
+def _gather(
+    work: Location, by_block: Location, names: list[str], layout: Layout, sought: Sought | None, group: int
+) -> None:
+    """Write the candidates of a group from all blocks, a row group for each cell; for a search their short rows too."""
     members = np.flatnonzero(read_cells(work).group == group)
     rows = joined([read_row_group(by_block / name, group, layout.kind) for name in names])
     rows = rows.take(np.lexsort((rows.row, rows.cell)))
     first = int(members[0]) if len(members) else 0
     write_row_groups(layout.file(group), rows, rows.cell - first, len(members))
+    if sought:
+        points = sought.of(rows.vectors)
+        table = pa.table({"length": points.lengths, "short": binary(points.short_by(read_axes(work)))})
+        _write_row_groups(
+            layout.short_file(group), table, np.searchsorted(rows.cell - first, np.arange(len(members) + 1))
+        )
 
 
-def read_cells_of(
-    layout: Layout, cells: Cells, sought: Sought, numbers: Integers
-) -> Iterator[tuple[int, Array, Integers]]:
-    """Of each of some cells, a group read at a time: its number, its points (n, D) that can be neighbours, their rows.
+@dataclass(frozen=True)
+class CorpusCells:
+    """Some cells of one group as a corpus: n points that can be neighbours, with their ``rows`` (n,).
 
-    The points are in the metric's space; the groups come in the order in which they first appear in ``numbers``.
+    ``numbers`` (c,) of the cells in order; the points of one are from ``ends[i]`` to ``ends[i + 1]``.
     """
+
+    numbers: Integers
+    ends: Integers
+    points: Points
+    rows: Integers
+
+    def parts(self) -> Iterator[tuple[int, int, int]]:
+        """Number, first place and end of each cell."""
+        yield from zip(self.numbers.tolist(), self.ends[:-1].tolist(), self.ends[1:].tolist(), strict=True)
+
+
+def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Integers) -> Iterator[CorpusCells]:
+    """Some cells, a group at a time, in the order in which groups and cells first appear in ``numbers``."""
     first = np.searchsorted(cells.group, np.arange(layout.groups))
     groups, appear = np.unique(cells.group[numbers], return_index=True)
     columns = ["row", "vector", *(["distinct"] if sought.among_distinct else [])]
@@ -234,16 +283,41 @@ def read_cells_of(
         here = numbers[cells.group[numbers] == group]
         places = (here - first[group]).tolist()
 
-        def read(file: pq.ParquetFile, places: list[int] = places) -> tuple[Integers, pa.Table]:
+        def read(
+            file: pq.ParquetFile, columns: list[str] | None = None, places: list[int] = places
+        ) -> tuple[Integers, pa.Table]:
             ends = np.cumsum([0] + [file.metadata.row_group(place).num_rows for place in places])
             return ends, file.read_row_groups(places, columns=columns, use_threads=False)
 
-        ends, table = layout.file(group).parse(read)
+        ends, table = layout.file(group).parse(partial(read, columns=columns))
         rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
-        wanted = table.column("distinct").to_numpy() if sought.among_distinct else np.ones(len(rows), dtype=bool)
-        for number, start, end in zip(here.tolist(), ends[:-1].tolist(), ends[1:].tolist(), strict=True):
-            kept = start + np.flatnonzero(wanted[start:end])
-            yield number, sought.points(vectors[kept]), rows[kept]
+        points = points_of(layout.short_file(group).parse(read)[1], vectors)
+        if sought.among_distinct:
+            kept = np.flatnonzero(table.column("distinct").to_numpy())
+            points, rows, ends = points.take(kept), rows[kept], np.searchsorted(kept, ends)
+        yield CorpusCells(here, ends, points, rows)
+
+
+def points_of(short: pa.Table, vectors: NDArray[np.floating[Any]]) -> Points:
+    """The points of vectors (n, D) with what the layout has computed of them."""
+    return Points(vectors, short.column("length").to_numpy(), matrix(short.column("short"), "float32"))
+
+
+def write_axes(work: Location, axes: Axes) -> None:
+    """Write the axes for the tasks to read."""
+    table = pa.table({"centre": [axes.centre.tobytes()], "scale": [axes.scale]})
+    kinds = axes.axes
+    if kinds is not None:
+        table = table.append_column("axes", [[kinds.tobytes()]])
+    (work / "axes.parquet").write_parquet(table)
+
+
+def read_axes(work: Location) -> Axes:
+    """Read them back."""
+    (row,) = (work / "axes.parquet").read_parquet().to_pylist()
+    centre = np.frombuffer(row["centre"])
+    axes = np.frombuffer(row["axes"]).reshape(len(centre), -1) if "axes" in row else None
+    return Axes(centre, row["scale"], axes)
 
 
 def write_points(location: Location, rows: Integers, points: Array, squared: Array) -> None:
@@ -261,3 +335,8 @@ def read_points(location: Location) -> tuple[Integers, Array, Array]:
 def read_group(layout: Layout, group: int) -> CellRows:
     """All candidates of a group."""
     return CellRows.of(layout.file(group).read_parquet(), layout.kind)
+
+
+def read_group_points(layout: Layout, group: int, rows: CellRows) -> Points:
+    """Their points, with their short rows."""
+    return points_of(layout.short_file(group).read_parquet(), rows.vectors)

@@ -5,7 +5,7 @@
    blocks: near cells lie together, see :mod:`~novelsum.density.layout`. Every group is searched, exactly, for the
    neighbours of the measured candidates.
 3. Which cells those lie in tells how many must be probed: the driver takes the smallest number at which half of
-   the measured candidates find enough.
+   the measured candidates find enough, and at which their density is near enough.
 4. A task a group searches its candidates in the cells they probe, reading one group at a time. The other half of the
    measured candidates says what recall that had; if too little, more cells are probed.
 
@@ -14,7 +14,7 @@ Vectors go from file to file and never through the JVM.
 
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,23 +23,29 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import SparkContext
 
-from novelsum.density.cells import Cells, sampled
+from novelsum.density.axes import SAMPLE_ROWS, Axes, evenly
+from novelsum.density.cells import Cells, nearest_cells, sampled
 from novelsum.density.factors import BlockDensity, write_density
 from novelsum.density.layout import (
     CellRows,
     Layout,
+    Sample,
     binary,
     draw,
     group_name,
     lay_out,
+    read_axes,
     read_cells,
     read_cells_of,
     read_group,
+    read_group_points,
     read_points,
+    write_axes,
     write_cells,
     write_points,
 )
 from novelsum.density.neighbors import NearestDistances, Sought
+from novelsum.density.points import Points
 from novelsum.files.location import Location
 from novelsum.files.store import Pool
 from novelsum.formula import Array
@@ -55,9 +61,11 @@ SMALL_GROUPS, SMALL_GROUP_CELLS = 8, 16
 MEASURED = (500, 2000)
 """About how many candidates are searched exactly, at least and at most; a fortieth of them in between. Half of them
 choose the probes, half tell the recall."""
-OVERHEAD = 2e11
+OVERHEAD = 4e11
 """What the additional Spark jobs take, in multiplications."""
 _TRAINED_OF_CELL = 32
+_SURELY = 0.8
+"""Probes are chosen for this part of the error that is allowed, as other rows tell what it is."""
 _TRAINING, MEASURING = 0, 1
 
 
@@ -71,21 +79,25 @@ def approximate_density(
     """
     for name in ("found", "density"):
         (work / name).make_folder()
-    cells = _train(context, corpus, sought, work)
-    write_cells(work, cells)
     fraction = measured_fraction(pool.candidates)
-    measured = draw(context, pool, fraction, MEASURING, False, work)
+    sample, measured = _draw(context, pool, corpus, fraction, sought, work)
+    cells, axes = _train(corpus, sought, sought.points(sample.vectors))
+    write_cells(work, cells)
+    write_axes(work, axes)
     points = sought.points(measured.vectors)
     layout = lay_out(context, corpus, work, "cells", sought, cells)
     queries = layout if corpus is pool else lay_out(context, pool, work, "queries", sought, cells)
     sizes, squared, where = search_measured(context, layout, work, sought, measured.row, points)
-    exact = sought.of_neighbors(squared, measured.itself)
-    write_points(work / "measured.parquet", measured.row, points, squared)
+    near = squared[:, : sought.count]
+    exact = sought.of_neighbors(near, measured.itself)
+    write_points(work / "measured.parquet", measured.row, points, near)
     tells = np.arange(len(points)) % 2 == 1
     chooses = ~tells
     if not tells.any():  # a single candidate does both
         tells = chooses
-    probes = choose_probes(cells, points[chooses], measured.row[chooses], where[chooses], target)
+    ranks = probes_needed(cells, points[chooses], measured.row[chooses], where[chooses])
+    probes = choose_probes(sought, ranks, squared[chooses], measured.itself[chooses], target)
+    probes = len(sizes) if probes is None else probes
     while True:
         job = SearchJob(work, layout, queries, sought, sizes, probes, fraction)
         numbers = context.parallelize(range(layout.groups), layout.groups)
@@ -97,7 +109,8 @@ def approximate_density(
             *(report[name] for name in ("recall", "measured", "sigma_error_median", "sigma_error_p99")),
             *(probes, len(sizes)),
         )
-        if report["recall"] >= target or probes == len(sizes):
+        enough = report["recall"] >= target and report["sigma_error_p99"] <= sigma_error_allowed(target)
+        if enough or probes == len(sizes):
             break
         probes = min(len(sizes), probes + max(1, probes // 4))
     _write_densities(context, pool, layout.groups, work)
@@ -119,19 +132,37 @@ def approximate_is_cheaper(pool: Pool, corpus: Pool) -> bool:
 # --- cells ------------------------------------------------------------------------------------------------
 
 
-def _train(context: SparkContext, corpus: Pool, sought: Sought, work: Location) -> Cells:
-    """Cells for the corpus, of a sample that fits into the driver."""
+def _draw(
+    context: SparkContext, pool: Pool, corpus: Pool, fraction: float, sought: Sought, work: Location
+) -> tuple[CellRows, CellRows]:
+    """A sample of the corpus that fits into the driver, to train cells, and the candidates to measure."""
+    wanted, fitting = _wanted(corpus, sought)
+    points = corpus.distinct if sought.among_distinct else corpus.candidates
+    training = Sample(min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.among_distinct)
+    measuring = Sample(fraction, MEASURING, False)
+    if corpus is pool:
+        sample, measured = draw(context, pool, [training, measuring], work)
+    else:
+        (sample,), (measured,) = draw(context, corpus, [training], work), draw(context, pool, [measuring], work)
+    if not len(sample.row):  # the hash of a tiny pool took none
+        (sample,) = draw(context, corpus, [replace(training, fraction=1.0)], work)
+    return sample, measured
+
+
+def _wanted(corpus: Pool, sought: Sought) -> tuple[int, int]:
+    """How many cells there are to be, and how many points for their training fit."""
     points = corpus.distinct if sought.among_distinct else corpus.candidates
     fitting = TRAINED_BYTES // (8 * corpus.dimension)
-    wanted = max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2)))
-    share = min(_TRAINED_OF_CELL * wanted, fitting) / points
-    sample = draw(context, corpus, share, _TRAINING, sought.among_distinct, work)
-    if not len(sample.row):  # the hash of a tiny pool took none
-        sample = draw(context, corpus, 1.0, _TRAINING, sought.among_distinct, work)
+    return max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2))), fitting
+
+
+def _train(corpus: Pool, sought: Sought, sample: Array) -> tuple[Cells, Axes]:
+    """Cells and axes for the corpus, of a sample (s, D) of its points."""
+    wanted, _ = _wanted(corpus, sought)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
     groups = max(1, min(SMALL_GROUPS, wanted // SMALL_GROUP_CELLS), min(wanted, -(-size // GROUP_BYTES)))
-    space = sought.points(sample.vectors)
-    return Cells.trained(space, min(wanted, len(space)), sought.space == "cosine", groups)
+    axes = Axes.of(sample[evenly(len(sample), SAMPLE_ROWS)])
+    return Cells.trained(sample, min(wanted, len(sample)), sought.space == "cosine", groups, axes), axes
 
 
 # --- search -----------------------------------------------------------------------------------------------
@@ -142,16 +173,21 @@ def search_measured(
 ) -> tuple[Integers, Array, NDArray[np.int32]]:
     """Search all cells for the neighbours of some points (m, D) with their rows (m,).
 
-    Returns how many possible neighbours each cell holds (C,), the squared distances (m, count) ascending, and the
-    cells they are in (m, count).
+    Returns how many possible neighbours each cell holds (C,), the squared distances (m, c) ascending to as many as are
+    wanted and some more, and the cells they are in (m, c).
     """
     write_points(work / "measured.parquet", rows, points, np.full((len(rows), sought.count), np.inf))
     groups = context.parallelize(range(layout.groups), layout.groups)
     parts = collect(groups.map(partial(_search_group, work, layout, sought)), "exact search of the measured")
     squared, labels = (np.concatenate([part[i] for part in parts], axis=1) for i in (1, 2))
-    order = np.lexsort((labels, squared), axis=1)[:, : sought.count]
+    order = np.lexsort((labels, squared), axis=1)[:, : _more(sought)]
     sizes = np.concatenate([part[0] for part in parts])
     return sizes, np.take_along_axis(squared, order, axis=1), np.take_along_axis(labels, order, axis=1)
+
+
+def _more(sought: Sought) -> int:
+    """How many distances are known of a measured point: what a search finds where it misses some of the nearest."""
+    return sought.count + sought.neighbors
 
 
 def _search_group(
@@ -159,32 +195,58 @@ def _search_group(
 ) -> tuple[Integers, Array, NDArray[np.int32]]:
     cells = read_cells(work)
     rows, points, _ = read_points(work / "measured.parquet")
-    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else rows)
-    sizes = []
-    for number, of_cell, of_rows in read_cells_of(layout, cells, sought, np.flatnonzero(cells.group == group)):
-        sizes.append(len(of_rows))
-        nearest.add(of_cell, of_rows, label=number)
-    return np.array(sizes, dtype=np.int64), nearest.squared, nearest.labels
+    nearest = NearestDistances(points, _more(sought), None if sought.holds_queries else rows, axes=read_axes(work))
+    sizes = [np.zeros(0, dtype=np.int64)]
+    members = np.flatnonzero(cells.group == group)
+    for corpus in read_cells_of(layout, cells, sought, members):
+        sizes.append(np.diff(corpus.ends))
+        likely = members[nearest_cells(points, cells.centroids[members], 1).argmax(axis=1)]
+        for is_likely in (True, False):  # then few in the other cells are near enough
+            parts = [
+                (start, end, np.flatnonzero((likely == number) == is_likely), number)
+                for number, start, end in corpus.parts()
+            ]
+            nearest.add_parts(corpus.points, corpus.rows, parts)
+    return np.concatenate(sizes), nearest.squared, nearest.labels
 
 
-def choose_probes(cells: Cells, points: Array, rows: Integers, where: NDArray[np.int32], target: float) -> int:
-    """The smallest number of probes at which points (m, D) surely find ``target`` of their neighbours.
-
-    ``rows`` (m,): the points' rows; ``where`` (m, K): the cells the neighbours are in. Surely: by two standard errors.
-    """
-    if target >= 1:
-        return len(cells.centroids)
+def probes_needed(cells: Cells, points: Array, rows: Integers, where: NDArray[np.int32]) -> Integers:
+    """How many cells points (m, D) with their rows (m,) must probe to find what lies in the cells ``where`` (m, c)."""
     squared = np.square(points).sum(axis=1)[:, None] - 2 * points @ cells.centroids.T
     squared += np.square(cells.centroids).sum(axis=1)
-    own = cells.assign(points, rows)
+    own = cells.assign(Points.of(points), rows)
     squared[np.arange(len(points)), own] = -np.inf
     ranks = np.argsort(np.argsort(squared, axis=1, kind="stable"), axis=1, kind="stable")
-    needed = np.take_along_axis(ranks, where.astype(np.int64), axis=1) + 1
-    for probes in range(1, len(cells.centroids)):
-        found = (needed <= probes).mean(axis=1)
-        if found.mean() - 2 * found.std() / len(found) ** 0.5 >= target:
+    return np.take_along_axis(ranks, where.astype(np.int64), axis=1) + 1
+
+
+def choose_probes(
+    sought: Sought, needed: Integers, squared: Array, itself: NDArray[np.bool_], target: float
+) -> int | None:
+    """The smallest number of probes with which points surely find ``target`` of their neighbours; None if only all do.
+
+    ``squared`` (m, c) are distances to more than the K nearest, ``needed`` (m, c) the probes to find each; ``itself``
+    (m,) as for ``Sought.of_neighbors``. Surely: by two standard errors. And the error of σ, had they found what the
+    probes hold, is well below what is allowed.
+    """
+    if target >= 1:
+        return None
+    exact = sought.of_neighbors(squared[:, : sought.count], itself)
+    for probes in range(1, int(needed.max(initial=1)) + 1):
+        is_found = needed <= probes
+        found = is_found[:, : sought.count].mean(axis=1)
+        if found.mean() - 2 * found.std() / len(found) ** 0.5 < target:
+            continue
+        instead = np.sort(np.where(is_found, squared, squared[:, -1:]), axis=1)[:, : sought.count]
+        likely = compare(sought, exact, sought.of_neighbors(instead, itself))
+        if likely["sigma_error_p99"] <= _SURELY * sigma_error_allowed(target):
             return probes
-    return len(cells.centroids)
+    return None
+
+
+def sigma_error_allowed(target: float) -> float:
+    """The relative error of σ that at most one in a hundred measured rows may exceed."""
+    return 2 * (1 - target)
 
 
 @dataclass(frozen=True)
@@ -205,7 +267,9 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Integers, A
     for group in groups:
         cells = read_cells(job.work)
         queries = read_group(job.queries, group)
-        squared = search_cells(job, cells, queries) if len(queries.row) else np.empty((0, job.sought.count))
+        squared = np.empty((0, job.sought.count))
+        if len(queries.row):
+            squared = search_cells(job, cells, queries, read_group_points(job.queries, group, queries))
         neighbors = job.sought.of_neighbors(squared, queries.itself)
         density, kth = job.sought.density(neighbors)
         columns = {"block": queries.block, "place": queries.place, "density": density, "kth_distance": kth}
@@ -215,19 +279,24 @@ def _search(job: SearchJob, groups: Iterable[int]) -> Iterator[tuple[Integers, A
         yield queries.row[measured], neighbors[measured]
 
 
-def search_cells(job: SearchJob, cells: Cells, queries: CellRows) -> Array:
+def search_cells(job: SearchJob, cells: Cells, queries: CellRows, points: Points) -> Array:
     """The smallest squared distances (m, count) of candidates of one group to the points of the cells they probe."""
     sought = job.sought
-    points = sought.points(queries.vectors)
     probed = cells.probed(points, queries.cell, job.probes, job.sizes, sought.neighbors + 1).T.copy()
-    nearest = NearestDistances(points, sought.count, None if sought.holds_queries else queries.row)
-    for number, of_cell, of_rows in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):
-        at = np.flatnonzero(queries.cell == number)  # the own cell first: then few elsewhere are near enough
-        nearest.add(of_cell, of_rows, at=at)
-        probed[number, at] = False
+    nearest = NearestDistances(
+        points, sought.count, None if sought.holds_queries else queries.row, axes=read_axes(job.work)
+    )
+    for corpus in read_cells_of(job.corpus, cells, sought, np.unique(queries.cell)):
+        parts = []
+        for number, start, end in corpus.parts():
+            at = np.flatnonzero(queries.cell == number)  # the own cell first: then few elsewhere are near enough
+            parts.append((start, end, at, number))
+            probed[number, at] = False
+        nearest.add_parts(corpus.points, corpus.rows, parts)
     others = _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell)
-    for number, of_cell, _ in read_cells_of(job.corpus, cells, sought, others):
-        nearest.add(of_cell, at=np.flatnonzero(probed[number]))  # which are not in that cell themselves
+    for corpus in read_cells_of(job.corpus, cells, sought, others):
+        parts = [(start, end, np.flatnonzero(probed[number]), number) for number, start, end in corpus.parts()]
+        nearest.add_parts(corpus.points, corpus.rows, parts)
     return nearest.squared
 
 

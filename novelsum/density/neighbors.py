@@ -5,24 +5,29 @@ smallest; those few are then computed again by the formula's rule, :func:`novels
 pair at a time. So the result has the same bits whatever the blocks were.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from novelsum.density.axes import Axes, evenly
+from novelsum.density.loops import screen, settle_all
+from novelsum.density.points import Points, summation
 from novelsum.formula import Array, Formula, Metric, metric_space, squared_lengths
 from novelsum.formulas import EQUATIONS, Equation
 from novelsum.rows import Integers
 
 _POINT_ROWS = 1024
-_TILE_PAIRS = 1 << 20
-_TILE_BYTES = 2 << 20
-_TILE_ROWS = 256
-_CORPUS_ROWS = 1 << 14
+_TILE_COLUMNS = 1024
+_TILE_PAIRS = 1 << 18
+_TILE_ROWS = 64
+_ROOM = 4
+"""Room for so many pairs that may be among the smallest, for each that is wanted."""
+_AXES_ROWS = 1024
+_NO_QUERY, _NO_CORPUS = -1, -2
 _PAIR_BYTES = 1 << 19
-_CROWD = 16
-"""With more candidates than this for each neighbour wanted, a finer screening is cheaper than computing them."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,15 @@ class Sought:
             points[start : start + _POINT_ROWS] = metric_space(vectors[start : start + _POINT_ROWS], self.space)
         return points
 
+    def of(self, vectors: NDArray[np.floating[Any]]) -> Points:
+        """The same points by vectors (n, D) and lengths."""
+        lengths = np.ones(len(vectors))
+        if self.space == "cosine":
+            for start in range(0, len(vectors), _POINT_ROWS):
+                rows = vectors[start : start + _POINT_ROWS].astype(np.float64)
+                lengths[start : start + _POINT_ROWS] = np.sqrt(np.square(rows).sum(axis=1))
+        return Points(vectors, lengths)
+
     def of_neighbors(self, squared: Array, itself: NDArray[np.bool_] | None = None) -> Array:
         """Squared distances (m, K) to the neighbours, of those kept (m, count).
 
@@ -82,119 +96,98 @@ class Sought:
         return self.equation.density(neighbors, self.metric), self.equation.kth_distance(neighbors, self.metric)
 
 
-class Screen:
-    """Squared distances to a corpus (n, D) by a matrix product, with a bound on their error.
-
-    The corpus and the queries go into the product less the centre of the corpus and divided by their largest
-    length: points that are close together far from the origin keep their digits, and no square overflows.
-    """
-
-    def __init__(self, corpus: Array, kind: type[np.floating[Any]] = np.float32) -> None:
-        self.kind = kind
-        self._centre = corpus.mean(axis=0)
-        residuals = corpus - self._centre
-        self._norms = np.square(residuals).sum(axis=1)
-        self._length = _largest(self._norms)
-        residuals /= -self._length
-        self._columns = residuals.astype(kind).T
-
-    def apply(self, queries: Array) -> tuple[NDArray[np.floating[Any]], float, Array, Array]:
-        """Values (m, n), unit, norms (m,) and error (m,): d² is ``values * unit + norms``, give or take ``error``."""
-        residuals = queries - self._centre
-        norms = np.einsum("ij,ij->i", residuals, residuals)
-        length = _largest(norms)
-        residuals /= length
-        unit = 2.0 * length * self._length
-        values = residuals.astype(self.kind) @ self._columns
-        with np.errstate(over="ignore"):
-            values += (self._norms / unit).astype(self.kind)
-        # The product of vectors of D numbers errs by at most D roundings of |q|·|c|, twice of which is at most
-        # half the square of |q| + |c|; casts, norms and sums add a few more, numbers that underflow the last term.
-        dimension, number = queries.shape[1], np.finfo(self.kind)
-        scale = np.square(np.sqrt(norms) + self._length)
-        error = (0.6 * dimension + 10) * float(number.eps) / 2 * scale
-        return values, unit, norms, error + dimension * 10 * float(number.tiny) * unit
-
-
 class NearestDistances:
     """The ``count`` smallest squared distances of m query points to a growing corpus.
 
     Parameters
     ----------
-    queries : (m, D) float64.
+    queries : m points, or (m, D) float64.
     query_rows : (m,) int64; a corpus point with the same row is the query itself, and left out. None: the
         corpus holds no query, or a query is wanted as its own neighbour.
     count : how many to keep; ``squared`` holds inf where the corpus has been smaller so far.
     squared : (m, count) float64, ascending: what an earlier search found.
+    axes : by which pairs are screened; None: by all coordinates. The result is the same by any.
     """
 
     def __init__(
-        self, queries: Array, count: int, query_rows: Integers | None = None, squared: Array | None = None
+        self,
+        queries: "Points | Array",
+        count: int,
+        query_rows: Integers | None = None,
+        squared: Array | None = None,
+        axes: Axes | None = None,
     ) -> None:
-        self.squared = np.full((len(queries), count), np.inf) if squared is None else squared.copy()
+        self._queries = queries if isinstance(queries, Points) else Points.of(queries)
+        self.squared = np.full((len(self._queries), count), np.inf) if squared is None else squared.copy()
         """(m, count) float64, ascending."""
-        self.labels = np.full((len(queries), count), -1, dtype=np.int32)
+        self.labels = np.full((len(self._queries), count), -1, dtype=np.int32)
         """(m, count): the label of the part of the corpus that each distance leads to, -1 for none."""
-        self._queries = queries
-        self._rows = query_rows
+        self._rows = np.full(len(self._queries), _NO_QUERY) if query_rows is None else query_rows
+        self._axes = axes or Axes.all(self._queries.array(evenly(len(self._queries), _AXES_ROWS)))
+        self._short, self._halves = self._axes.sought(self._queries.short_by(self._axes))
+        self._room = np.empty((len(self._queries), _ROOM * count + _ROOM), dtype=np.int32)
+        self._upper = self.squared.copy()
+        self._lows = np.empty(self._room.shape)
+        self._kept = np.zeros(len(self._queries), dtype=np.int64)
 
     def add(
-        self, corpus: Array, corpus_rows: Integers | None = None, *, at: Integers | None = None, label: int = 0
+        self,
+        corpus: "Points | Array",
+        corpus_rows: Integers | None = None,
+        *,
+        at: Integers | None = None,
+        label: int = 0,
     ) -> None:
-        """Take a block of the corpus (n, D) into account, for the queries ``at`` or all.
+        """Take a block of the corpus, n points or (n, D), into account, for the queries ``at`` or all.
 
         Its rows (n,) tell which of its points are queries; without them none is.
         """
         at = np.arange(len(self._queries)) if at is None else at
-        for first in range(0, len(corpus), _CORPUS_ROWS):
-            part = corpus[first : first + _CORPUS_ROWS]
-            rows = None if corpus_rows is None else corpus_rows[first : first + _CORPUS_ROWS]
-            screen = Screen(part)
-            by_bytes = _TILE_BYTES // (8 * max(1, part.shape[1]))
-            step = max(_TILE_ROWS, min(_TILE_PAIRS // len(part), by_bytes))
-            for start in range(0, len(at), step):
-                self._add_tile(at[start : start + step], part, rows, screen, label)
+        self.add_parts(corpus, corpus_rows, [(0, len(corpus), at, label)])
 
-    def _add_tile(self, at: Integers, corpus: Array, corpus_rows: Integers | None, screen: Screen, label: int) -> None:
-        """For some queries: screen, compute again what may be among the smallest, merge."""
-        query_at, corpus_at = self._candidates(at, corpus_rows, screen)
-        if not len(query_at):
+    def add_parts(
+        self, corpus: "Points | Array", corpus_rows: Integers | None, parts: Iterable[tuple[int, int, Integers, int]]
+    ) -> None:
+        """The same of parts of a block: the first place and the end of each, its queries and its label."""
+        corpus = corpus if isinstance(corpus, Points) else Points.of(corpus)
+        if not len(corpus) or not len(self._queries):
             return
-        if len(query_at) > _CROWD * self.squared.shape[1] * len(at):
-            if screen.kind is np.float32:
-                return self._add_tile(at, corpus, corpus_rows, Screen(corpus, np.float64), label)
-            half = len(corpus) // 2
-            if half > self.squared.shape[1]:  # copies by the hundred: a few of them lower the limit for the rest
-                for part in (slice(0, half), slice(half, None)):
-                    rows = None if corpus_rows is None else corpus_rows[part]
-                    self._add_tile(at, corpus[part], rows, Screen(corpus[part], np.float64), label)
-                return
-        squared = paired_squared_distances(self._queries, corpus, at[query_at], corpus_at)
-        improved, query_at = np.unique(query_at, return_inverse=True)
-        here = at[improved]
-        self.squared[here], self.labels[here] = _merged(self.squared[here], self.labels[here], query_at, squared, label)
+        rows = np.full(len(corpus), _NO_CORPUS) if corpus_rows is None else corpus_rows
+        short = corpus.short_by(self._axes)
+        parts, labels = list(parts), np.zeros(len(corpus), dtype=np.int32)
+        for _, _, at, _ in parts:
+            self._upper[at] = self.squared[at]
+        slack = (1 + 1e-9) / (2 * self._axes.scale) / self._axes.scale
+        order = summation(corpus.vectors.shape[1])
+        found = (self._room, self._lows, self._kept, self.squared, self.labels, self._upper)
+        of_queries = (self._queries.vectors, self._queries.lengths)
+        of_corpus = (corpus.vectors, corpus.lengths)
+        inverse = (self._queries.inverse, corpus.inverse)
+        doubts = self._doubts(corpus)
+        for start, end, at, label in parts:
+            labels[start:end] = label
+            for first in range(start, end, _TILE_COLUMNS):
+                columns = short[first : min(first + _TILE_COLUMNS, end)].T
+                step = max(_TILE_ROWS, _TILE_PAIRS // columns.shape[1])
+                for tile in range(0, len(at), step):
+                    here = at[tile : tile + step]
+                    values = self._short[here] @ columns
+                    screen(
+                        *(values, here, first, self._halves, slack, doubts, self._rows, rows, *found),
+                        *(*of_queries, inverse[0], *of_corpus, inverse[1]),
+                        *(labels, *order),
+                    )
+        settle_all(*found, *of_queries, *of_corpus, labels, *order)
 
-    def _candidates(self, at: Integers, corpus_rows: Integers | None, screen: Screen) -> tuple[Integers, Integers]:
-        """Pairs (place in ``at``, place in the corpus) that may be among the smallest."""
-        values, unit, norms, error = screen.apply(self._queries[at])
-        if self._rows is not None and corpus_rows is not None:
-            _, query_at, corpus_at = np.intersect1d(
-                self._rows[at], corpus_rows, assume_unique=True, return_indices=True
-            )
-            values[query_at, corpus_at] = np.inf
-        count, furthest = self.squared.shape[1], self.squared[at, -1]
-        limit = (furthest + error - norms) / unit
-        open_ = np.flatnonzero(np.isinf(furthest))
-        if len(open_) and values.shape[1] > count:
-            smallest = np.partition(values[open_], count - 1, axis=1)[:, count - 1]
-            limit[open_] = smallest + 2 * error[open_] / unit
-        number = np.finfo(values.dtype)
-        with np.errstate(over="ignore"):
-            limit += 4 * float(number.eps) * np.abs(limit)  # it is rounded below
-            limit = np.minimum(limit, float(number.max)).astype(values.dtype)  # the query itself is at inf
-        limit[furthest == 0] = -np.inf  # nothing is smaller than zero
-        flat = np.flatnonzero(values <= limit[:, None])
-        return flat // values.shape[1], flat % values.shape[1]
+    def _doubts(self, corpus: "Points") -> Array:
+        """Of an estimated distance: its relative error, its absolute error, and above what it says nothing."""
+        kinds = {self._queries.vectors.dtype.type, corpus.vectors.dtype.type}
+        number = np.finfo(np.float32 if np.float32 in kinds else np.float64)
+        dimension, unit = corpus.vectors.shape[1], float(number.eps) / 2
+        # A coordinate of a point of length 1 has two roundings, of 1 / length and of the product; each counts twice.
+        of_points = 0.0 if self._queries.are_vectors and corpus.are_vectors else 4.2 * unit
+        vanished = float(np.sqrt(4 * dimension * float(number.tiny)))
+        return np.array([1.1 * (dimension + 8) * unit, of_points + vanished, float(number.max) ** 0.5 / 16])
 
 
 def paired_squared_distances(a: Array, b: Array, a_at: Integers, b_at: Integers) -> Array:
@@ -217,22 +210,3 @@ def smallest_of_each(at: Integers, values: Array, count: int | Integers) -> tupl
     place = np.arange(len(at)) - np.searchsorted(sorted_at, sorted_at)
     kept = place < (count if isinstance(count, int) else count[sorted_at])
     return order[kept], place[kept]
-
-
-def _merged(
-    best: Array, labels: NDArray[np.int32], at: Integers, values: Array, label: int
-) -> tuple[Array, NDArray[np.int32]]:
-    """The smallest of each row of ``best`` (m, count) and the values (pairs,) found for row ``at`` (pairs,)."""
-    count = best.shape[1]
-    kept, place = smallest_of_each(at, values, count)
-    found: Array = np.full(best.shape, np.inf)
-    found[at[kept], place] = values[kept]
-    both = np.concatenate([best, found], axis=1)
-    both_labels = np.concatenate([labels, np.full(found.shape, label, dtype=np.int32)], axis=1)
-    order = np.argsort(both, axis=1, kind="stable")[:, :count]
-    return np.take_along_axis(both, order, axis=1), np.take_along_axis(both_labels, order, axis=1)
-
-
-def _largest(norms: Array) -> float:
-    """The root of the largest of some squares, 1 where all are zero."""
-    return float(np.sqrt(norms.max(initial=0.0))) or 1.0

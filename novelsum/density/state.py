@@ -33,7 +33,8 @@ from pyspark import SparkContext
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import write_density_result
 from novelsum.density.layout import Layout, group_name, kind_of, matrix, read_cells, read_group
-from novelsum.density.update import Change, change, counts_of, ids_name, ids_of, lists_of, write_rows
+from novelsum.density.lists import counts_of, ids_name, ids_of, lists_of, write_rows
+from novelsum.density.update import Change, change
 from novelsum.errors import DamageError, InputError, RunError, UsageError
 from novelsum.files.location import Location
 from novelsum.files.lock import LOCK, Held, held

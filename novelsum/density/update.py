@@ -13,6 +13,7 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 
+from novelsum.density.axes import Axes
 from novelsum.density.cells import Cells, sampled
 from novelsum.density.layout import (
     CellRows,
@@ -37,8 +39,10 @@ from novelsum.density.layout import (
     write_cells,
     write_points,
 )
+from novelsum.density.lists import Lists, counts_of, ids_name, ids_of, in_order, lists_of, write_rows
 from novelsum.density.near import MEASURING, compare, logger
 from novelsum.density.neighbors import NearestDistances, Sought
+from novelsum.density.points import Points
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
 from novelsum.files.location import Location
@@ -56,83 +60,6 @@ _NO_DISTANCE = 1e-10
 
 def _sought(content: dict[str, Any]) -> Sought:
     return Sought(*(content["settings"][name] for name in ("formula", "metric", "neighbors")))
-
-
-# --- the rows of a group ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Lists:
-    """Rows of a group in the order of their numbers, without vectors.
-
-    ``row`` (n,) int64; ``digest`` (n,) bytes of the vector; ``squared`` (n, count) to the nearest.
-    """
-
-    row: Integers
-    digest: NDArray[Any]
-    squared: Array
-
-    def write(self, location: Location) -> None:
-        """Write them."""
-        columns = [pa.array(self.row), pa.array(self.digest.tolist(), pa.binary()), binary(self.squared)]
-        location.write_parquet(pa.table(columns, names=["row", "digest", "squared"]))
-
-    def take(self, places: Integers) -> "Lists":
-        """The rows at some places."""
-        return Lists(self.row[places], self.digest[places], self.squared[places])
-
-    @staticmethod
-    def read(location: Location) -> "Lists":
-        """Read them."""
-        table = location.read_parquet()
-        row, digest = (table.column(name).to_numpy() for name in ("row", "digest"))
-        return Lists(row, digest, matrix(table.column("squared"), "float64"))
-
-
-def ids_of(row: Any, ids: Any, night: Any, integer_ids: bool) -> pa.Table:
-    """All ids of some rows, those with equal embeddings too, and the nights that brought them; in order of row and id.
-
-    ``row``, ``ids`` and ``night`` (m,). The first id of a row stands for it.
-    """
-    kinds = (pa.int64(), pa.int64() if integer_ids else pa.string(), pa.int64())
-    columns = [pa.array(values, kind) for values, kind in zip((row, ids, night), kinds, strict=True)]
-    return _in_order(pa.table(columns, names=["row", "id", "night"]))
-
-
-def _in_order(ids: pa.Table) -> pa.Table:
-    return ids.sort_by([("row", "ascending"), ("id", "ascending")]).combine_chunks()
-
-
-def ids_name(group: int) -> str:
-    """What the file with the ids of a group is called."""
-    return f"ids-{group:05d}.parquet"
-
-
-def _write_result(folder: Location, group: int, sought: Sought, id_column: str, lists: Lists, ids: pa.Table) -> None:
-    density, kth = sought.density(sought.of_neighbors(lists.squared))
-    _, first = np.unique(ids.column("row").to_numpy(), return_index=True)
-    of_rows = ids.column("id").take(pa.array(first))
-    table = pa.table({id_column: of_rows, "density": density, "kth_distance": kth})
-    (folder / f"part-{group:05d}.parquet").write_parquet(table)
-
-
-def write_rows(location: Location, rows: CellRows) -> None:
-    """Write rows of a group for a state: its numbers stay, so that no id and no place in a store is written."""
-    nothing = np.zeros(len(rows.row), dtype=np.int64)
-    plain = replace(rows, id=nothing, block=nothing, place=nothing)
-    location.write_parquet(plain.table(), compression="none", use_dictionary=False)
-
-
-def counts_of(rows: CellRows, among_distinct: bool, cells: int) -> Integers:
-    """How many possible neighbours lie in each cell."""
-    return np.bincount(rows.cell[rows.distinct | (not among_distinct)], minlength=cells)
-
-
-def lists_of(rows: CellRows, squared: Array) -> Lists:
-    """Lists of some rows, in the order of their numbers, with what was found for them."""
-    order = np.argsort(rows.row)
-    digest = np.array([*digests(rows.vectors), None], dtype=object)[:-1]
-    return Lists(rows.row[order], digest[order], squared[order])
 
 
 # --- a change ---------------------------------------------------------------------------------------------
@@ -614,7 +541,8 @@ def _seek(job: Task, some_are_gone: bool, group: int) -> tuple[int, NDArray[np.b
         _, points, squared = read_points(job.last / "measured.parquet")
         measured = _within(points, squared, [job.space(job.leaving(group))])
     write_rows(job.work / "sought" / group_name(group), rows)
-    mask = read_cells(job.work).probed(job.space(rows), rows.cell, job.probes, job.sizes, job.sought.neighbors + 1)
+    to_seek = job.sought.of(rows.vectors)
+    mask = read_cells(job.work).probed(to_seek, rows.cell, job.probes, job.sizes, job.sought.neighbors + 1)
     table = pa.table({"cells": binary(np.packbits(mask, axis=1))})
     (job.work / "probed" / group_name(group)).write_parquet(table)
     drawn = np.flatnonzero(sampled(new.row, job.fraction, MEASURING))
@@ -657,55 +585,73 @@ def _measure(job: Task, groups: int, affected: NDArray[np.bool_]) -> tuple[Integ
     return rows, points, squared
 
 
+@dataclass(frozen=True)
+class _Group:
+    """All rows of a group of cells as points, by the ``axes`` of the search, and those that can be neighbours.
+
+    ``corpus`` are the latter in the order of cells, with their ``rows``: those of cell ``cells[i]`` from ``ends[i]`` to
+    ``ends[i + 1]``. ``olds`` are the places of the old rows of each of these cells among all old ones.
+    """
+
+    axes: Axes
+    points: Points
+    corpus: Points
+    rows: Integers
+    cells: Integers
+    ends: Integers
+    olds: list[Integers]
+
+    @staticmethod
+    def of(job: Task, here: CellRows, cells: Integers, axes: Axes) -> "_Group":
+        """The rows of a group in the order of their numbers, and which cells it has."""
+        points = job.sought.of(here.vectors).shortened(axes)
+        order = np.argsort(here.cell, kind="stable")
+        order = order[(here.distinct | (not job.sought.among_distinct))[order]]
+        ends = np.searchsorted(here.cell[order], np.append(cells, cells[-1:] + 1))
+        of_old = here.cell[here.row < job.first]
+        olds = [np.flatnonzero(of_old == cell) for cell in cells.tolist()]
+        return _Group(axes, points, points.take(order), here.row[order], cells, ends, olds)
+
+
 def _update_group(job: Task, groups: Iterable[int]) -> Iterator[tuple[Array]]:
     """Search all that is sought in the cells of a group, and its old rows among the new ones that probe their cell.
 
     Yields the distances (m, count) of the measured rows to what is new to them in the group.
     """
-    for group in groups:
-        cells = read_cells(job.work)
-        here = job.rows(group)
-        points = job.space(here)
-        lists = job.lists(group)
-        is_old = here.row < job.first
-        of_old = NearestDistances(points[: is_old.sum()], job.sought.count, squared=lists.squared)
-        members = np.flatnonzero(cells.group == group)
-        wanted = here.distinct | (not job.sought.among_distinct)
-        corpus = {cell: np.flatnonzero((here.cell == cell) & wanted) for cell in members.tolist()}
-        olds = {cell: np.flatnonzero((here.cell == cell) & is_old) for cell in members.tolist()}
-        _search_sought(job, group, here, points, corpus, olds, of_old)
-        replace(lists, squared=of_old.squared).write(job.work / "updated" / group_name(group))
-        yield (_search_measured(job, here, points, corpus),)
+    for number in groups:
+        cells, here, lists = read_cells(job.work), job.rows(number), job.lists(number)
+        axes = Axes.of(cells.centroids)
+        group = _Group.of(job, here, np.flatnonzero(cells.group == number), axes)
+        old = group.points.take(slice(int((here.row < job.first).sum())))
+        of_old = NearestDistances(old, job.sought.count, squared=lists.squared, axes=axes)
+        _search_sought(job, number, group, of_old)
+        replace(lists, squared=of_old.squared).write(job.work / "updated" / group_name(number))
+        yield (_search_measured(job, group),)
 
 
-def _search_sought(
-    job: Task,
-    group: int,
-    here: CellRows,
-    points: Array,
-    corpus: dict[int, Integers],
-    olds: dict[int, Integers],
-    of_old: NearestDistances,
-) -> None:
+def _search_sought(job: Task, number: int, group: _Group, of_old: NearestDistances) -> None:
     """Compare what is sought, a group of it at a time, with the cells of this group that it probes.
 
     New rows are compared both ways.
     """
-    location = job.work / "partial" / group_name(group)
+    location = job.work / "partial" / group_name(number)
     with location.writing() as stream, pq.ParquetWriter(stream, _PARTIAL) as to:
         for other in range(job.layout.groups):
             queries = job.sought_rows(other)
             packed = matrix((job.work / "probed" / group_name(other)).read_parquet().column("cells"), "uint8")
             probed = np.unpackbits(packed, axis=1, count=len(job.sizes)).astype(bool)
-            of_queries = job.space(queries)
+            points = job.sought.of(queries.vectors).shortened(group.axes)
+            rows = None if job.sought.holds_queries else queries.row
+            nearest = NearestDistances(points, job.sought.count, rows, axes=group.axes)
+            at = [np.flatnonzero(probed[:, cell]) for cell in group.cells.tolist()]
+            spans = list(pairwise(group.ends.tolist()))
+            parts = [(start, end, sought, 0) for (start, end), sought in zip(spans, at, strict=True)]
+            nearest.add_parts(group.corpus, group.rows, parts)
             is_new = (queries.row >= job.first) & (queries.distinct | (not job.sought.among_distinct))
-            nearest = NearestDistances(of_queries, job.sought.count, None if job.sought.holds_queries else queries.row)
-            for cell, places in corpus.items():
-                at = np.flatnonzero(probed[:, cell])
-                if not len(at):
-                    continue
-                nearest.add(points[places], here.row[places], at=at)
-                of_old.add(of_queries[at[is_new[at]]], at=olds[cell])
+            new = [sought[is_new[sought]] for sought in at]
+            spans = list(pairwise(np.cumsum([0, *(len(of_cell) for of_cell in new)]).tolist()))
+            parts = [(start, end, olds, 0) for (start, end), olds in zip(spans, group.olds, strict=True)]
+            of_old.add_parts(points.take(np.concatenate([np.zeros(0, dtype=np.int64), *new])), None, parts)
             squared = [row.tobytes() for row in nearest.squared]
             to.write_table(pa.table({"squared": pa.array(squared, pa.binary())}, schema=_PARTIAL), max(1, len(squared)))
 
@@ -713,17 +659,24 @@ def _search_sought(
 _PARTIAL = pa.schema([("squared", pa.binary())])
 
 
-def _search_measured(job: Task, here: CellRows, points: Array, corpus: dict[int, Integers]) -> Array:
+def _search_measured(job: Task, group: _Group) -> Array:
     """Distances of measured rows of which none are known to all of a group, and of others to its new rows."""
     rows, measured, known = read_points(job.work / "measured.parquet")
-    nearest = NearestDistances(measured, job.sought.count, None if job.sought.holds_queries else rows)
+    own = None if job.sought.holds_queries else rows
+    nearest = NearestDistances(measured, job.sought.count, own, axes=group.axes)
     is_unknown = np.isinf(known[:, 0])
-    unknown, others = np.flatnonzero(is_unknown), np.flatnonzero(~is_unknown)
-    for places in corpus.values():
-        nearest.add(points[places], here.row[places], at=unknown)
-        added = places[here.row[places] >= job.first]
-        nearest.add(points[added], here.row[added], at=others)
+    nearest.add(group.corpus, group.rows, at=np.flatnonzero(is_unknown))
+    new = np.flatnonzero(group.rows >= job.first)
+    nearest.add(group.corpus.take(new), group.rows[new], at=np.flatnonzero(~is_unknown))
     return nearest.squared
+
+
+def _write_result(folder: Location, group: int, sought: Sought, id_column: str, lists: Lists, ids: pa.Table) -> None:
+    density, kth = sought.density(sought.of_neighbors(lists.squared))
+    _, first = np.unique(ids.column("row").to_numpy(), return_index=True)
+    of_rows = ids.column("id").take(pa.array(first))
+    table = pa.table({id_column: of_rows, "density": density, "kth_distance": kth})
+    (folder / f"part-{group:05d}.parquet").write_parquet(table)
 
 
 def _merge_group(job: Task, group: int) -> tuple[Integers, Array]:
@@ -756,6 +709,6 @@ def _merge_ids(job: Task, group: int, rows: Integers) -> pa.Table:
     came = came.filter(pa.array(np.isin(came.column("row").to_numpy(), rows)))
     night = came.schema.get_field_index("night")
     came = came.set_column(night, "night", pa.array(np.full(len(came), job.number)))
-    ids = _in_order(pa.concat_tables([ids, came]))
+    ids = in_order(pa.concat_tables([ids, came]))
     (job.next / ids_name(group)).write_parquet(ids)
     return ids

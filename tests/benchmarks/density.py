@@ -1,8 +1,12 @@
 """Density by cells beside faiss on two cores: recall against time, and what the approximation does to a selection.
 
-``curve``: the 40,000 real embeddings of BENCH40K, three repeats, medians; all times include training and assignment.
+``curve``: the 40,000 real embeddings of BENCH40K, three rounds, medians; all times include training and assignment. The
+exact search is beside IndexFlat, each target beside the settings of IVFFlat and HNSW that reach it.
 ``outcome``: 2,000 picks with exact and with approximate density: how many are the same, and NovelSum of both.
 ``skewed``: the same embeddings as they are, and with every second one moved to within 1e-3 of one of them.
+``update``: a full run over the same embeddings and an update by 1% of them; UPDATED names other folders to do it with.
+``long``: 100,000 x 4,096 generated embeddings, three repeats; they lie in out/bench-paper, where another checkout that
+runs this finds them too.
 ``paper``: 396,000 x 4,096 generated embeddings, ingested before into out/bench-paper.
 """
 
@@ -11,104 +15,185 @@ import pickle
 import sys
 import tempfile
 import time
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from measure import PeakMemory
+from measure import PeakMemory, processor_seconds
+from pyarrow import dataset
 from pyspark import SparkContext
 from selection import CORES, GENERATED, PAPER_ROWS, _generate, _ingested
 
 from novelsum import formula
 from novelsum.density.exact import estimate_density
-from novelsum.density.factors import read_density
+from novelsum.density.factors import read_density, write_density_result
+from novelsum.density.state import state_of
 from novelsum.files.location import Location
 from novelsum.files.store import Pool, read_block
+from novelsum.files.workplace import Workplace
 from novelsum.selection.rounds import first_row, select
 from novelsum.settings import Settings
 from novelsum.spark import session
 from novelsum.spark.progress import log_to_stderr
 
 NEIGHBORS = 10
+LONG_ROWS = 100_000
 REPEATS = int(os.environ.get("REPEATS", "3"))
-TARGETS = [float(target) for target in os.environ.get("TARGETS", "0.8 0.9 0.95 0.98").split()]
+TARGETS = [float(target) for target in os.environ.get("TARGETS", "0.95 0.98 0.99").split()]
 SETTINGS = Settings(
     input=os.environ.get("BENCH40K", "../shared/data/bench40k"), budget=2000, density_method="approximate"
 )
 
 
 def curve() -> None:
-    """Seconds and recall of all three, and of the exact search."""
+    """Seconds and recall beside faiss, in rounds in which each has its turn; all it takes to build is counted."""
     with tempfile.TemporaryDirectory() as folder:
         spark = session.start("bench-density", f"local[{CORES}]")
         pool = _ingested(spark, SETTINGS, Location.of(folder), {})
         vectors = formula.normalize(_columns(pool)[1]).astype(np.float32)
         estimate_density(spark, pool, replace(SETTINGS, target_recall=0.5), pool.work)  # starts the workers
-        exact, _ = _timed(spark, pool, replace(SETTINGS, density_method="exact"))
-        print(f"pool               {pool.candidates} x {pool.dimension}, K {NEIGHBORS}, medians of {REPEATS}")
-        print(f"exact              {exact:.1f} s", flush=True)
-        for target in TARGETS:
-            seconds, report = _timed(spark, pool, replace(SETTINGS, target_recall=target))
-            print(
-                f"novelsum           {seconds:.1f} s, recall {report['recall']:.4f}; {report['probes']} of "
-                f"{report['cells']} cells; error of density median {report['sigma_error_median']:.2g}, "
-                f"p99 {report['sigma_error_p99']:.2g}",
-                flush=True,
-            )
+        print(
+            f"pool               {pool.candidates} x {pool.dimension}, K {NEIGHBORS}, medians of {REPEATS}", flush=True
+        )
+        seconds: dict[str, list[Taken]] = {}
+        said: dict[str, str] = {}
+        for _ in range(REPEATS):
+            for target in (1.0, *TARGETS):
+                method = "exact" if target == 1 else "approximate"
+                name = f"novelsum {target:g}" if target < 1 else "novelsum exact"
+                settings = replace(SETTINGS, density_method=method, target_recall=target)
+                taken, report = _timed(spark, pool, settings, 1)
+                seconds.setdefault(name, []).append(taken)
+                if target < 1:
+                    said[name] = (
+                        f", recall {report['recall']:.4f}; {report['probes']} of {report['cells']} cells; error of "
+                        f"density median {report['sigma_error_median']:.2g}, p99 {report['sigma_error_p99']:.2g}"
+                    )
+            for name, taken, words in _faiss(vectors):
+                seconds.setdefault(name, []).append(taken)
+                said[name] = words
         spark.stop()
-    _faiss_curve(vectors)
+    medians = {name: Taken(*map(median, zip(*taken, strict=True))) for name, taken in seconds.items()}
+    for name, taken in medians.items():
+        print(f"{name:<18} {taken}{said.get(name, '')}", flush=True)
+    print(f"exact over IndexFlat: {medians['novelsum exact'].over(medians['IndexFlat'])}")
+    for target in TARGETS:
+        rivals = [name for name in medians if name.endswith(f" {target:g}") and not name.startswith("novelsum")]
+        fastest = min(rivals, key=medians.__getitem__)
+        print(f"at {target:g} over {fastest}: {medians[f'novelsum {target:g}'].over(medians[fastest])}")
 
 
-def _timed(spark: SparkContext, pool: Pool, settings: Settings) -> tuple[float, dict]:
-    seconds = []
-    for _ in range(REPEATS):
-        clock = time.perf_counter()
+class Taken(NamedTuple):
+    """Seconds of the clock, and of the processors."""
+
+    clock: float
+    processors: float
+
+    def __str__(self) -> str:
+        return f"{self.clock:.1f} s ({self.processors:.1f} s of processors)"
+
+    def over(self, other: "Taken") -> str:
+        """How many times as many they are."""
+        return f"{self.clock / other.clock:.2f} ({self.processors / other.processors:.2f} in processor time)"
+
+
+class Clock:
+    """What has been taken since it was made, by all processes of the run or by this one ``alone``."""
+
+    def __init__(self, alone: bool = False) -> None:
+        self._of_processors = time.process_time if alone else processor_seconds
+        self._clock, self._processors = time.perf_counter(), self._of_processors()
+
+    def taken(self) -> Taken:
+        """Until now."""
+        return Taken(time.perf_counter() - self._clock, self._of_processors() - self._processors)
+
+
+def _timed(spark: SparkContext, pool: Pool, settings: Settings, repeats: int = REPEATS) -> tuple[Taken, dict]:
+    taken = []
+    for _ in range(repeats):
+        clock = Clock()
         report = estimate_density(spark, pool, settings, pool.work)
-        seconds.append(time.perf_counter() - clock)
-    return median(seconds), report
+        taken.append(clock.taken())
+    return Taken(*map(median, zip(*taken, strict=True))), report
 
 
-def _faiss_curve(vectors: np.ndarray) -> None:
-    """IVFFlat with sqrt(N) and 2 sqrt(N) lists and HNSW with 32 links, on as many threads."""
+def _faiss(vectors: np.ndarray) -> Iterator[tuple[str, Taken, str]]:
+    """IndexFlat, IVFFlat and HNSW on as many threads: name, seconds of all it takes, and what to say beside them.
+
+    IVFFlat has sqrt(N) and 2 sqrt(N) lists, HNSW 16 and 32 links; each is searched for each target in as few lists, or
+    with as little breadth, as find that much of 1,000 rows.
+    """
     import faiss
 
     faiss.omp_set_num_threads(CORES)
     dimension, sample = vectors.shape[1], np.random.default_rng(0).choice(len(vectors), 1000, replace=False)
     near = vectors[sample] @ vectors.T
     kth = np.partition(near, -NEIGHBORS - 1, axis=1)[:, -NEIGHBORS - 1]  # the point itself is the nearest
-    for lists in (round(len(vectors) ** 0.5), 2 * round(len(vectors) ** 0.5)):
-        built, index = [], None
-        for _ in range(REPEATS):
-            clock = time.perf_counter()
-            index = faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
-            index.train(vectors)
-            index.add(vectors)
-            built.append(time.perf_counter() - clock)
-        for share in (0.05, 0.1, 0.15):
-            index.nprobe = max(1, round(share * lists))
-            _report_faiss(f"IVFFlat {lists:>4}/{index.nprobe:<4} ", index, vectors, median(built), sample, kth)
-    clock = time.perf_counter()
-    index = faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 80
-    index.add(vectors)
-    built = [time.perf_counter() - clock]
-    for breadth in (16, 32, 64, 128):
-        index.hnsw.efSearch = breadth
-        _report_faiss(f"HNSW 32 ef {breadth:<6} ", index, vectors, built[0], sample, kth)
+
+    def recall(index: Any) -> float:
+        found, _ = index.search(vectors[sample], NEIGHBORS + 1)
+        return float((found[:, 1:] >= kth[:, None] - 1e-6).mean())
+
+    def built(index: Any) -> tuple[Any, Taken]:
+        clock = Clock(alone=True)
+        index.train(vectors)
+        index.add(vectors)
+        return index, clock.taken()
+
+    def searched(index: Any, to_build: Taken) -> Taken:
+        clock = Clock(alone=True)
+        index.search(vectors, NEIGHBORS + 1)
+        return Taken(*map(sum, zip(to_build, clock.taken(), strict=True)))
+
+    index, to_build = built(faiss.IndexFlatIP(dimension))
+    yield "IndexFlat", searched(index, to_build), ""
+    root = round(len(vectors) ** 0.5)
+    for name, parameter, choices, make in [
+        *(
+            (f"IVFFlat {lists}", "nprobe", range(2, lists), partial(_lists, faiss, dimension, lists))
+            for lists in (root, 2 * root)
+        ),
+        *(
+            (f"HNSW {links}", "efSearch", range(12, 512, 4), partial(_graph, faiss, dimension, links))
+            for links in (16, 32)
+        ),
+    ]:
+        index, to_build = built(make())
+        of = index.hnsw if parameter == "efSearch" else index
+        for target in TARGETS:
+            value = _least(of, parameter, choices, lambda index=index, target=target: recall(index) >= target)
+            words = f", recall {recall(index):.4f}; {parameter} {value}; {to_build} of it to train and add"
+            yield f"{name} {target:g}", searched(index, to_build), words
 
 
-def _report_faiss(name: str, index, vectors: np.ndarray, built: float, sample: np.ndarray, kth: np.ndarray) -> None:
-    seconds = []
-    for _ in range(REPEATS):
-        clock = time.perf_counter()
-        found, _ = index.search(vectors, NEIGHBORS + 1)
-        seconds.append(time.perf_counter() - clock)
-    recall = (found[sample, 1:] >= kth[:, None] - 1e-6).mean()
-    total = built + median(seconds)
-    print(f"{name} {total:.1f} s, recall {recall:.4f}; {built:.1f} s of it to train and add", flush=True)
+def _least(of: Any, parameter: str, choices: range, is_enough: Callable[[], bool]) -> int:
+    """Set a parameter to the least of some choices that is enough, or to the last."""
+
+    def set_to(value: int) -> bool:
+        setattr(of, parameter, value)
+        return is_enough()
+
+    value = choices[min(bisect_left(choices, True, key=set_to), len(choices) - 1)]
+    setattr(of, parameter, value)
+    return value
+
+
+def _lists(faiss: Any, dimension: int, lists: int) -> Any:
+    return faiss.IndexIVFFlat(faiss.IndexFlatIP(dimension), dimension, lists, faiss.METRIC_INNER_PRODUCT)
+
+
+def _graph(faiss: Any, dimension: int, links: int) -> Any:
+    index = faiss.IndexHNSWFlat(dimension, links, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 2 * links + 16
+    return index
 
 
 def outcome() -> None:
@@ -163,7 +248,7 @@ def skewed() -> None:
             with PeakMemory() as memory:
                 seconds, report = _timed(spark, pool, SETTINGS)
             print(
-                f"{name:<18} {seconds:.1f} s, recall {report['recall']:.4f}; {report['probes']} of {report['cells']} "
+                f"{name:<18} {seconds}, recall {report['recall']:.4f}; {report['probes']} of {report['cells']} "
                 f"cells; error of density p99 {report['sigma_error_p99']:.2g}; workers' peak memory "
                 f"{memory.peak['workers'] / 2**20:.0f} MiB",
                 flush=True,
@@ -171,25 +256,81 @@ def skewed() -> None:
         spark.stop()
 
 
+def update() -> None:
+    """Seconds of a full run over all rows and of an update by one in a hundred of them, ingest and all."""
+    for source in os.environ.get("UPDATED", SETTINGS.input).split():
+        table = dataset.dataset(source).to_table(["id", "embedding"])
+        with tempfile.TemporaryDirectory(dir=".") as folder:
+            is_new = np.arange(len(table)) % 100 == 50
+            for name, rows in {"all": ~is_new | is_new, "old": ~is_new, "new": is_new}.items():
+                (Path(folder) / name).mkdir()
+                pq.write_table(table.filter(pa.array(rows)), f"{folder}/{name}/part.parquet", compression="none")
+            del table
+            spark = session.start("bench-density", f"local[{CORES}]")
+            seconds: dict[str, list[Taken]] = {}
+            for place in range(REPEATS):
+                state = f"{folder}/state-{place}"
+                base = replace(SETTINGS, density_method="auto")
+                _run_job(spark, replace(base, input=f"{folder}/old", save_state=state), f"{folder}/out-old-{place}")
+                for name, settings in {
+                    "full run": replace(base, input=f"{folder}/all"),
+                    "with a state": replace(base, input=f"{folder}/all", save_state=f"{folder}/state-all-{place}"),
+                    "update": replace(base, input=f"{folder}/new", update=state),
+                }.items():
+                    clock = Clock()
+                    report = _run_job(spark, settings, f"{folder}/out-{name.replace(' ', '-')}-{place}")
+                    seconds.setdefault(name, []).append(clock.taken())
+                    print(f"{name:<18} {seconds[name][-1]}, recall {report.get('recall', 1):.4f}", flush=True)
+            spark.stop()
+        medians = {name: Taken(*map(median, zip(*taken, strict=True))) for name, taken in seconds.items()}
+        print(f"{source}: " + ", ".join(f"{name} {value}" for name, value in medians.items()))
+        print(f"update over a full run: {medians['update'].over(medians['full run'])}", flush=True)
+
+
+def _run_job(spark: SparkContext, settings: Settings, output: str) -> dict:
+    """What a run of the density job does within Spark; what its manifest says."""
+    place = Workplace.of(Location.of(output), f"{output}-work", {"input": settings.input})
+    with state_of(settings, place) as state:
+        pool = _ingested(spark, settings, place.emptied("ingest"), {})
+        work = place.emptied("density")
+        if state is None:
+            report = estimate_density(spark, pool, settings, work)
+            write_density_result(spark, pool, work, settings.id_column, place.result)
+        else:
+            report = state.add(spark, pool, frozenset(), settings, work, place)
+            state.commit(state.following(place.key))
+    place.stage.delete()
+    return report
+
+
 def paper() -> None:
     """The density of the paper's own number of rows and dimensions."""
-    settings = replace(SETTINGS, input=str(GENERATED / f"input-{PAPER_ROWS}"), block_rows=12_000)
-    _generate(Path(settings.input))
+    _of_generated(PAPER_ROWS, 1)
+
+
+def long() -> None:
+    """The density of a quarter of its rows."""
+    _of_generated(LONG_ROWS, REPEATS)
+
+
+def _of_generated(rows: int, repeats: int) -> None:
+    settings = replace(SETTINGS, input=str(GENERATED / f"input-{rows}"), block_rows=12_000)
+    _generate(Path(settings.input), rows)
     spark = session.start("bench-density", f"local[{CORES}]")
-    kept, seconds = GENERATED / f"pool-{PAPER_ROWS}.pickle", {}
+    kept, seconds = GENERATED / f"pool-{rows}.pickle", {}
     if kept.exists():
         pool = pickle.loads(kept.read_bytes())
     else:
-        pool = _ingested(spark, settings, Location.of(str(GENERATED / f"work-density-{PAPER_ROWS}")), seconds)
+        pool = _ingested(spark, settings, Location.of(str(GENERATED / f"work-density-{rows}")), seconds)
+        if rows != PAPER_ROWS:  # else the selection benchmark starts from another
+            kept.write_bytes(pickle.dumps(pool))
     kept_density = pool.work / "density"
     aside = pool.work / "density-of-selection"  # what the selection benchmark starts from
     if kept_density.exists() and not aside.exists():
         kept_density.move_to(aside)
     try:
         with PeakMemory() as memory:
-            clock = time.perf_counter()
-            report = estimate_density(spark, pool, settings, pool.work)
-            seconds["density"] = time.perf_counter() - clock
+            taken, report = _timed(spark, pool, settings, repeats)
     finally:
         spark.stop()
         for name in ("cells", "found", "sample", "density"):
@@ -197,7 +338,9 @@ def paper() -> None:
         if aside.exists():
             aside.move_to(kept_density)
     print(f"pool         {pool.candidates} x {pool.dimension}")
-    print("seconds      " + ", ".join(f"{name} {value:.1f}" for name, value in seconds.items()))
+    print(
+        "seconds      " + ", ".join([*(f"{name} {value:.1f}" for name, value in seconds.items()), f"density {taken}"])
+    )
     print("density      " + ", ".join(f"{name} {value}" for name, value in report.items()))
     print("peak memory  " + ", ".join(f"{name} {value / 2**20:.0f} MiB" for name, value in memory.peak.items()))
 
@@ -210,9 +353,11 @@ def _columns(pool: Pool) -> tuple[np.ndarray, np.ndarray]:
 
 if __name__ == "__main__":
     log_to_stderr()
-    if sys.argv[1] != "paper" and not Path(SETTINGS.input).exists():
+    if sys.argv[1] not in ("long", "paper") and not Path(SETTINGS.input).exists():
         print(
             f"bench: {SETTINGS.input} is absent; set BENCH40K to the folder of the 40,000 embeddings", file=sys.stderr
         )
         sys.exit(3)
-    {"curve": curve, "outcome": outcome, "skewed": skewed, "paper": paper}[sys.argv[1]]()
+    {"curve": curve, "outcome": outcome, "skewed": skewed, "update": update, "long": long, "paper": paper}[
+        sys.argv[1]
+    ]()

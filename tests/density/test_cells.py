@@ -3,7 +3,9 @@
 import numpy as np
 
 from novelsum import formula
+from novelsum.density.axes import Axes
 from novelsum.density.cells import Cells, nearest_cells
+from novelsum.density.points import Points
 
 RNG = np.random.default_rng(8)
 
@@ -14,8 +16,8 @@ def test_a_crowd_within_a_thousandth_is_cut_into_cells_like_the_rest():
     vectors[:2000] = vectors[0] + 1e-3 / 4 * RNG.normal(size=(2000, 16))
     vectors[2000:3000] = vectors[2000]
     space = formula.normalize(vectors)
-    cells = Cells.trained(space[::2], 100, True, 8)
-    own = cells.assign(space, np.arange(4000))
+    cells = Cells.trained(space[::2], 100, True, 8, Axes.of(space[::2]))
+    own = cells.assign(Points.of(space), np.arange(4000))
     assert np.bincount(own).max() <= 4 * 40
     assert np.bincount(cells.group[own], minlength=8).max() <= 2 * 500
     assert (np.diff(cells.group) >= 0).all()
@@ -34,5 +36,5 @@ def test_the_nearest_cells_are_chosen_exactly_and_ties_go_to_the_first():
 
 def test_an_empty_cell_is_probed_in_vain_and_more_are_added():
     cells = Cells(np.arange(6.0)[:, None], np.ones(6, dtype=np.int64), np.array([0, 0, 0, 1, 1, 1]))
-    mask = cells.probed(np.array([[0.1], [4.9]]), np.array([0, 5]), 2, np.array([1, 0, 2, 3, 0, 2]), 3)
+    mask = cells.probed(Points.of(np.array([[0.1], [4.9]])), np.array([0, 5]), 2, np.array([1, 0, 2, 3, 0, 2]), 3)
     assert mask.tolist() == [[True] * 4 + [False] * 2, [False] * 2 + [True] * 4]

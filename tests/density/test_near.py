@@ -8,7 +8,8 @@ from conftest import density_by_formula, numbered
 from novelsum import formula
 from novelsum.density.cells import sampled
 from novelsum.density.layout import matrix
-from novelsum.density.near import MEASURING, measured_fraction
+from novelsum.density.near import MEASURING, choose_probes, measured_fraction
+from novelsum.density.neighbors import Sought
 
 RNG = np.random.default_rng(8)
 
@@ -102,6 +103,26 @@ def test_more_recall_takes_more_probes(density, repeated, tmp_path):
     reports = [density(path, target_recall=target)[1] for target in (0.5, 0.97)]
     assert reports[0]["probes"] < reports[1]["probes"]
     assert all(report["recall"] >= target for report, target in zip(reports, (0.5, 0.97), strict=True))
+
+
+def test_as_many_cells_are_probed_as_the_error_of_density_takes():
+    """Where one probe finds nine neighbours of ten but two rows of forty miss one beside them, two are probed."""
+    sought = Sought("paper", "euclidean", 2)
+    squared, needed = np.tile([1.0, 1.0, 100.0, 100.0], (40, 1)), np.ones((40, 4), dtype=np.int64)
+    needed[:2, 1] = 2
+    chosen = choose_probes(sought, needed, squared, np.zeros(40, dtype=bool), 0.9)
+    assert chosen == 2
+    squared[:2] = 1.0  # what they find instead is as near
+    assert choose_probes(sought, needed, squared, np.zeros(40, dtype=bool), 0.9) == 1
+    assert choose_probes(sought, needed, squared, np.zeros(40, dtype=bool), 1.0) is None
+
+
+def test_the_error_of_density_is_as_small_as_the_target_asks(density, sample, tmp_path):
+    path = sample.write(tmp_path / "in")
+    for target in (0.9, 0.97):
+        report = density(path, target_recall=target)[1]
+        assert report["sigma_error_p99"] <= 2 * (1 - target)
+        assert report["probes"] < report["cells"]
 
 
 @pytest.mark.parametrize("count", [1, *(pytest.param(count, marks=pytest.mark.more) for count in (2, 3))])
