@@ -117,7 +117,7 @@ def opened(
                     _make(folder, read_candidates(work, factors, block, scoring, groups), scoring, twins)
                 lock = held.enter_context(open(folder / "lock", "wb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # of Linux and macOS, not of Windows
-                scratch = _map(folder, units)
+                scratch = _mapped(folder, units)
                 break
             except FileNotFoundError as error:  # somebody cleans up, at this moment even; maps outlive that
                 if is_last:
@@ -189,6 +189,20 @@ def _twins(vectors: NDArray[Any], *others: NDArray[Any]) -> Integers:
     twin = np.full(len(vectors), -1)
     twin[order[1:][same]] = order[:-1][same]
     return twin
+
+
+_known: dict[Path, tuple[tuple[int, int, Units], Scratch]] = {}
+
+
+def _mapped(folder: Path, units: Units) -> Scratch:
+    """The files of a block, mapped by this worker once for all rounds: to touch new pages costs as much as to use them."""
+    file = (folder / "head.npy").stat()  # as long as it is mapped no other file has its number
+    made = (file.st_dev, file.st_ino, units)
+    if folder not in _known or _known[folder][0] != made:
+        for other in [known for known in _known if known.parent != folder.parent]:
+            del _known[other]  # of a run before
+        _known[folder] = (made, _map(folder, units))
+    return _known[folder][1]
 
 
 def _map(folder: Path, units: Units) -> Scratch:
