@@ -35,12 +35,13 @@ _LEAST_KEY = np.float32(1e-37)
 STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
     "sketches": (sketch.SKETCH, ()),
     "drafted": ("f4", (LONGEST_DRAFT,)),
+    "proposed": ("f8", ()),
     "picked": ("?", ()),
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
-``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand. ``picked``:
-whether it is one of the picks that the sketch holds.
+``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand. ``proposed``: a
+bound of its sum over these and all picks before. ``picked``: whether it is one of the picks that the sketch holds.
 """
 
 STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
@@ -51,7 +52,7 @@ def empty(state: dict[str, NDArray[Any]]) -> None:
     """Make sketches those of no picks."""
     state["sketches"][:] = np.zeros(1, sketch.SKETCH)
     state["sketches"]["beyond"] = np.inf
-    state["picked"][:] = False
+    state["picked"][:], state["proposed"][:] = False, np.inf
     state["drafted_rows"][:] = -1
 
 
@@ -169,6 +170,10 @@ class BlockCheck:
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
         drafted_before = self._drafted_before(known, n)
+        if (
+            drafted_before.stop != n or n - known != (self.state["drafted_rows"] >= 0).sum()
+        ):  # it does not stand as it was
+            self.state["proposed"][:] = np.inf
         reached, upper = np.empty(len(self.traits), np.int64), np.empty(len(self.traits))
         bounds = 0
         for tile in self._tiles():
@@ -176,7 +181,8 @@ class BlockCheck:
             keys = self._enter(tile, sketches, drafted_before, n, steps)
             column = keys.shape[1] - steps
             draft = (keys, powered[n - column : n + steps], column, scores, bars)
-            bounds += sketch.check(sketches, traits, n, self.rule, *draft, reached[tile], upper[tile])
+            found = (reached[tile], upper[tile], np.asarray(self.state["proposed"][tile]))
+            bounds += sketch.check(sketches, traits, n, self.rule, *draft, *found)
             self.state["drafted"][tile, :steps] = keys[:, column:]
             release(tile)
         self.state["drafted_rows"][:] = -1

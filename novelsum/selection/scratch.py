@@ -195,7 +195,7 @@ _known: dict[Path, tuple[tuple[int, int, Units], Scratch]] = {}
 
 
 def _mapped(folder: Path, units: Units) -> Scratch:
-    """The files of a block, mapped by this worker once for all rounds: to touch new pages costs as much as to use them."""
+    """The files of a block, mapped by this worker once: pages that are touched anew cost as much as what is done."""
     file = (folder / "head.npy").stat()  # as long as it is mapped no other file has its number
     made = (file.st_dev, file.st_ino, units)
     if folder not in _known or _known[folder][0] != made:

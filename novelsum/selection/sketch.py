@@ -269,14 +269,15 @@ def _sum(ranked: Any, shares: Any, n: int, own: float, error: float, rule: Rule)
 @compiled
 def check(
     sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, scores: Any, bars: Any,
-    reached: Any, upper: Any,
+    reached: Any, upper: Any, proposed: Any,
 ) -> int:  # fmt: skip
     """At which step (m,) of a draft each candidate may reach the score there: ``reached``; how many bounds that took.
 
     Their number stands for a candidate that may reach a bar only, -1 for one that reaches neither. ``keys`` (m, k) and
     ``powered`` (k,), those of the draft from ``column`` on; ``scores`` and ``bars``, no higher, (steps + 1,), the last
-    after the draft. ``upper`` (m,) bounds sums over the n picks. Where a bound reaches a score or bar, the drafted
-    picks are entered into a copy of the sketch for a better one.
+    after the draft. ``proposed`` (m,) are bounds of the sums over the n picks that are known, or inf, and become bounds
+    of those after the draft. Where such a bound reaches a score or bar, it is computed anew, and then by a copy of the
+    sketch into which drafted picks are entered. ``upper`` (m,) bounds sums over the n picks of those that reach one.
     """
     steps, computed = len(scores) - 1, 0
     copy = np.zeros(1, sketches.dtype)
@@ -285,14 +286,18 @@ def check(
         trait = traits[i]
         reached[i] = -1
         if trait.closes == 0:
+            proposed[i] = np.inf
             continue
-        bound = upper[i] = _bound(sketches[i], trait, n, rule)
-        computed += 1
         _gains(sketches[i], trait, n, rule, keys[i], powered, column, weights, gains)
+        if not _reaches(proposed[i], trait, gains, bars):
+            proposed[i] += np.sum(gains)
+            continue
+        bound = upper[i] = min(_bound(sketches[i], trait, n, rule), proposed[i])
+        computed += 1
         entered = -1
-        for step in range(min(steps + 1, trait.closes)):
+        for step in range(steps + 1):
             bar = bars[step] if reached[i] < 0 else scores[step]
-            if _score(bound, trait) >= bar:
+            if step < trait.closes and (reached[i] < 0 or reached[i] == steps) and _score(bound, trait) >= bar:
                 if step > max(entered, 0):
                     if entered < 0:
                         copy[0] = sketches[i]
@@ -303,12 +308,23 @@ def check(
                     computed += 1
                 if _score(bound, trait) >= scores[step]:
                     reached[i] = step
-                    break
-                if _score(bound, trait) >= bar:
+                elif _score(bound, trait) >= bar:
                     reached[i] = steps
             if step < steps:
                 bound += gains[step]
+        proposed[i] = bound
     return computed
+
+
+@compiled
+def _reaches(bound: float, trait: Any, gains: Any, bars: Any) -> bool:
+    """Whether a bound, to which gains are added one after the other, reaches a bar."""
+    for step in range(min(len(bars), trait.closes)):
+        if _score(bound, trait) >= bars[step]:
+            return True
+        if step < len(gains):
+            bound += gains[step]
+    return False
 
 
 @compiled
