@@ -46,7 +46,7 @@ def _mapped(folder: Path, places: int, count: int, missing: Callable[[int, int],
         _make(folder, places, missing(0, 1))
     known: NDArray[np.int64] = np.load(folder / "count.npy", mmap_mode="r+")
     picks = Picks(*(np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _NAMES))
-    with open(folder / "lock", "wb") as lock:
+    with open(folder / "lock", "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for start in range(int(known[0]), count, _AT_ONCE):
             stop = min(start + _AT_ONCE, count)

@@ -115,7 +115,7 @@ def opened(
             try:
                 if not folder.exists():
                     _make(folder, read_candidates(work, factors, block, scoring, groups), scoring, twins)
-                lock = held.enter_context(open(folder / "lock", "wb"))
+                lock = held.enter_context(open(folder / "lock", "rb"))
                 fcntl.flock(lock, fcntl.LOCK_EX)  # of Linux and macOS, not of Windows
                 scratch = _mapped(folder, units)
                 break
