@@ -28,6 +28,10 @@ TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
 _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
+_AHEAD = 48
+_CACHED_BYTES = 24 << 20
+"""Of a pool of more bytes, distances to so many of the likeliest next picks are computed at once; and where all picks
+have more, eight times as many contenders get lists together."""
 _RANKED_TOGETHER = 4
 """So many contenders get lists together, as a product of one alone is bound by memory."""
 _KEYS_TOGETHER = 1 << 18
@@ -196,6 +200,7 @@ class Contenders:
         rows = max(_RANKED_TOGETHER, RANKED_BYTES // list_bytes(places))
         self._lists = Lists(np.empty((rows, places)), np.empty((rows, places), np.int32), np.zeros(rows, np.int64))
         self._rows = _Rows(rows)
+        self._ahead: dict[int, Array] = {}
         self._room, self._distances = self._slots_of(Arrivals.unknown(first[:0])), np.empty((_WINDOW, 0))
         self._hold(0)
         self._admit(Arrivals.unknown(first[:0] if everyone is None else everyone))
@@ -282,6 +287,7 @@ class Contenders:
 
     def _hold(self, size: int) -> None:
         """So many slots are in use: make what the loops look at."""
+        self._ahead.clear()
         slots = self._slots = self._room[:size]
         dimension = slots.stored.shape[1]
         tolerance = float(16 * (dimension + 4) * np.finfo(np.float64).eps * self._greatest_norm)
@@ -461,11 +467,22 @@ class Contenders:
         ranking.add_pick(place, (slots.start, slots.stop), self._rule, self._outlooks, self._scores, self._made)
 
     def _distances_to(self, slot: int) -> Array:
-        """Distances (p,) of all contenders to one."""
-        points, norms, one = self.candidates.vectors, self._slots.norms, slice(slot, slot + 1)
-        lengths = norms[one], norms, np.ones(len(norms))
-        products = product(points[one], points)
-        return measured(products, lengths, points[one], lambda: points, self.scoring.metric).reshape(-1)
+        """Distances (p,) of all contenders to one; where the pool does not fit a cache, of the likeliest others too.
+
+        One product reads the whole pool, and takes as long as that of many.
+        """
+        if slot not in self._ahead:
+            points, norms = self.candidates.vectors, self._slots.norms
+            likeliest = _greatest(self.upper, _AHEAD if points.nbytes > _CACHED_BYTES else 1)
+            likeliest = likeliest[self.upper[likeliest] > -np.inf]
+            some = np.array(
+                [slot, *(other for other in likeliest.tolist() if other not in self._ahead and other != slot)]
+            )
+            lengths = norms[some], norms, np.ones(len(norms))
+            products = points[some] @ points.T if len(some) > 1 else product(points[some], points)
+            distances = measured(products, lengths, points[some], lambda: points, self.scoring.metric)
+            self._ahead.update(zip(some.tolist(), distances, strict=True))
+        return self._ahead.pop(slot)
 
     # --- exact values -------------------------------------------------------------------------------------
 
@@ -475,7 +492,8 @@ class Contenders:
         is_lacking = (self._slots.ranked_in[slots] < 0) & (self._slots.exact_at[slots] != n)
         lacking = np.flatnonzero(is_lacking & (upper > -np.inf))
         unknown = int(np.sum(upper[lacking] == np.inf))
-        most = min(max(_RANKED_TOGETHER, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
+        together = _RANKED_TOGETHER * (8 if 8 * n * self.candidates.vectors.shape[1] > _CACHED_BYTES else 1)
+        most = min(max(together, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
         some = slots.start + lacking[_greatest(upper[lacking], most)]
         self._free_rows(len(some))
         keys = self._picked.distances(self.candidates.vectors[some], self._slots.norms[some], slice(0, n))

@@ -43,6 +43,7 @@ class Picked:
         self._norms, self._factors = np.empty(places), np.empty(places)
         self.greatest_norm = 0.0
         self._tile = max(16, _TILE_BYTES // (8 * self.vectors.shape[1]))
+        self._others = np.empty((self._tile, self.vectors.shape[1]))
 
     def put(self, place: int, picks: Candidates) -> None:
         """Picks as they are stored, from a place on."""
@@ -71,7 +72,8 @@ class Picked:
         distances = np.empty((len(points), picks.stop - picks.start))
         are_many = distances.size * points.shape[1] > _THREADED
         for tile in self._tiles(picks):
-            others = self.vectors[tile].astype(np.float64)
+            others = self._others[: tile.stop - tile.start]
+            others[:] = self.vectors[tile]
             products = points @ others.T if are_many else product(points, others)
             lengths = (norms, self._norms[tile], self._factors[tile])
             columns = slice(tile.start - picks.start, tile.stop - picks.start)
