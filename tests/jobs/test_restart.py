@@ -109,7 +109,7 @@ POINTS = [
     "_work/work/2-density/density/*",
     "_work/work/2-density/done.json",
     "_work/work/3-begin/picks/000000000.parquet",
-    "_work/work/3-begin/picks/00000006*",
+    "_work/work/3-begin/picks/0000000[1-9]*",
     "_work/work/3-begin/picks/0000001*",
     "_work/result/selected/*",
     "_work/result/report.html",
@@ -170,7 +170,7 @@ def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_p
     script, *job = command
     monkeypatch.setattr(sys.modules[__name__], "COMMAND", [sys.executable, str(ROOT / script), *job])
     output = tmp_path / "out"
-    kill_when(output, "_work/work/3-begin/picks/00000006*")
+    kill_when(output, "_work/work/3-begin/picks/0000000[1-9]*")
     done = curate(output)
     assert_finished(done, output, expected)
     assert "going on after begin, density, ingest" in done.stderr
@@ -415,7 +415,7 @@ def test_scratch_of_a_killed_run_makes_room_for_the_next(expected, tmp_path):
     try:
         subprocess.run([*inside, "mkdir", "-p", foreign], check=True)
         process = start(output, within=inside, SPARK_LOCAL_DIRS=str(scratch))
-        while not any(output.glob("_work/work/3-begin/picks/00000006*")):
+        while not any(output.glob("_work/work/3-begin/picks/0000000[1-9]*")):
             assert process.poll() is None, process.communicate()
             time.sleep(POLL)
         kill(process)
