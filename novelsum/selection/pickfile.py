@@ -4,20 +4,17 @@ The pick log is the truth; what the files lack comes from it and from the round'
 """
 
 import fcntl
-import os
 import shutil
-import uuid
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from novelsum.selection.candidates import Picks
-from novelsum.spark.local import full_disk_told
+from novelsum.spark.local import made_aside, make_array
 
 _AT_ONCE = 4096
 _NAMES = [field.name for field in fields(Picks)]
@@ -57,23 +54,12 @@ def _mapped(folder: Path, places: int, count: int, missing: Callable[[int, int],
 
 def _make(folder: Path, places: int, like: Picks) -> None:
     """Make files with room for all picks beside their place, and move them there."""
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        with full_disk_told():
-            temporary.mkdir(mode=0o700, parents=True)
-            for name in _NAMES:
-                column, path = getattr(like, name), temporary / f"{name}.npy"
-                open_memmap(path, mode="w+", dtype=column.dtype, shape=(places, *column.shape[1:]))
-                with open(path, "rb+") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            np.save(temporary / "count.npy", np.zeros(1, np.int64))
-            (temporary / "lock").touch()
-            temporary.rename(folder)
-    except OSError:
-        if not folder.exists():  # another task was first
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with made_aside(folder) as made:
+        for name in _NAMES:
+            column = getattr(like, name)
+            make_array(made / f"{name}.npy", column.dtype, (places, *column.shape[1:]))
+        np.save(made / "count.npy", np.zeros(1, np.int64))
+        (made / "lock").touch()
 
 
 class _Joined:

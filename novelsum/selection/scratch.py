@@ -7,10 +7,8 @@ state that a task left half changed is started over; either costs time only. One
 import fcntl
 import json
 import mmap
-import os
 import shutil
 import socket
-import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
@@ -18,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 
 from novelsum.density.factors import read_density
@@ -31,7 +28,7 @@ from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates, Units
 from novelsum.selection.check import LONGEST_DRAFT, STATE, STATE_BYTES, BlockCandidates, empty
 from novelsum.selection.scoring import Scoring
-from novelsum.spark.local import folder_of, full_disk_told
+from novelsum.spark.local import folder_of, made_aside, make_array
 
 _SLAB = 512
 """So many vectors are in float64 at a time."""
@@ -140,43 +137,30 @@ def read_candidates(
 
 def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> None:
     """Write the files of a block beside their place and move them there."""
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        with full_disk_told():
-            temporary.mkdir(mode=0o700, parents=True)
-            slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
-            norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
-            lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
-            is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
-            save = {**vars(stored), "norms": norms}
-            if not is_plain:
-                longest = np.sqrt(norms.max(initial=0.0)) or 1.0
-                spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
-                save["points"] = np.concatenate(spaces)
-                save["factor"] = np.full(len(norms), longest)
-            else:
-                save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
-            if twins:
-                others = (stored.quality, stored.groups)
-                save["twin"] = _twins(stored.vectors, *(column for column in others if np.ptp(column) > 0))
-            for name, values in save.items():
-                np.save(temporary / f"{name}.npy", values)
-            (temporary / "arrays.json").write_text(json.dumps(list(save)))
-            for name, (kind, shape) in STATE.items():
-                path = temporary / f"state-{name}.npy"
-                open_memmap(path, mode="w+", dtype=kind, shape=(len(norms), *shape))
-                # A full disk is found now, and not by a signal when a page is written. Of Linux, not of macOS.
-                with open(path, "rb+") as file:
-                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-            np.save(temporary / "state-drafted_rows.npy", np.full(LONGEST_DRAFT, -1))
-            np.save(temporary / "head.npy", np.array([1, 0]))  # dirty: there are no sketches yet
-            (temporary / "lock").touch()
-            temporary.rename(folder)
-    except OSError:
-        if not folder.exists():  # another task was first
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with made_aside(folder) as made:
+        slabs = [stored.vectors[start : start + _SLAB] for start in range(0, len(stored.vectors), _SLAB)]
+        norms = np.concatenate([np.square(metric_space(slab, scoring.metric)).sum(axis=1) for slab in slabs])
+        lengths = np.sqrt(np.concatenate([np.square(slab, dtype=np.float64).sum(axis=1) for slab in slabs]))
+        is_plain = stored.vectors.dtype == np.float32 and np.all((lengths > _PLAIN[0]) & (lengths < _PLAIN[1]))
+        save = {**vars(stored), "norms": norms}
+        if not is_plain:
+            longest = np.sqrt(norms.max(initial=0.0)) or 1.0
+            spaces = [(metric_space(slab, scoring.metric) / longest).astype(np.float32) for slab in slabs]
+            save["points"] = np.concatenate(spaces)
+            save["factor"] = np.full(len(norms), longest)
+        else:
+            save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
+        if twins:
+            others = (stored.quality, stored.groups)
+            save["twin"] = _twins(stored.vectors, *(column for column in others if np.ptp(column) > 0))
+        for name, values in save.items():
+            np.save(made / f"{name}.npy", values)
+        (made / "arrays.json").write_text(json.dumps(list(save)))
+        for name, (kind, shape) in STATE.items():
+            make_array(made / f"state-{name}.npy", kind, (len(norms), *shape))
+        np.save(made / "state-drafted_rows.npy", np.full(LONGEST_DRAFT, -1))
+        np.save(made / "head.npy", np.array([1, 0]))  # dirty: there are no sketches yet
+        (made / "lock").touch()
 
 
 def _twins(vectors: NDArray[Any], *others: NDArray[Any]) -> Integers:

@@ -28,15 +28,13 @@ class Weights:
     w: Array
     sums: Array
     squares: Array
-    single: Single
-    """w in float32."""
 
     @staticmethod
     def of(budget: int, proximity_power: float) -> "Weights":
         """For a selection of that many picks."""
         w = proximity_weights(budget + 1, proximity_power)
         sums, squares = (np.concatenate([[0.0], np.cumsum(values)]) for values in (w, np.square(w)))
-        return Weights(w, sums, squares, w.astype(np.float32))
+        return Weights(w, sums, squares)
 
 
 @dataclass(frozen=True)

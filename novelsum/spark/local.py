@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+from numpy.lib.format import open_memmap
 from pyspark import SparkContext
 
 from novelsum.errors import RunError
@@ -47,17 +49,36 @@ def _local_directories() -> list[Path]:
 
 
 @contextmanager
-def full_disk_told() -> Iterator[None]:
-    """Raise RunError where what is done in it finds the disk of scratch full."""
+def made_aside(folder: Path) -> Iterator[Path]:
+    """A folder beside another's place, of its owner alone, that is moved there once it is filled.
+
+    Where another task was first, that one's stays. Raises RunError where the disk of scratch is full.
+    """
+    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     try:
-        yield
+        temporary.mkdir(mode=0o700, parents=True)
+        yield temporary
+        temporary.rename(folder)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(
                 f"the scratch disk of {local_directory()} on {socket.gethostname()} is full; free some of it, or set "
                 "spark.local.dir (SPARK_LOCAL_DIRS) to a larger one, and run again to go on"
             ) from error
-        raise
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def make_array(path: Path, kind: Any, shape: tuple[int, ...]) -> None:
+    """A file that can be mapped as an array of zeros.
+
+    A full disk is found now, and not by a signal when a page is written. Of Linux, not of macOS.
+    """
+    open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    with open(path, "rb+") as file:
+        os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def remove_dead(context: SparkContext, work: Location) -> None:

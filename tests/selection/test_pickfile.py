@@ -1,5 +1,6 @@
 """The final picks of a host: mapped from one file by all its tasks, and filled from what is at hand."""
 
+import os
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -7,7 +8,6 @@ import numpy as np
 import pytest
 
 from novelsum.errors import RunError
-from novelsum.selection import pickfile
 from novelsum.selection.candidates import Candidates, Picks
 from novelsum.selection.pickfile import file_bytes, final_picks, with_drafted
 
@@ -70,7 +70,7 @@ def test_a_full_disk_is_told_and_nothing_is_left(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pickfile.os, "posix_fallocate", full)
+    monkeypatch.setattr(os, "posix_fallocate", full)
     with pytest.raises(RunError, match=r"the scratch disk of .* is full; free some of it"):
         final_picks(tmp_path / "picks", PLACES, 5, picks)
     assert not list(tmp_path.iterdir())
