@@ -15,7 +15,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, cached_property, update_wrapper
+from functools import cache, update_wrapper
 from pathlib import Path
 from threading import Thread
 from typing import Any, TypeVar, cast
@@ -48,9 +48,11 @@ def _make_ready() -> None:
         from numba.core.compiler_lock import global_compiler_lock
         from numba.core.registry import cpu_target
 
+        # They are made before the lock is taken: numba takes it while it makes them, under locks of their own.
+        typing_context, target_context = cpu_target.typing_context, cpu_target.target_context
         with global_compiler_lock:
-            cpu_target.typing_context.refresh()
-            cpu_target.target_context.refresh()
+            typing_context.refresh()
+            target_context.refresh()
 
 
 class _Loop:
@@ -59,6 +61,7 @@ class _Loop:
     def __init__(self, function: Callable[..., Any], is_reordered: bool) -> None:
         update_wrapper(self, function)
         self._function, self._is_reordered, self._source = function, is_reordered, _source(function.__module__)
+        self._compiler: Any = None
 
     def __call__(self, *arguments: Any) -> Any:
         return self.compiler(*arguments)
@@ -68,9 +71,11 @@ class _Loop:
         """What numba asks for where another loop calls this one."""
         return self.compiler._numba_type_
 
-    @cached_property
+    @property
     def compiler(self) -> Any:
-        """numba's own object for the function."""
+        """numba's own object for the function. It is made under no lock: numba has its own, and two do no harm."""
+        if self._compiler is not None:
+            return self._compiler
         import numba
 
         flags = {"reassoc", "contract"} if self._is_reordered else False
@@ -78,6 +83,7 @@ class _Loop:
         folder = _folder()
         if folder and self._source:
             compiler._cache = Kept(self._function, self._source, self._is_reordered, folder)
+        self._compiler = compiler
         return compiler
 
 

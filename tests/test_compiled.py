@@ -158,6 +158,36 @@ def test_what_is_imported_ahead_is_all_that_the_first_call_needs(environment, tm
     assert later == []
 
 
+def test_a_loop_called_while_numba_is_being_imported_ahead_waits_for_no_lock_that_waits_for_it(environment, tmp_path):
+    """The loop's thread is held at the point where numba, under a lock of one kind, goes for that of its compiler."""
+    environment["PYTHONPATH"] = f"{zipped(tmp_path / 'package.zip')}{os.pathsep}{ROOT}"
+    program = """
+import sys, threading, time
+import numpy
+from numba.core import cpu
+import loops
+from novelsum.compiled import _make_ready
+
+make, is_making = cpu.CPUContext.__init__, threading.Event()
+
+def slowly(self, *arguments):
+    is_making.set()
+    time.sleep(0.5)
+    make(self, *arguments)
+
+cpu.CPUContext.__init__ = slowly
+calls = threading.Thread(target=lambda: print(loops.mean(numpy.ones(3))), daemon=True)
+calls.start()
+is_making.wait()
+_make_ready()
+calls.join()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout.split() == ["1.0"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
