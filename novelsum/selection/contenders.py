@@ -29,6 +29,8 @@ TIE = 1e-9
 _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
 _AHEAD = 48
+_MEASURED = 256
+"""Distances of the pool to so many contenders that are not picked yet are kept: who was drafted may be so again."""
 _CACHED_BYTES = 24 << 20
 """Of a pool of more bytes, distances to so many of the likeliest next picks are computed at once; and where all picks
 have more, eight times as many contenders get lists together."""
@@ -200,7 +202,7 @@ class Contenders:
         rows = max(_RANKED_TOGETHER, RANKED_BYTES // list_bytes(places))
         self._lists = Lists(np.empty((rows, places)), np.empty((rows, places), np.int32), np.zeros(rows, np.int64))
         self._rows = _Rows(rows)
-        self._ahead: dict[int, Array] = {}
+        self._measured: dict[int, Array] = {}
         self._room, self._distances = self._slots_of(Arrivals.unknown(first[:0])), np.empty((_WINDOW, 0))
         self._hold(0)
         self._admit(Arrivals.unknown(first[:0] if everyone is None else everyone))
@@ -241,6 +243,8 @@ class Contenders:
         """Take candidates in; their slots."""
         new, size = self._slots_of(arrivals), len(self._slots)
         slots = slice(size, size + len(new))
+        if len(new) and self._measured:
+            self._measure_new(new)
         if slots.stop > len(self._room):
             room = slots.stop + (slots.stop // 4 if size else 0)
             larger, distances = new.room(room), np.empty((_WINDOW, room))
@@ -287,7 +291,6 @@ class Contenders:
 
     def _hold(self, size: int) -> None:
         """So many slots are in use: make what the loops look at."""
-        self._ahead.clear()
         slots = self._slots = self._room[:size]
         dimension = slots.stored.shape[1]
         tolerance = float(16 * (dimension + 4) * np.finfo(np.float64).eps * self._greatest_norm)
@@ -314,8 +317,14 @@ class Contenders:
         self._take_lists(np.flatnonzero(~is_kept))
         moved = kept[kept >= len(kept)]
         ranking.rank_latest(self.picks, moved, self._rule, self._lists, self._scores, self._made)
-        self._room[np.flatnonzero(~is_kept[: len(kept)])] = self._slots[moved]
+        free = np.flatnonzero(~is_kept[: len(kept)])
+        self._room[free] = self._slots[moved]
+        for distances in self._measured.values():
+            distances[free] = distances[moved]
         self._hold(len(kept))
+        rows = set(self.candidates.rows.tolist())
+        latest = [(row, distances[: len(kept)]) for row, distances in self._measured.items() if row in rows]
+        self._measured = dict(latest[-_MEASURED:])
 
     # --- drafting -----------------------------------------------------------------------------------------
 
@@ -396,6 +405,9 @@ class Contenders:
                 step += 1
         self.picks = self._committed + step
         if step < len(draft):
+            rejected = self._window(slice(self.picks, self._committed + len(draft)))
+            distances = self._distances[rejected, : len(self._slots)].copy()
+            self._measured |= zip(self.candidates.rows[draft.slots[step:]].tolist(), distances, strict=True)
             self.upper[:old] = draft._snapshots[step]
             ranking.take_back(self.picks, old, self._rule, self._lists, self._outlooks, self._scores, self._made)
         return Verdict(draft, step, challenger)
@@ -471,18 +483,31 @@ class Contenders:
 
         One product reads the whole pool, and takes as long as that of many.
         """
-        if slot not in self._ahead:
-            points, norms = self.candidates.vectors, self._slots.norms
-            likeliest = _greatest(self.upper, _AHEAD if points.nbytes > _CACHED_BYTES else 1)
+        row = int(self.candidates.rows[slot])
+        if row not in self._measured:
+            points = self.candidates.vectors
+            likeliest = _greatest(self.likely_scores(), _AHEAD if points.nbytes > _CACHED_BYTES else 1)
             likeliest = likeliest[self.upper[likeliest] > -np.inf]
-            some = np.array(
-                [slot, *(other for other in likeliest.tolist() if other not in self._ahead and other != slot)]
-            )
-            lengths = norms[some], norms, np.ones(len(norms))
-            products = points[some] @ points.T if len(some) > 1 else product(points[some], points)
-            distances = measured(products, lengths, points[some], lambda: points, self.scoring.metric)
-            self._ahead.update(zip(some.tolist(), distances, strict=True))
-        return self._ahead.pop(slot)
+            likeliest = likeliest[~np.isin(self.candidates.rows[likeliest], [row, *self._measured])]
+            self._measure(np.append(slot, likeliest))
+        return self._measured.pop(row)
+
+    def _measure(self, some: Integers) -> None:
+        """Keep distances of all contenders to some."""
+        points, norms = self.candidates.vectors, self._slots.norms
+        products = points[some] @ points.T if len(some) > 1 else product(points[some], points)
+        lengths = norms[some], norms, np.ones(len(norms))
+        distances = measured(products, lengths, points[some], lambda: points, self.scoring.metric)
+        self._measured |= zip(self.candidates.rows[some].tolist(), distances, strict=True)
+
+    def _measure_new(self, new: _Slots) -> None:
+        """Add distances of new contenders to those that are kept."""
+        some = np.flatnonzero(np.isin(self.candidates.rows, list(self._measured)))
+        points, norms, others = self.candidates.vectors[some], self._slots.norms[some], new.candidates.vectors
+        lengths = norms, new.norms, np.ones(len(others))
+        distances = measured(points @ others.T, lengths, points, lambda: others, self.scoring.metric)
+        for row, of_row in zip(self.candidates.rows[some].tolist(), distances, strict=True):
+            self._measured[row] = np.append(self._measured[row], of_row)
 
     # --- exact values -------------------------------------------------------------------------------------
 
@@ -492,7 +517,7 @@ class Contenders:
         is_lacking = (self._slots.ranked_in[slots] < 0) & (self._slots.exact_at[slots] != n)
         lacking = np.flatnonzero(is_lacking & (upper > -np.inf))
         unknown = int(np.sum(upper[lacking] == np.inf))
-        together = _RANKED_TOGETHER * (8 if 8 * n * self.candidates.vectors.shape[1] > _CACHED_BYTES else 1)
+        together = _RANKED_TOGETHER * (64 if 8 * n * self.candidates.vectors.shape[1] > _CACHED_BYTES else 1)
         most = min(max(together, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
         some = slots.start + lacking[_greatest(upper[lacking], most)]
         self._free_rows(len(some))
