@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from novelsum import formula
 from novelsum.selection import sketch
 from novelsum.selection.candidates import Candidates, Picks
-from novelsum.selection.check import LONGEST_DRAFT, STATE, BlockCandidates, BlockCheck, Question, empty
+from novelsum.selection.check import MARKS, STATE, BlockCandidates, BlockCheck, Question, empty
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.weights import Weights
 
@@ -81,29 +81,43 @@ def distances(draw) -> Distances:
 
 
 class GivenKeys(BlockCheck):
-    """A block whose keys are given, and not computed from vectors."""
+    """A block whose keys are given, and not computed from vectors; ``computed``: of which picks they were asked for.
 
-    def __init__(self, world: Distances, rows: np.ndarray | None = None, twin: np.ndarray | None = None) -> None:
+    ``state``: what another block for the same candidates has left.
+    """
+
+    def __init__(
+        self,
+        world: Distances,
+        rows: np.ndarray | None = None,
+        twin: np.ndarray | None = None,
+        picks: np.ndarray | None = None,
+        state: dict[str, np.ndarray] | None = None,
+    ) -> None:
         m, n = world.d.shape
         nothing = np.zeros((m, 1), np.float32)
         ones = np.ones(m, np.float32)
         rows = np.arange(m) if rows is None else rows
-        state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in STATE.items()}
-        state["drafted_rows"] = np.zeros(LONGEST_DRAFT, np.int64)
-        empty(state)
+        if state is None:
+            state = {name: np.zeros((m, *shape), kind) for name, (kind, shape) in STATE.items()}
+            state |= {name: np.zeros(length, np.int64) for name, length in MARKS.items()}
+            empty(state)
+        picks = np.arange(1000, 1000 + n) if picks is None else picks
+        self.computed: list[int] = []
         self._world, self._known = world, 0
         super().__init__(
             BlockCandidates(**vars(Candidates.plain(rows, nothing, world.own)), factor=ones, norms=ones, twin=twin),
             state,
             world.scoring,
             Weights.of(n, world.scoring.proximity_power),
-            Picks.measured(Candidates.plain(np.arange(1000, 1000 + n), np.zeros((n, 1), np.float32), world.powered)),
+            Picks.measured(Candidates.plain(picks, np.zeros((n, 1), np.float32), world.powered)),
         )
 
     def _error(self):
         return self._world.error * (1 + 1e-6)
 
     def _keys(self, at, part):
+        self.computed += self.picks.rows[part].tolist()
         return np.maximum(self._world.keys[at][:, part], np.float32(1e-37))
 
     def heaviest(self, n: int) -> float:

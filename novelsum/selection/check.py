@@ -22,6 +22,8 @@ from novelsum.selection.scoring import Scoring
 from novelsum.selection.weights import Shares, Single, Weights
 
 LONGEST_DRAFT = 256
+KEPT = 512
+"""Keys of so many picks that were drafted and are not final are kept: who is rejected is mostly drafted again."""
 _TILE_KEYS = 1 << 19
 _AT_ONCE = 256
 """So many columns of keys are computed at a time."""
@@ -34,14 +36,21 @@ _LEAST_KEY = np.float32(1e-37)
 
 STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
     "sketches": (sketch.SKETCH, ()),
-    "drafted": ("f4", (LONGEST_DRAFT,)),
+    "kept": ("f4", (KEPT,)),
     "proposed": ("f8", ()),
     "picked": ("?", ()),
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
-``drafted``: keys of the picks last drafted, which need not be computed again once those picks stand. ``proposed``: a
-bound of its sum over these and all picks before. ``picked``: whether it is one of the picks that the sketch holds.
+``kept``: keys of picks that were drafted, which need not be computed again when these are drafted again or final.
+``proposed``: a bound of its sum over the picks last drafted and all before. ``picked``: whether it is one of the picks
+that the sketch holds.
+"""
+MARKS: dict[str, int] = {"kept_rows": KEPT, "asked_at": KEPT, "drafted_rows": LONGEST_DRAFT}
+"""What is kept of a block, int64: names and lengths. -1 where there is nothing.
+
+``kept_rows``: which pick's keys each column of ``kept`` holds, and ``asked_at``, how many picks were final when it was
+last drafted. ``drafted_rows``: the picks last drafted.
 """
 
 STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
@@ -53,7 +62,8 @@ def empty(state: dict[str, NDArray[Any]]) -> None:
     state["sketches"][:] = np.zeros(1, sketch.SKETCH)
     state["sketches"]["beyond"] = np.inf
     state["picked"][:], state["proposed"][:] = False, np.inf
-    state["drafted_rows"][:] = -1
+    for name in MARKS:
+        state[name][:] = -1
 
 
 @dataclass(frozen=True)
@@ -113,8 +123,7 @@ class Findings:
 class BlockCheck:
     """A block's candidates and their state, which :meth:`check` brings forward.
 
-    ``state`` holds the arrays of :data:`STATE`, and ``drafted_rows`` (LONGEST_DRAFT,) int64: which pick's keys each
-    column of ``drafted`` holds.
+    ``state`` holds the arrays of :data:`STATE` and :data:`MARKS`.
     """
 
     def __init__(
@@ -169,26 +178,26 @@ class BlockCheck:
         self.traits["closes"] = np.where(is_eligible, question.open_until[self.candidates.groups], 0)
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
-        drafted_before = self._drafted_before(known, n)
-        if (
-            drafted_before.stop != n or n - known != (self.state["drafted_rows"] >= 0).sum()
-        ):  # it does not stand as it was
-            self.state["proposed"][:] = np.inf
+        rows = self.picks.rows[known : n + steps]
+        if not np.array_equal(rows[: n - known], self.state["drafted_rows"][self.state["drafted_rows"] >= 0]):
+            self.state["proposed"][:] = np.inf  # the last draft does not stand as it was
+        columns, drafted = self._columns(rows, n - known, n)
+        is_new = columns[n - known :] < 0
         reached, upper = np.empty(len(self.traits), np.int64), np.empty(len(self.traits))
         bounds = 0
         for tile in self._tiles():
             sketches, traits = np.asarray(self.state["sketches"][tile]), self.traits[tile]
-            keys = self._enter(tile, sketches, drafted_before, n, steps)
+            keys = self._enter(tile, sketches, slice(known, n), columns)
             column = keys.shape[1] - steps
             draft = (keys, powered[n - column : n + steps], column, scores, bars)
             found = (reached[tile], upper[tile], np.asarray(self.state["proposed"][tile]))
             bounds += sketch.check(sketches, traits, n, self.rule, *draft, *found)
-            self.state["drafted"][tile, :steps] = keys[:, column:]
+            self.state["kept"][tile][:, drafted[is_new]] = keys[:, column:][:, is_new]
             release(tile)
         self.state["drafted_rows"][:] = -1
-        self.state["drafted_rows"][:steps] = self.picks.rows[n : n + steps]
+        self.state["drafted_rows"][:steps] = rows[n - known :]
         near = np.flatnonzero((reached >= 0) & (reached < steps))
-        self._sum(near, scores, bars, n, reached, upper)
+        self._sum(near, drafted, scores, bars, n, reached, upper)
         wanted = np.flatnonzero(reached >= 0)
         safe = steps
         if len(wanted) > question.most:
@@ -198,8 +207,10 @@ class BlockCheck:
             wanted = wanted[soonest[: question.most]]
         return Findings(wanted, upper[wanted], *self._ranks(wanted, n), safe, bounds, len(near))
 
-    def _sum(self, at: Integers, scores: Array, bars: Array, n: int, reached: Integers, upper: Array) -> None:
-        """Compute the sums of some candidates and check the draft with them."""
+    def _sum(
+        self, at: Integers, columns: Integers, scores: Array, bars: Array, n: int, reached: Integers, upper: Array
+    ) -> None:
+        """Compute the sums of some candidates and check the draft, whose keys are in some columns, with them."""
         powered, steps = self._powered, len(scores) - 1
         at_once = max(64, _RANKED_KEYS // max(1, n))
         for start in range(0, len(at), at_once):
@@ -208,7 +219,7 @@ class BlockCheck:
             order <<= np.uint64(32)
             order |= np.arange(n, dtype=np.uint64)
             order.sort(axis=1)
-            drafted = np.asarray(self.state["drafted"][part, :steps])
+            drafted = np.asarray(self.state["kept"][part][:, columns])
             found = np.empty(len(part), np.int64), np.empty(len(part))
             draft = (drafted, powered[n : n + steps], scores, bars)
             sketch.check_ranked(order, powered, self.traits[part], n, self.rule, *draft, *found)
@@ -225,27 +236,48 @@ class BlockCheck:
             ranking.look_out(keys, 2 * self.traits["error"][at[part]], first[part], before[part])
         return first, before
 
-    def _drafted_before(self, known: int, n: int) -> slice:
-        """Which of n picks, the first of those that the sketches miss, were drafted in the last round."""
-        missing = self.picks.rows[known : min(n, known + LONGEST_DRAFT)]
-        is_other = self.state["drafted_rows"][: len(missing)] != missing
-        return slice(known, known + int(np.argmax(np.append(is_other, True))))
+    def _columns(self, rows: Integers, final: int, n: int) -> tuple[Integers, Integers]:
+        """In which columns keys of picks with these rows (k,) are kept, -1: in none; and where those of the drafted go.
 
-    def _enter(self, tile: slice, sketches: NDArray[Any], drafted_before: slice, n: int, steps: int) -> Single:
-        """Enter into sketches what they miss of n picks; keys (m, k) of the latest, the drafted ones last.
-
-        The keys of ``drafted_before`` are known.
+        The first ``final`` of them are final, as n in all are, and their columns become free. The others get those that
+        were asked for the longest ago.
         """
-        traits, powered = self.traits[tile], self._powered
-        first, stop = drafted_before.start, drafted_before.stop
-        keys = np.asarray(self.state["drafted"][tile])
-        sketch.enter(sketches, traits, first, keys, powered[first:], 0, stop - first)
-        while n - stop > _AT_ONCE:
-            keys = self._keys(tile, slice(stop, stop + _AT_ONCE))
-            sketch.enter(sketches, traits, stop, keys, powered[stop:], 0, _AT_ONCE)
-            stop += _AT_ONCE
-        keys = self._keys(tile, slice(stop, n + steps))
-        sketch.enter(sketches, traits, stop, keys, powered[stop:], 0, n - stop)
+        kept, asked_at = self.state["kept_rows"], self.state["asked_at"]
+        column_of = {row: column for column, row in enumerate(kept.tolist()) if row >= 0}
+        columns = np.array([column_of.get(row, -1) for row in rows.tolist()], np.int64)
+        is_final = np.isin(kept, rows[:final])
+        kept[is_final] = asked_at[is_final] = -1
+        drafted = columns[final:].copy()
+        oldest = np.argsort(asked_at, kind="stable")
+        is_new = drafted < 0
+        drafted[is_new] = oldest[~np.isin(oldest, drafted)][: is_new.sum()]
+        kept[drafted], asked_at[drafted] = rows[final:], n
+        return columns, drafted
+
+    def _enter(self, tile: slice, sketches: NDArray[Any], picks: slice, columns: Integers) -> Single:
+        """Enter into sketches what they miss of the picks; keys (m, k) of the latest of these and of the drafted.
+
+        ``columns``: where keys of all these are kept, or -1.
+        """
+        traits, powered, start = self.traits[tile], self._powered, picks.start
+        while True:
+            first, are_many = start - picks.start, picks.stop - start > _AT_ONCE
+            of = columns[first : first + _AT_ONCE] if are_many else columns[first:]
+            keys = self._keys_of(tile, start, of)
+            stop = start + _AT_ONCE if are_many else picks.stop
+            sketch.enter(sketches, traits, start, keys, powered[start:], 0, stop - start)
+            if not are_many:
+                return keys
+            start = stop
+
+    def _keys_of(self, tile: slice, start: int, columns: Integers) -> Single:
+        """Keys (m, k) of as many picks from a place on as there are columns: from these, or computed for -1."""
+        is_missing = columns < 0
+        if is_missing.all():
+            return self._keys(tile, slice(start, start + len(columns)))
+        keys: Single = self.state["kept"][tile][:, columns]
+        if is_missing.any():
+            keys[:, is_missing] = self._keys(tile, start + np.flatnonzero(is_missing))
         return keys
 
     def _eligible(self, question: Question, known: int) -> NDArray[np.bool_]:
@@ -269,7 +301,7 @@ class BlockCheck:
         n = len(self.candidates.rows)
         return [slice(start, min(start + step, n)) for start in range(0, n, step)]
 
-    def _keys(self, at: slice | Integers, part: slice) -> Single:
+    def _keys(self, at: slice | Integers, part: slice | Integers) -> Single:
         """What the picks of a part are ranked by at some candidates, (m, k) float32, by a matrix product."""
         candidates, picks = self.candidates, self.picks
         points, others, norms = candidates.vectors[at], picks.vectors[part], candidates.norms[at]

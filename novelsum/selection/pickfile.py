@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from novelsum.rows import Integers
 from novelsum.selection.candidates import Picks
 from novelsum.spark.local import made_aside, make_array
 
@@ -68,8 +69,13 @@ class _Joined:
     def __init__(self, first: NDArray[Any], second: NDArray[Any]) -> None:
         self._first, self._second = first, second
 
-    def __getitem__(self, part: slice) -> NDArray[Any]:
+    def __getitem__(self, part: slice | Integers) -> NDArray[Any]:
         split = len(self._first)
+        if not isinstance(part, slice):
+            rows = np.empty((len(part), *self._first.shape[1:]), self._first.dtype)
+            is_first = part < split
+            rows[is_first], rows[~is_first] = self._first[part[is_first]], self._second[part[~is_first] - split]
+            return rows
         if part.stop <= split:
             return np.asarray(self._first[part])
         after = self._second[max(part.start - split, 0) : part.stop - split]
@@ -77,7 +83,7 @@ class _Joined:
 
 
 def with_drafted(final: Picks, drafted: Picks) -> Picks:
-    """All picks of a round, of whose points slices can be had."""
+    """All picks of a round, of whose points some can be had."""
     columns = {name: np.concatenate([getattr(final, name), getattr(drafted, name)]) for name in _MEASURES}
     vectors: Any = _Joined(final.vectors, drafted.vectors)
     return Picks(**columns, vectors=vectors)

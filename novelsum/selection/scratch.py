@@ -26,7 +26,7 @@ from novelsum.formula import metric_space
 from novelsum.groups import Group
 from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates, Units
-from novelsum.selection.check import LONGEST_DRAFT, STATE, STATE_BYTES, BlockCandidates, empty
+from novelsum.selection.check import MARKS, STATE, STATE_BYTES, BlockCandidates, empty
 from novelsum.selection.scoring import Scoring
 from novelsum.spark.local import folder_of, made_aside, make_array
 
@@ -158,7 +158,8 @@ def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> No
         (made / "arrays.json").write_text(json.dumps(list(save)))
         for name, (kind, shape) in STATE.items():
             make_array(made / f"state-{name}.npy", kind, (len(norms), *shape))
-        np.save(made / "state-drafted_rows.npy", np.full(LONGEST_DRAFT, -1))
+        for name, length in MARKS.items():
+            np.save(made / f"state-{name}.npy", np.full(length, -1))
         np.save(made / "head.npy", np.array([1, 0]))  # dirty: there are no sketches yet
         (made / "lock").touch()
 
@@ -206,5 +207,5 @@ def _map(folder: Path, units: Units) -> Scratch:
         norms=(norms / units.length**2).clip(max=_LARGEST).astype(np.float32),
         twin=np.load(folder / "twin.npy") if "twin" in arrays else None,
     )
-    state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, "drafted_rows")}
+    state = {name: mapped(f"state-{name}", "r+") for name in (*STATE, *MARKS)}
     return Scratch(candidates, state, stored, float(np.sqrt(norms.max())), mapped("head", "r+"))

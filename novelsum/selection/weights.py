@@ -61,16 +61,16 @@ class Shares:
         ends = (self.least, self.greatest) if len(self.least) == 1 else (self.least[at], self.greatest[at])
         return Shares(self.equation, self.own[at], self.powered, *ends)
 
-    def to(self, picks: slice) -> Array:
+    def to(self, picks: slice | Integers) -> Array:
         """The shares of some picks: (m, k), or (k,) where all candidates have the same."""
         return self.equation.share(self.own[:, None], self.powered[picks])
 
-    def keys(self, d: NDArray[Any], picks: slice) -> NDArray[Any]:
+    def keys(self, d: NDArray[Any], picks: slice | Integers) -> NDArray[Any]:
         """What some picks are ranked by, from their distances (m, k), which are overwritten."""
         if self.equation.ranked_by_mass:
             d *= self.to(picks).astype(d.dtype)
         return d
 
-    def masses(self, keys: NDArray[Any], picks: slice) -> NDArray[Any]:
+    def masses(self, keys: NDArray[Any], picks: slice | Integers) -> NDArray[Any]:
         """Their masses (m, k) from their keys."""
         return keys if self.equation.ranked_by_mass else keys * self.to(picks).astype(keys.dtype)

@@ -27,7 +27,7 @@ from novelsum.files import lock
 from novelsum.files.ingest import BLOCK_BYTES
 from novelsum.report import survey
 from novelsum.report.output import metrics
-from novelsum.selection import check, ranking, rounds, sketch
+from novelsum.selection import check, contenders, ranking, rounds, sketch
 from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes, list_bytes
 from novelsum.selection.picked import pick_bytes
 from novelsum.selection.pickfile import file_bytes
@@ -305,6 +305,8 @@ NUMBERED = [
     ("docs/operations.md", "(B + M) · (4·D + {})", file_bytes(1, 0)),
     ("docs/operations.md", "at most {} MiB of vectors", BLOCK_BYTES >> 20),
     ("docs/algorithm.md", "{:,} bytes) on disk", block_bytes(1, 384, 4) - 4 * 384),
+    ("docs/algorithm.md", "up to {} (`KEPT`)", check.KEPT),
+    ("docs/algorithm.md", "up to {} that were drafted, or likely", contenders._MEASURED),
     ("docs/algorithm.md", "others {} cells of distances", sketch.CELLS),
     ("docs/algorithm.md", "the {} nearest picks", sketch.NEAREST),
     ("docs/algorithm.md", "That is {:.1f} kB", sketch.SKETCH.itemsize / 1000),
