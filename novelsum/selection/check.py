@@ -37,20 +37,19 @@ _LEAST_KEY = np.float32(1e-37)
 STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
     "sketches": (sketch.SKETCH, ()),
     "kept": ("f4", (KEPT,)),
-    "proposed": ("f8", ()),
+    "bound": ("f8", ()),
     "picked": ("?", ()),
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
 ``kept``: keys of picks that were drafted, which need not be computed again when these are drafted again or final.
-``proposed``: a bound of its sum over the picks last drafted and all before. ``picked``: whether it is one of the picks
-that the sketch holds.
+``bound``: of its sum over the picks that the sketch holds. ``picked``: whether it is one of these.
 """
-MARKS: dict[str, int] = {"kept_rows": KEPT, "asked_at": KEPT, "drafted_rows": LONGEST_DRAFT}
+MARKS: dict[str, int] = {"kept_rows": KEPT, "asked_at": KEPT}
 """What is kept of a block, int64: names and lengths. -1 where there is nothing.
 
-``kept_rows``: which pick's keys each column of ``kept`` holds, and ``asked_at``, how many picks were final when it was
-last drafted. ``drafted_rows``: the picks last drafted.
+``kept_rows``: which pick's keys each column of ``kept`` holds. ``asked_at``: how many picks were final when it was last
+drafted.
 """
 
 STATE_BYTES: int = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in STATE.values())
@@ -61,7 +60,7 @@ def empty(state: dict[str, NDArray[Any]]) -> None:
     """Make sketches those of no picks."""
     state["sketches"][:] = np.zeros(1, sketch.SKETCH)
     state["sketches"]["beyond"] = np.inf
-    state["picked"][:], state["proposed"][:] = False, np.inf
+    state["picked"][:], state["bound"][:] = False, 0.0
     for name in MARKS:
         state[name][:] = -1
 
@@ -179,8 +178,6 @@ class BlockCheck:
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
         rows = self.picks.rows[known : n + steps]
-        if not np.array_equal(rows[: n - known], self.state["drafted_rows"][self.state["drafted_rows"] >= 0]):
-            self.state["proposed"][:] = np.inf  # the last draft does not stand as it was
         columns, drafted = self._columns(rows, n - known, n)
         is_new = columns[n - known :] < 0
         reached, upper = np.empty(len(self.traits), np.int64), np.empty(len(self.traits))
@@ -190,14 +187,13 @@ class BlockCheck:
             keys = self._enter(tile, sketches, slice(known, n), columns)
             column = keys.shape[1] - steps
             draft = (keys, powered[n - column : n + steps], column, scores, bars)
-            found = (reached[tile], upper[tile], np.asarray(self.state["proposed"][tile]))
+            found = (reached[tile], upper[tile], np.asarray(self.state["bound"][tile]))
             bounds += sketch.check(sketches, traits, n, self.rule, *draft, *found)
             self.state["kept"][tile][:, drafted[is_new]] = keys[:, column:][:, is_new]
             release(tile)
-        self.state["drafted_rows"][:] = -1
-        self.state["drafted_rows"][:steps] = rows[n - known :]
         near = np.flatnonzero((reached >= 0) & (reached < steps))
         self._sum(near, drafted, scores, bars, n, reached, upper)
+        self.state["bound"][near] = upper[near]
         wanted = np.flatnonzero(reached >= 0)
         safe = steps
         if len(wanted) > question.most:
@@ -255,7 +251,7 @@ class BlockCheck:
         return columns, drafted
 
     def _enter(self, tile: slice, sketches: NDArray[Any], picks: slice, columns: Integers) -> Single:
-        """Enter into sketches what they miss of the picks; keys (m, k) of the latest of these and of the drafted.
+        """Enter into sketches and bounds what they miss of the picks; keys (m, k) of the latest and of the drafted.
 
         ``columns``: where keys of all these are kept, or -1.
         """
@@ -265,7 +261,9 @@ class BlockCheck:
             of = columns[first : first + _AT_ONCE] if are_many else columns[first:]
             keys = self._keys_of(tile, start, of)
             stop = start + _AT_ONCE if are_many else picks.stop
-            sketch.enter(sketches, traits, start, keys, powered[start:], 0, stop - start)
+            count, bounds = stop - start, np.asarray(self.state["bound"][tile])
+            sketch.raise_bounds(sketches, traits, start, self.rule, keys, powered[start:], count, bounds)
+            sketch.enter(sketches, traits, start, keys, powered[start:], 0, count)
             if not are_many:
                 return keys
             start = stop

@@ -77,6 +77,17 @@ def enter(sketches: Any, traits: Any, n: int, keys: Any, powered: Any, first: in
 
 
 @compiled
+def raise_bounds(
+    sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, count: int, bounds: Any
+) -> None:
+    """Add to ``bounds`` (m,) of sums over the n picks entered what the picks of the first columns add at most."""
+    weights, gains = np.empty(CELLS), np.empty(count)
+    for i in range(len(bounds)):
+        _gains(sketches[i], traits[i], n, rule, keys[i], powered, 0, weights, gains)
+        bounds[i] += np.sum(gains)
+
+
+@compiled
 def _enter(sketch: Any, trait: Any, n: int, keys: Any, powered: Any, start: int, stop: int) -> None:
     """Each is put among the nearest, or into a cell; who is no more among the nearest goes into a cell."""
     nearest, shares, beyond = sketch.nearest, sketch.shares, sketch.beyond
@@ -269,15 +280,15 @@ def _sum(ranked: Any, shares: Any, n: int, own: float, error: float, rule: Rule)
 @compiled
 def check(
     sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, scores: Any, bars: Any,
-    reached: Any, upper: Any, proposed: Any,
+    reached: Any, upper: Any, bounds: Any,
 ) -> int:  # fmt: skip
     """At which step (m,) of a draft each candidate may reach the score there: ``reached``; how many bounds that took.
 
     Their number stands for a candidate that may reach a bar only, -1 for one that reaches neither. ``keys`` (m, k) and
     ``powered`` (k,), those of the draft from ``column`` on; ``scores`` and ``bars``, no higher, (steps + 1,), the last
-    after the draft. ``proposed`` (m,) are bounds of the sums over the n picks that are known, or inf, and become bounds
-    of those after the draft. Where such a bound reaches a score or bar, it is computed anew, and then by a copy of the
-    sketch into which drafted picks are entered. ``upper`` (m,) bounds sums over the n picks of those that reach one.
+    after the draft. ``bounds`` (m,) are of the sums over the n picks. One that with gains along the draft reaches a
+    score or bar is computed anew, and then by a copy of the sketch into which drafted picks are entered. ``upper`` (m,)
+    bounds sums over the n picks of those that reach one.
     """
     steps, computed = len(scores) - 1, 0
     copy = np.zeros(1, sketches.dtype)
@@ -286,13 +297,11 @@ def check(
         trait = traits[i]
         reached[i] = -1
         if trait.closes == 0:
-            proposed[i] = np.inf
             continue
         _gains(sketches[i], trait, n, rule, keys[i], powered, column, weights, gains)
-        if not _reaches(proposed[i], trait, gains, bars):
-            proposed[i] += np.sum(gains)
+        if not _reaches(bounds[i], trait, gains, bars):
             continue
-        bound = upper[i] = min(_bound(sketches[i], trait, n, rule), proposed[i])
+        bound = upper[i] = bounds[i] = min(_bound(sketches[i], trait, n, rule), bounds[i])
         computed += 1
         entered = -1
         for step in range(steps + 1):
@@ -312,7 +321,6 @@ def check(
                     reached[i] = steps
             if step < steps:
                 bound += gains[step]
-        proposed[i] = bound
     return computed
 
 
