@@ -7,6 +7,7 @@ process compiles anew. As a module's own source is all that is looked at, a modu
 package. numba itself is imported with the first call: that takes half a second, which no error of usage waits for.
 """
 
+import gc
 import hashlib
 import os
 import pickle
@@ -42,7 +43,7 @@ def import_ahead() -> None:
 
 
 def _make_ready() -> None:
-    """Import numba and, what it leaves to the first call, all that it knows of types."""
+    """Import numba and, what it leaves to the first call, all that it knows of types; none of it is garbage."""
     with suppress(Exception):  # told where it is missed
         import numpy.ma  # noqa: F401
         from numba.core.compiler_lock import global_compiler_lock
@@ -53,6 +54,7 @@ def _make_ready() -> None:
         with global_compiler_lock:
             typing_context.refresh()
             target_context.refresh()
+    gc.freeze()  # PySpark's workers collect garbage after every task, and would walk all this each time
 
 
 class _Loop:
