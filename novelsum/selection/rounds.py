@@ -20,9 +20,10 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -72,9 +73,10 @@ LARGEST_QUALITY = 1e280
 _DRAFT_SHARE = 4
 """A draft is at most this part of the picks so far."""
 _HEAVIER, _HEAVIEST, _FEW_PICKS = 1.25, 0.015, 64
-_REFILL = 0.25
+_REFILL = 0.1
 """Executors report candidates that would be in this leading part of the pool somewhere along the draft."""
 _LOGGED_AT_ONCE = 64
+_rounds, _FROZEN_AFTER = count(), 2
 
 
 @dataclass(frozen=True)
@@ -300,8 +302,8 @@ class _Blocks:
     def __init__(self, context: SparkContext, pool: Pool, has_rounds: bool) -> None:
         self._context, self._blocks, self._has_rounds = context, pool.blocks, has_rounds
         # A task takes several blocks where there are many: it costs some 20 ms by itself, in each round.
-        tasks = min(len(pool.blocks), context.defaultParallelism)
-        self._distributed = context.parallelize(pool.blocks, tasks).cache()
+        parts = _shared_out(pool.blocks, min(len(pool.blocks), context.defaultParallelism))
+        self._distributed = context.parallelize(parts, len(parts)).cache()
 
     def __len__(self) -> int:
         return len(self._blocks)
@@ -313,16 +315,24 @@ class _Blocks:
     def ask(self, function: Callable[[Iterable[Block]], Iterable[T]], what: str) -> list[T]:
         """What a function makes of the blocks of each task; a Spark job."""
         self._context.setJobDescription(f"novelsum selection: {what}")
-        return self._distributed.mapPartitions(function).collect()
+        return self._distributed.flatMap(function).collect()
 
     def on_executors(self, function: Callable[[Block], T], what: str) -> list[T]:
         """The same, a Spark job in any case."""
         self._context.setJobDescription(f"novelsum selection: {what}")
-        return self._distributed.map(function).collect()
+        return self._distributed.flatMap(partial(map, function)).collect()
 
     def unpersist(self) -> None:
         """They are needed no more."""
         self._distributed.unpersist()
+
+
+def _shared_out(blocks: Sequence[Block], tasks: int) -> list[list[Block]]:
+    """The blocks of each task: the largest first, each to the task that has the fewest rows."""
+    parts: list[list[Block]] = [[] for _ in range(tasks)]
+    for block in sorted(blocks, key=lambda block: -block.rows):
+        min(parts, key=lambda part: sum(block.rows for block in part)).append(block)
+    return parts
 
 
 class _Selection:
@@ -550,10 +560,13 @@ def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> 
             yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated)
 
 
-@cache
 def _spare_collector() -> None:
-    """Once in a worker: PySpark collects garbage after every task, and walks all modules each time unless told."""
-    gc.freeze()
+    """PySpark collects garbage after every task, and walks all modules each time unless told, and all compiled loops.
+
+    A worker has the latter after its first round.
+    """
+    if next(_rounds) < _FROZEN_AFTER:
+        gc.freeze()
 
 
 def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:
