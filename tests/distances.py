@@ -132,7 +132,8 @@ class GivenKeys(BlockCheck):
     def bring_to(self, n: int) -> np.ndarray:
         """Bounds of all candidates against the first n picks, more than before."""
         sketches, keys = self.state["sketches"], self._keys(slice(None), slice(self._known, n))
-        sketch.enter(sketches, self.traits, self._known, keys, self._powered[self._known :], 0, n - self._known)
+        known, sums = self._known, np.empty(len(keys))
+        sketch.enter(sketches, self.traits, known, self.rule, keys, self._powered[known:], n - known, sums)
         bounds = np.empty(len(keys))
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n] + self.heaviest(n)) + 1e-30

@@ -179,7 +179,7 @@ class BlockCheck:
         self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
         rows = self.picks.rows[known : n + steps]
         columns, drafted = self._columns(rows, n - known, n)
-        is_new = columns[n - known :] < 0
+        to_keep = np.where(columns[n - known :] < 0, drafted, -1)
         reached, upper = np.empty(len(self.traits), np.int64), np.empty(len(self.traits))
         bounds = 0
         for tile in self._tiles():
@@ -189,7 +189,7 @@ class BlockCheck:
             draft = (keys, powered[n - column : n + steps], column, scores, bars)
             found = (reached[tile], upper[tile], np.asarray(self.state["bound"][tile]))
             bounds += sketch.check(sketches, traits, n, self.rule, *draft, *found)
-            self.state["kept"][tile][:, drafted[is_new]] = keys[:, column:][:, is_new]
+            sketch.keep(np.asarray(self.state["kept"][tile]), to_keep, keys[:, column:])
             release(tile)
         near = np.flatnonzero((reached >= 0) & (reached < steps))
         self._sum(near, drafted, scores, bars, n, reached, upper)
@@ -251,29 +251,25 @@ class BlockCheck:
         return columns, drafted
 
     def _enter(self, tile: slice, sketches: NDArray[Any], picks: slice, columns: Integers) -> Single:
-        """Enter into sketches and bounds what they miss of the picks; keys (m, k) of the latest and of the drafted.
+        """Enter what the sketches miss of the picks, but for the latest; keys (m, k) of these and of the drafted ones.
 
-        ``columns``: where keys of all these are kept, or -1.
+        ``columns``: where the keys of all these are kept, or -1.
         """
-        traits, powered, start = self.traits[tile], self._powered, picks.start
-        while True:
-            first, are_many = start - picks.start, picks.stop - start > _AT_ONCE
-            of = columns[first : first + _AT_ONCE] if are_many else columns[first:]
-            keys = self._keys_of(tile, start, of)
-            stop = start + _AT_ONCE if are_many else picks.stop
-            count, bounds = stop - start, np.asarray(self.state["bound"][tile])
-            sketch.raise_bounds(sketches, traits, start, self.rule, keys, powered[start:], count, bounds)
-            sketch.enter(sketches, traits, start, keys, powered[start:], 0, count)
-            if not are_many:
-                return keys
-            start = stop
+        start, bounds = picks.start, np.asarray(self.state["bound"][tile])
+        while picks.stop - start > _AT_ONCE:
+            keys = self._keys_of(tile, start, columns[start - picks.start :][:_AT_ONCE])
+            powered = self._powered[start:]
+            sketch.enter(sketches, self.traits[tile], start, self.rule, keys, powered, _AT_ONCE, bounds)
+            start += _AT_ONCE
+        return self._keys_of(tile, start, columns[start - picks.start :])
 
     def _keys_of(self, tile: slice, start: int, columns: Integers) -> Single:
         """Keys (m, k) of as many picks from a place on as there are columns: from these, or computed for -1."""
         is_missing = columns < 0
         if is_missing.all():
             return self._keys(tile, slice(start, start + len(columns)))
-        keys: Single = self.state["kept"][tile][:, columns]
+        keys = np.empty((tile.stop - tile.start, len(columns)), np.float32)
+        sketch.take(np.asarray(self.state["kept"][tile]), columns, keys)
         if is_missing.any():
             keys[:, is_missing] = self._keys(tile, start + np.flatnonzero(is_missing))
         return keys

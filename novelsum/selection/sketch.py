@@ -70,21 +70,40 @@ class Rule(NamedTuple):
 
 
 @compiled
-def enter(sketches: Any, traits: Any, n: int, keys: Any, powered: Any, first: int, stop: int) -> None:
-    """Enter the picks of some columns of keys (m, k) after the first n; ``powered`` (k,): their part of the shares."""
-    for i in range(len(keys)):
-        _enter(sketches[i], traits[i], n, keys[i], powered, first, stop)
+def enter(sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, count: int, bounds: Any) -> None:
+    """Enter the picks of the first columns of keys (m, k) after the first n, and add what they add to ``bounds`` (m,).
+
+    ``powered`` (k,): the picks' part of the shares. Bounds are of sums over the picks entered.
+    """
+    before, gains = np.empty(CELLS, np.int64), np.empty(count)
+    for i in range(len(bounds)):
+        bounds[i] += _advance(sketches[i], traits[i], n, rule, keys[i], powered, before, gains)
 
 
 @compiled
-def raise_bounds(
-    sketches: Any, traits: Any, n: int, rule: Rule, keys: Any, powered: Any, count: int, bounds: Any
-) -> None:
-    """Add to ``bounds`` (m,) of sums over the n picks entered what the picks of the first columns add at most."""
-    weights, gains = np.empty(CELLS), np.empty(count)
-    for i in range(len(bounds)):
-        _gains(sketches[i], traits[i], n, rule, keys[i], powered, 0, weights, gains)
-        bounds[i] += np.sum(gains)
+def _advance(sketch: Any, trait: Any, n: int, rule: Rule, keys: Any, powered: Any, before: Any, gains: Any) -> float:
+    """Enter as many picks into one as there are gains; what they add at most."""
+    _gains(sketch, trait, n, rule, keys, powered, 0, before, gains)
+    _enter(sketch, trait, n, keys, powered, 0, len(gains))
+    return np.sum(gains)
+
+
+@compiled
+def take(kept: Any, columns: Any, keys: Any) -> None:
+    """Fill those columns of keys (m, k) that are kept in ``columns`` (k,), none of the others, which are below 0."""
+    for i in range(len(keys)):
+        for j in range(len(columns)):
+            if columns[j] >= 0:
+                keys[i, j] = kept[i, columns[j]]
+
+
+@compiled
+def keep(kept: Any, columns: Any, keys: Any) -> None:
+    """Put columns of keys (m, k) where they are to be kept; who is below 0 is not."""
+    for i in range(len(keys)):
+        for j in range(len(columns)):
+            if columns[j] >= 0:
+                kept[i, columns[j]] = keys[i, j]
 
 
 @compiled
@@ -285,20 +304,23 @@ def check(
     """At which step (m,) of a draft each candidate may reach the score there: ``reached``; how many bounds that took.
 
     Their number stands for a candidate that may reach a bar only, -1 for one that reaches neither. ``keys`` (m, k) and
-    ``powered`` (k,), those of the draft from ``column`` on; ``scores`` and ``bars``, no higher, (steps + 1,), the last
-    after the draft. ``bounds`` (m,) are of the sums over the n picks. One that with gains along the draft reaches a
-    score or bar is computed anew, and then by a copy of the sketch into which drafted picks are entered. ``upper`` (m,)
-    bounds sums over the n picks of those that reach one.
+    ``powered`` (k,) are of the picks that are missing, the last of the n, which are entered first, and from ``column``
+    on of the draft; ``scores`` and ``bars``, no higher, (steps + 1,), the last after the draft. ``bounds`` (m,) are of
+    the sums over the picks entered. One that with gains along the draft reaches a score or bar is computed anew, and
+    then by a copy of the sketch into which drafted picks are entered. ``upper`` (m,) bounds sums over the n picks of
+    those that reach one.
     """
     steps, computed = len(scores) - 1, 0
     copy = np.zeros(1, sketches.dtype)
-    gains, weights = np.empty(steps), np.empty(CELLS)
+    before, missing, gains = np.empty(CELLS, np.int64), np.empty(column), np.empty(steps)
     for i in range(len(reached)):
         trait = traits[i]
         reached[i] = -1
+        if column > 0:
+            bounds[i] += _advance(sketches[i], trait, n - column, rule, keys[i], powered, before, missing)
         if trait.closes == 0:
             continue
-        _gains(sketches[i], trait, n, rule, keys[i], powered, column, weights, gains)
+        _gains(sketches[i], trait, n, rule, keys[i], powered, column, before, gains)
         if not _reaches(bounds[i], trait, gains, bars):
             continue
         bound = upper[i] = bounds[i] = min(_bound(sketches[i], trait, n, rule), bounds[i])
@@ -351,28 +373,28 @@ def keys_at_most(sketches: Any, n: int, keys: Any) -> None:
 
 @compiled
 def _gains(
-    sketch: Any, trait: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, weights: Any, gains: Any
+    sketch: Any, trait: Any, n: int, rule: Rule, keys: Any, powered: Any, column: int, before: Any, gains: Any
 ) -> None:
-    """What each pick of a draft adds to a sum at most, by the lowest rank that it can have."""
-    nearest, own, least, error = sketch.nearest, trait.own, trait.least, trait.error
-    first, shift, last = np.int64(sketch.first), np.int64(sketch.shift), np.float64(0)
-    if n > NEAREST:
+    """What each pick of a draft adds to a sum at most, by the lowest rank it can have; ``before``: room for counts."""
+    nearest, own, least, error, w = sketch.nearest, trait.own, trait.least, trait.error, rule.w
+    count, first, shift, last = sketch.count, np.int64(sketch.first), np.int64(sketch.shift), np.float64(0)
+    if n > NEAREST and not rule.by_mass:
         last = np.float64(nearest[NEAREST - 1])
-        before = NEAREST
+        rank = NEAREST
         for cell in range(CELLS):
-            weights[cell] = rule.w[before]
-            before += sketch.count[cell]
+            before[cell] = rank
+            rank += count[cell]
     for step in range(len(gains)):
-        key, share, weight = np.float64(keys[column + step]), own + powered[column + step], rule.w[n + step]
+        key, share, weight = np.float64(keys[column + step]), own + powered[column + step], w[n + step]
         surely = key - _DOUBT * error
         if rule.by_mass:
             gains[step] = gain(key + error, share, least, weight, weight)
         elif n > NEAREST and surely > last:
             cell = (_bits(surely * (1 - 4 * _ROUNDING)) - first) >> shift
-            gains[step] = gain(key + error, share, least, weights[min(max(cell, 0), CELLS - 1)], weight)
+            gains[step] = gain(key + error, share, least, w[before[min(max(cell, 0), CELLS - 1)]], weight)
         else:
             rank = place(nearest, min(n, NEAREST), surely)
-            gains[step] = gain(key + error, share, least, rule.w[rank], weight)
+            gains[step] = gain(key + error, share, least, w[rank], weight)
 
 
 @compiled
