@@ -29,7 +29,7 @@ def made_up(cost: Any, rows: int, budget: int, dimension: int, noise: float = 0.
     driver = off[0] * (2e-3 * budget + 2e-8 * 50 * budget * budget)
     operations = 2.0 * rows * budget * dimension
     executors = off[1] * (0.1 * counted + 1.5 * 1.3 * operations / 2 / SPEED + 5e-9 * 1.3 * rows * budget)
-    effort = {"rounds": counted, "drafted": 1.3 * budget, "bounds": 1.1 * rows * counted}
+    effort = {"rounds": counted, "drafted": 1.3 * budget, "multiplied": budget, "bounds": 1.1 * rows * counted}
     effort |= {"reported": 20 * budget, "summed": 25 * budget, "evaluated": 50 * budget}
     effort["seconds"] = {"draft": driver, "verify": executors, "admit": 0.0, "log": 0.0}
     return cost.Timed(

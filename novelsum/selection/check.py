@@ -108,6 +108,7 @@ class Findings:
 
     ``safe_steps``: up to which step of the draft no candidate that is *not* reported can beat it.
     ``bounds``, ``evaluated``: how many bounds were computed from sketches, and of how many candidates the sum.
+    ``multiplied``: how many picks had their products with all candidates of the block computed.
     """
 
     places: Integers
@@ -117,6 +118,7 @@ class Findings:
     safe_steps: int
     bounds: int
     evaluated: int
+    multiplied: int
 
 
 class BlockCheck:
@@ -201,7 +203,9 @@ class BlockCheck:
             soonest = np.lexsort((-np.where(quality > 0, upper[wanted], 0.0) * quality, reached[wanted]))
             safe = int(reached[wanted[soonest[question.most :]]].min(initial=steps))
             wanted = wanted[soonest[: question.most]]
-        return Findings(wanted, upper[wanted], *self._ranks(wanted, n), safe, bounds, len(near))
+        return Findings(
+            wanted, upper[wanted], *self._ranks(wanted, n), safe, bounds, len(near), int(np.sum(columns < 0))
+        )
 
     def _sum(
         self, at: Integers, columns: Integers, scores: Array, bars: Array, n: int, reached: Integers, upper: Array

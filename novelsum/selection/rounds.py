@@ -95,12 +95,17 @@ class Candidate:
 
 @dataclass
 class Effort:
-    """What a selection took: counts, and seconds of the driver by phase. ``resumed_picks``: made by runs before it."""
+    """What a selection took: counts, and seconds of the driver by phase.
+
+    ``resumed_picks``: made by runs before it. ``multiplied``: picks, drafted or final, whose products with all
+    candidates were computed.
+    """
 
     resumed_picks: int = 0
     rounds: int = 0
     drafted: int = 0
     rejected: int = 0
+    multiplied: int = 0
     bounds: int = 0
     summed: int = 0
     reported: int = 0
@@ -155,6 +160,7 @@ class Report:
     safe_steps: int
     bounds: int
     evaluated: int
+    multiplied: int
 
 
 def select(
@@ -393,6 +399,7 @@ class _Selection:
         effort.rejected += len(draft) - verdict.stands
         effort.reported += len(arrivals) if arrivals else 0
         effort.bounds += sum(report.bounds for report in reports)
+        effort.multiplied += max((report.multiplied for report in reports), default=0)
         effort.summed += sum(report.evaluated for report in reports)
         effort.evaluated = contenders.evaluated
         if self.run.has_rounds:
@@ -557,7 +564,7 @@ def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> 
             findings = check.check(asked.question, known, held.release)
             held.done(asked.question.committed)
             arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.first, findings.before)
-            yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated)
+            yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated, findings.multiplied)
 
 
 def _spare_collector() -> None:

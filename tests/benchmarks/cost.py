@@ -2,14 +2,14 @@
 
 How much there is to do follows from N candidates, budget B and dimension D:
 
-    rounds    least_rounds(B), as if every draft stood    drafted    B
-    bounds    N · rounds                                  summed     B
-    reported  B                                           evaluated  B
+    rounds    least_rounds(B), as if every draft stood    drafted, multiplied    B
+    bounds    N · rounds                                  summed, evaluated      B
+    reported  B
 
 each times a power law in N, B and D that the measured counts give, near 1 where all goes as planned. What that takes:
 
     start       1,  N · D / cores
-    executors   rounds · latency of their tasks,  N · drafted · 2 D / (cores · operations a second),
+    executors   rounds · latency of their tasks,  N · multiplied · 2 D / (cores · operations a second),
                 summed · B / 2 · 2 D / (cores · operations a second),
                 N · drafted / cores,  N · rounds / cores,  bounds / cores
     driver      B,  evaluated · B,  reported · B · D
@@ -27,12 +27,12 @@ from timed import Timed
 from novelsum.selection import rounds
 
 PHASES = ("start", "executors", "driver")
-COUNTS = ("rounds", "drafted", "bounds", "summed", "evaluated", "reported")
+COUNTS = ("rounds", "drafted", "multiplied", "bounds", "summed", "evaluated", "reported")
 TERMS = {
     "start": ("start of a selection", "scratch is made"),
     "executors": (
         "Spark's latency",
-        "products of drafts",
+        "products of picks",
         "products of near ones with all picks",
         "pairs entered",
         "state passes through memory",
@@ -129,7 +129,7 @@ class Model:
         found: dict[str, float] = {}
         for name in COUNTS:  # rounds first: bounds are counted by round
             factor = float(np.exp(self.laws[name] @ case.sizes))
-            if name in ("rounds", "drafted"):
+            if name in ("rounds", "drafted", "multiplied"):
                 factor = max(factor, 1.0)
             found[name] = factor * _expected(case, found)[name]
         return found
@@ -160,6 +160,7 @@ def _expected(case: Case, counts: dict[str, Any]) -> dict[str, float]:
     return {
         "rounds": least_rounds(case.budget),
         "drafted": case.budget,
+        "multiplied": case.budget,
         "bounds": case.rows * counts.get("rounds", 1.0),
         "summed": case.budget,
         "evaluated": case.budget,
@@ -170,13 +171,13 @@ def _expected(case: Case, counts: dict[str, Any]) -> dict[str, float]:
 def _amounts(case: Case, counts: dict[str, Any], latency: Latency) -> dict[str, np.ndarray]:
     """What each term is a multiple of."""
     N, B, D, cores = float(case.rows), float(case.budget), float(case.dimension), case.cores
-    pairs = N * counts["drafted"] / cores
+    pairs, products = N * counts["drafted"] / cores, N * counts["multiplied"] / cores
     return {
         "start": np.array([1.0, N * D / cores]),
         "executors": np.array(
             [
                 counts["rounds"] * latency.of(case.tasks, cores),
-                pairs * 2 * D / case.operations,
+                products * 2 * D / case.operations,
                 counts["summed"] * B * D / cores / case.operations,
                 pairs,
                 N * counts["rounds"] / cores,
