@@ -32,10 +32,10 @@ _AHEAD = 48
 _MEASURED = 256
 """Distances of the pool to so many contenders that are not picked yet are kept: who was drafted may be so again."""
 _CACHED_BYTES = 24 << 20
-"""Of a pool of more bytes, distances to so many of the likeliest next picks are computed at once; and where all picks
-have more, eight times as many contenders get lists together."""
-_RANKED_TOGETHER = 4
-"""So many contenders get lists together, as a product of one alone is bound by memory."""
+"""Of a pool of more bytes, distances to so many of the likeliest next picks are computed at once."""
+_RANKED_TOGETHER, _MOST_TOGETHER = 4, 256
+"""So many contenders get lists together, as a product of one alone is bound by memory; and so many where all picks have
+more bytes than that, but no more than a quarter of those that can have lists."""
 _KEYS_TOGETHER = 1 << 18
 """Of those nothing is known of, who must all be evaluated, more do: as many as have so many keys."""
 RANKED_BYTES = 256 << 20
@@ -517,8 +517,9 @@ class Contenders:
         is_lacking = (self._slots.ranked_in[slots] < 0) & (self._slots.exact_at[slots] != n)
         lacking = np.flatnonzero(is_lacking & (upper > -np.inf))
         unknown = int(np.sum(upper[lacking] == np.inf))
-        together = _RANKED_TOGETHER * (64 if 8 * n * self.candidates.vectors.shape[1] > _CACHED_BYTES else 1)
-        most = min(max(together, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
+        are_large = 8 * n * self.candidates.vectors.shape[1] > _CACHED_BYTES
+        together = min(_MOST_TOGETHER, len(self._lists.ranked) // 4) if are_large else _RANKED_TOGETHER
+        most = min(max(_RANKED_TOGETHER, together, min(unknown, _KEYS_TOGETHER // max(1, n))), len(self._lists.ranked))
         some = slots.start + lacking[_greatest(upper[lacking], most)]
         self._free_rows(len(some))
         keys = self._picked.distances(self.candidates.vectors[some], self._slots.norms[some], slice(0, n))
