@@ -28,10 +28,10 @@ TIE = 1e-9
 """Sums closer than this, relatively, are compared again by the formula's own rule."""
 _WINDOW = 384
 """Distances to so many picks are kept at most until the contenders' lists take them; above the longest draft."""
-_AHEAD = 48
+_AHEAD = 24
 _MEASURED = 256
 """Distances of the pool to so many contenders that are not picked yet are kept: who was drafted may be so again."""
-_CACHED_BYTES = 24 << 20
+_CACHED_BYTES = 4 << 20
 """Of a pool of more bytes, distances to so many of the likeliest next picks are computed at once."""
 _RANKED_TOGETHER, _MOST_TOGETHER = 4, 256
 """So many contenders get lists together, as a product of one alone is bound by memory; and so many where all picks have
