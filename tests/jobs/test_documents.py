@@ -357,7 +357,7 @@ def test_the_sizes_of_pools_are_what_the_formulas_and_the_engine_say():
         assert scratch == f"{exact:.{0 if exact > 10 else 1}f} GB"
         assert memory == f"{of_task(rows, dimension, budget, cores) / 1e9:.1f} GB"
         if "computed" in time:
-            products = 8 * 2 * rows * budget * dimension / (60e9 * cores)
+            products = 6 * 2 * rows * budget * dimension / (60e9 * cores)
             hours = [(products + budget / 50 * seconds) / 3600 for seconds in (1, 2)]
             low, high = re.match(r"([\d.]+) to ([\d.]+) hours", time).groups()
             assert [float(low), float(high)] == pytest.approx(hours, abs=0.06)
