@@ -146,8 +146,9 @@ class Task:
 
     def rows(self, group: int) -> CellRows:
         """All rows of a group, old and new, in the order of their numbers."""
-        rows = joined([self.part(name, group) for name in self.parts])
-        return rows.take(np.argsort(rows.row))
+        parts = [self.part(name, group) for name in self.parts]
+        rows = joined(parts) if len(parts) > 1 else parts[0]
+        return rows if (np.diff(rows.row) > 0).all() else rows.take(np.argsort(rows.row))
 
     def new(self, group: int) -> CellRows:
         """The new rows of a group."""
@@ -231,7 +232,9 @@ def change(context: SparkContext, what: Change, id_column: str, result: Location
     write_cells(job.next, read_cells(work))
     affected = numbers.map(partial(_seek, job, bool(admitted.gone))).collect()
     measured = _measure(job, groups, np.any([part[1] for part in affected], axis=0))
-    parts = collect(numbers.mapPartitions(partial(_update_group, job)), "new rows against old and new")
+    axes = Shared.of(context, Axes.of(read_cells(work).centroids))
+    parts = collect(numbers.mapPartitions(partial(_update_group, job, axes)), "new rows against old and new")
+    axes.destroy()
     merged = numbers.map(partial(_merge_group, job)).collect()
     rows = content["rows"] - len(admitted.gone) + admitted.added
     said = {
@@ -613,17 +616,16 @@ class _Group:
         return _Group(axes, points, points.take(order), here.row[order], cells, ends, olds)
 
 
-def _update_group(job: Task, groups: Iterable[int]) -> Iterator[tuple[Array]]:
+def _update_group(job: Task, axes: Shared[Axes], groups: Iterable[int]) -> Iterator[tuple[Array]]:
     """Search all that is sought in the cells of a group, and its old rows among the new ones that probe their cell.
 
     Yields the distances (m, count) of the measured rows to what is new to them in the group.
     """
     for number in groups:
         cells, here, lists = read_cells(job.work), job.rows(number), job.lists(number)
-        axes = Axes.of(cells.centroids)
-        group = _Group.of(job, here, np.flatnonzero(cells.group == number), axes)
+        group = _Group.of(job, here, np.flatnonzero(cells.group == number), axes.value)
         old = group.points.take(slice(int((here.row < job.first).sum())))
-        of_old = NearestDistances(old, job.sought.count, squared=lists.squared, axes=axes)
+        of_old = NearestDistances(old, job.sought.count, squared=lists.squared, axes=group.axes)
         _search_sought(job, number, group, of_old)
         replace(lists, squared=of_old.squared).write(job.work / "updated" / group_name(number))
         yield (_search_measured(job, group),)
