@@ -6,7 +6,8 @@ How much there is to do follows from N candidates, budget B and dimension D:
     bounds    N · rounds                                  summed, evaluated      B
     reported  B
 
-each times a power law in N, B and D that the measured counts give, near 1 where all goes as planned. What that takes:
+each times a power law in N, B and D that the measured counts give, near 1 where all goes as planned; ``summed`` times a
+number. What that takes:
 
     start       1,  N · D / cores
     executors   rounds · latency of their tasks,  N · multiplied · 2 D / (cores · operations a second),
@@ -40,6 +41,8 @@ TERMS = {
     ),
     "driver": ("picks", "contenders evaluated", "products of reported"),
 }
+FEW = "summed"
+"""A few hundred in a whole case, and mostly chance: a multiple of what is planned, and no power."""
 ROUND_OF_TASKS = 1
 """Tasks for each core, as the engine makes them where there are blocks enough."""
 
@@ -115,7 +118,9 @@ class Model:
         for name in COUNTS:
             expected = [_expected(case, timed.effort)[name] for case, timed in zip(cases, measured, strict=True)]
             counted = [max(1, timed.effort[name]) for timed in measured]
-            laws[name] = np.linalg.lstsq(sizes, np.log(np.array(counted) / expected), rcond=None)[0]
+            of = sizes if name != FEW else sizes[:, :1]
+            law = np.linalg.lstsq(of, np.log(np.array(counted) / expected), rcond=None)[0]
+            laws[name] = np.append(law, np.zeros(sizes.shape[1] - len(law)))
         seconds = {}
         for phase in PHASES:
             amounts = [
