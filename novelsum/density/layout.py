@@ -199,6 +199,8 @@ def _renumbered(rows: CellRows, work: Location) -> CellRows:
 
 def joined(parts: list[CellRows]) -> CellRows:
     """Some candidates after others."""
+    if len(parts) == 1:
+        return parts[0]
     return CellRows(*(np.concatenate([getattr(p, name) for p in parts]) for name in (*_COLUMNS, "vectors")))
 
 

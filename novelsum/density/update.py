@@ -146,8 +146,7 @@ class Task:
 
     def rows(self, group: int) -> CellRows:
         """All rows of a group, old and new, in the order of their numbers."""
-        parts = [self.part(name, group) for name in self.parts]
-        rows = joined(parts) if len(parts) > 1 else parts[0]
+        rows = joined([self.part(name, group) for name in self.parts])
         return rows if (np.diff(rows.row) > 0).all() else rows.take(np.argsort(rows.row))
 
     def new(self, group: int) -> CellRows:
@@ -229,10 +228,11 @@ def change(context: SparkContext, what: Change, id_column: str, result: Location
     )
     job, exposed = _place(job, numbers, admitted)
     write_cells(work, _moved(job, numbers, cells, exposed))
-    write_cells(job.next, read_cells(work))
+    moved = read_cells(work)
+    write_cells(job.next, moved)
     affected = numbers.map(partial(_seek, job, bool(admitted.gone))).collect()
     measured = _measure(job, groups, np.any([part[1] for part in affected], axis=0))
-    axes = Shared.of(context, Axes.of(read_cells(work).centroids))
+    axes = Shared.of(context, Axes.of(moved.centroids))
     parts = collect(numbers.mapPartitions(partial(_update_group, job, axes)), "new rows against old and new")
     axes.destroy()
     merged = numbers.map(partial(_merge_group, job)).collect()

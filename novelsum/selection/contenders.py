@@ -323,8 +323,7 @@ class Contenders:
             distances[free] = distances[moved]
         self._hold(len(kept))
         rows = set(self.candidates.rows.tolist())
-        latest = [(row, distances[: len(kept)]) for row, distances in self._measured.items() if row in rows]
-        self._measured = dict(latest[-_MEASURED:])
+        self._measured = {row: distances[: len(kept)] for row, distances in self._measured.items() if row in rows}
 
     # --- drafting -----------------------------------------------------------------------------------------
 
@@ -406,8 +405,7 @@ class Contenders:
         self.picks = self._committed + step
         if step < len(draft):
             rejected = self._window(slice(self.picks, self._committed + len(draft)))
-            distances = self._distances[rejected, : len(self._slots)].copy()
-            self._measured |= zip(self.candidates.rows[draft.slots[step:]].tolist(), distances, strict=True)
+            self._remember(np.array(draft.slots[step:]), self._distances[rejected, : len(self._slots)].copy())
             self.upper[:old] = draft._snapshots[step]
             ranking.take_back(self.picks, old, self._rule, self._lists, self._outlooks, self._scores, self._made)
         return Verdict(draft, step, challenger)
@@ -493,12 +491,17 @@ class Contenders:
         return self._measured.pop(row)
 
     def _measure(self, some: Integers) -> None:
-        """Keep distances of all contenders to some."""
+        """Remember distances of all contenders to some."""
         points, norms = self.candidates.vectors, self._slots.norms
         products = points[some] @ points.T if len(some) > 1 else product(points[some], points)
         lengths = norms[some], norms, np.ones(len(norms))
-        distances = measured(products, lengths, points[some], lambda: points, self.scoring.metric)
+        self._remember(some, measured(products, lengths, points[some], lambda: points, self.scoring.metric))
+
+    def _remember(self, some: Integers, distances: Array) -> None:
+        """Keep distances (m, p) of all contenders to some, in the place of those kept for the longest time."""
         self._measured |= zip(self.candidates.rows[some].tolist(), distances, strict=True)
+        for row in list(self._measured)[:-_MEASURED]:
+            del self._measured[row]
 
     def _measure_new(self, new: _Slots) -> None:
         """Add distances of new contenders to those that are kept."""

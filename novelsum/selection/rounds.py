@@ -22,8 +22,8 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import count
+from functools import cache, partial
+from heapq import heapreplace
 from typing import TypeVar
 
 import numpy as np
@@ -76,7 +76,6 @@ _HEAVIER, _HEAVIEST, _FEW_PICKS = 1.25, 0.015, 64
 _REFILL = 0.1
 """Executors report candidates that would be in this leading part of the pool somewhere along the draft."""
 _LOGGED_AT_ONCE = 64
-_rounds, _FROZEN_AFTER = count(), 2
 
 
 @dataclass(frozen=True)
@@ -336,8 +335,11 @@ class _Blocks:
 def _shared_out(blocks: Sequence[Block], tasks: int) -> list[list[Block]]:
     """The blocks of each task: the largest first, each to the task that has the fewest rows."""
     parts: list[list[Block]] = [[] for _ in range(tasks)]
+    by_rows = [(0, task) for task in range(tasks)]
     for block in sorted(blocks, key=lambda block: -block.rows):
-        min(parts, key=lambda part: sum(block.rows for block in part)).append(block)
+        rows, task = by_rows[0]
+        parts[task].append(block)
+        heapreplace(by_rows, (rows + block.rows, task))
     return parts
 
 
@@ -552,7 +554,6 @@ def _read(run: Run, block: Block) -> tuple[float, float, Candidates]:
 
 def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> Iterator[Report]:
     """Check a draft against some blocks, whose sketches are brought up to date first."""
-    _spare_collector()
     asked = message.value
     picks, weights = _picks_of(run, asked), Weights.of(run.places, run.scoring.proximity_power)
     for block in blocks:
@@ -565,15 +566,15 @@ def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> 
             held.done(asked.question.committed)
             arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.first, findings.before)
             yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated, findings.multiplied)
+    _spare_collector()
 
 
+@cache
 def _spare_collector() -> None:
-    """PySpark collects garbage after every task, and walks all modules each time unless told, and all compiled loops.
-
-    A worker has the latter after its first round.
+    """Once in a worker, when it has imported and compiled all: PySpark collects garbage after every task, and walks all
+    that each time unless told.
     """
-    if next(_rounds) < _FROZEN_AFTER:
-        gc.freeze()
+    gc.freeze()
 
 
 def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:

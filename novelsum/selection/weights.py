@@ -71,6 +71,6 @@ class Shares:
             d *= self.to(picks).astype(d.dtype)
         return d
 
-    def masses(self, keys: NDArray[Any], picks: slice | Integers) -> NDArray[Any]:
+    def masses(self, keys: NDArray[Any], picks: slice) -> NDArray[Any]:
         """Their masses (m, k) from their keys."""
         return keys if self.equation.ranked_by_mass else keys * self.to(picks).astype(keys.dtype)
