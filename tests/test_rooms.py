@@ -13,6 +13,7 @@ KNOWS = {
     "selection": {"files", "spark", "density"},
     "report": {"files", "spark", "density", "selection"},
     "diversity": {"files", "spark", "density", "selection", "report"},
+    "text": {"files", "spark", "report"},
 }
 """The rooms that each may import from, beside itself and the ground that all stand on."""
 ROOF = {"__init__", "command", "pipeline", "preflight"}

@@ -194,10 +194,10 @@ def require_same_ids(
         )
 
 
-def look(path: str, output: Location | None = None) -> Look:
+def look(path: str, output: Location | None = None, kind: str = "Parquet file") -> Look:
     """The first look at the files a user means, without those in the ``output``.
 
-    Raises InputError where there is none.
+    Raises InputError where there is none, naming the ``kind`` that is wanted.
     """
     location = Location.of(path)
     try:
@@ -205,13 +205,13 @@ def look(path: str, output: Location | None = None) -> Look:
         listed = {} if table else location.all_files()
         meant = table.files if table else location.parquet_files(listed)
         files = [file for file in meant if output is None or not output.contains(file)]
-        there = "holds no Parquet file" if files or location.exists() else "does not exist"
+        there = f"holds no {kind}" if files or location.exists() else "does not exist"
     except (OSError, pa.ArrowException) as error:
         raise location.failure(error) from None
     if table is None:
         refuse_tables_among(path, files, list(listed))
     if not files:
-        raise InputError(f"{path} {there}; give a Parquet file, a folder of them, or a glob in quotes")
+        raise InputError(f"{path} {there}; give a {kind}, a folder of them, or a glob in quotes")
     with ThreadPoolExecutor(16) as threads:
         stamps, objects = zip(*threads.map(_first_seen, files, map(listed.get, files)), strict=True)
     return Look(path, tuple(files), stamps, objects, table)
@@ -274,12 +274,12 @@ def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[p
 
         try:
             with location.opened() as file:
-                _require_unchanged(location, stamp)  # what is open is the file that was seen, and has such a group
+                require_unchanged(location, stamp)  # what is open is the file that was seen, and has such a group
                 yield from batches(file)
         except (OSError, pa.ArrowException) as error:
-            _require_unchanged(location, stamp)
+            require_unchanged(location, stamp)
             raise _told(location, location.fault(error, lambda file: deque(batches(file), 0))) from None
-        _require_unchanged(location, stamp)
+        require_unchanged(location, stamp)
 
 
 def read_ids_and_vectors(
@@ -312,7 +312,7 @@ def read_rows(
     order = np.argsort(rows, kind="stable")
 
     def read(parquet: pq.ParquetFile) -> pa.Table:
-        _require_unchanged(location, stamp)
+        require_unchanged(location, stamp)
         pieces = []
         stored = [name for name in (source.id_column, *columns) if name in parquet.schema_arrow.names]
         for group in (g for g in source.row_groups if g.file == file):
@@ -423,7 +423,8 @@ def _asked(location: Location, ask: Callable[[], T]) -> T:
         raise location.failure(error) from None
 
 
-def _require_unchanged(location: Location, stamp: Stamp) -> None:
+def require_unchanged(location: Location, stamp: Stamp) -> None:
+    """Raise InputError where the file is not the one that the run saw first."""
     if _stamp(location) != stamp:
         raise InputError(_written_again(location))
 
@@ -442,10 +443,10 @@ def _parsed(
     try:
         found = location.parse(read, object_)
     except (RunError, FileNotFoundError) as error:
-        _require_unchanged(location, stamp)
+        require_unchanged(location, stamp)
         raise _told(location, error) from None
     if object_ is None:
-        _require_unchanged(location, stamp)
+        require_unchanged(location, stamp)
     return found
 
 
