@@ -12,7 +12,8 @@ before them have left, and are skipped where an earlier try has done them:
  5. Density, from 4 to ``2-density/``: the density factor of every candidate. With a state, those of all its rows.
  6. Begin, from 4 and 5 to ``3-begin/``: the pick log, with the samples selected before.
  7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked.
- 8. Write the results to the stage: density factors, or the rows of the picks.
+ 8. Write the results to the stage: density factors, or the rows of the picks with what is nearest to each of all
+    selected before it; on request the same of the candidates left out, and where all lie on the map.
  9. Compare, from 4, 5 and 7 to ``4-compare/``: other ways to select as many.
 10. Report, from 4, 5 and 7: survey pool and picks, and draw.
 11. Publish: the manifest is staged, and the results move from the stage to the output. Last comes the state.
@@ -30,6 +31,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
 from pyspark import SparkContext
 
 from novelsum.density.exact import estimate_density
@@ -40,17 +42,19 @@ from novelsum.density.state import State, state_of, tidy_state
 from novelsum.diversity.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.errors import UsageError, error_of_a_task
 from novelsum.files.ingest import ingest
-from novelsum.files.location import Location
+from novelsum.files.location import MAP, REJECTED_NEAR, Location
 from novelsum.files.lock import Held
 from novelsum.files.source import Look, Source, look, open_density, open_source
 from novelsum.files.store import Pool
 from novelsum.files.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
 from novelsum.preflight import check_pool, check_sources
 from novelsum.report.output import input_for_manifest, metrics, now, versions, write_selected
+from novelsum.report.projection import write_map
 from novelsum.report.summary import print_result
 from novelsum.report.survey import survey
 from novelsum.report.write import check_report, write_report
 from novelsum.selection.already import log_already_selected
+from novelsum.selection.nearest import Selected, nearest_earlier, write_rejected_near
 from novelsum.selection.rounds import Candidate, first_row, select
 from novelsum.settings import SELECTING, Job, Settings
 from novelsum.spark import interrupt, session
@@ -234,7 +238,8 @@ class _Steps:
         require_finite_powers(pool, factors, settings)
         begun, log = self._begin(context, pool, corpus, factors)
         picks, selected = self._select(context, pool, factors, log, first, begun)
-        self._write(context, pool, factors, picks)
+        nearest = self._nearest(context, pool, factors, log, picks, begun)
+        self._write(context, pool, factors, picks, nearest)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
             with _spared("the comparison cannot be made"):
@@ -330,16 +335,41 @@ class _Steps:
 
     # --- 8. write -----------------------------------------------------------------------------------------
 
+    def _nearest(
+        self,
+        context: SparkContext,
+        pool: Pool,
+        factors: Location,
+        log: Location,
+        picks: list[Candidate],
+        begun: dict[str, Any],
+    ) -> tuple[pa.Array, pa.Array]:
+        """Of each pick the id of the nearest sample selected before it, and the distance; others are written."""
+        settings = self.settings
+        with self.clock.time("nearest"):
+            selected = Selected.of(context, pool, log, picks, begun["samples"])
+            if settings.explain_rejected:
+                folder = self.place.result / REJECTED_NEAR
+                write_rejected_near(context, pool, factors, log, selected, settings, folder)
+            return nearest_earlier(context, pool, log, selected, settings.metric).of(selected)
+
     def _write(
-        self, context: SparkContext, pool: Pool, factors: Location, picks: list[Candidate] | None = None
+        self,
+        context: SparkContext,
+        pool: Pool,
+        factors: Location,
+        picks: list[Candidate] | None = None,
+        nearest: tuple[pa.Array, pa.Array] | None = None,
     ) -> None:
         """Write the rows of the picks, or where none were to be made the density factors of all candidates."""
         column, result = self.settings.id_column, self.place.result
         with self.clock.time("write"):
-            if picks is None:
+            if picks is None or nearest is None:
                 write_density_result(context, pool, factors, column, result)
-            else:
-                write_selected(context, self.source, picks, column, result)
+                return
+            write_selected(context, self.source, picks, nearest, column, result)
+            if self.settings.map:
+                write_map(context, pool, self.settings, picks, result / MAP)
 
     # --- 9. compare ---------------------------------------------------------------------------------------
 

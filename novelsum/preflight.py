@@ -16,6 +16,8 @@ from novelsum.files.workplace import read_manifest
 from novelsum.formulas import have_same_density
 from novelsum.groups import group_of, in_words
 from novelsum.report.output import OUTPUT_COLUMNS
+from novelsum.report.projection import MAP_COLUMNS
+from novelsum.selection.nearest import REJECTED_NEAR_COLUMNS
 from novelsum.selection.quotas import Quotas, refuse_by_rows
 from novelsum.selection.rounds import require_finite_quality
 from novelsum.settings import SELECTING, Job, Settings
@@ -57,7 +59,10 @@ def check_sources(
 
 def _check_columns(job: Job, settings: Settings, source: Source) -> None:
     """Refuse an id column that would be taken for one of the result, and columns to print that are not there."""
-    reserved = ("density", "kth_distance") if job == "estimate_density" else OUTPUT_COLUMNS
+    reserved: tuple[str, ...] = ("density", "kth_distance")
+    if job in SELECTING:
+        near, on_map = settings.explain_rejected, settings.map
+        reserved = (*OUTPUT_COLUMNS, *(REJECTED_NEAR_COLUMNS if near else ()), *(MAP_COLUMNS if on_map else ()))
     if settings.id_column in reserved:
         raise InputError(
             f"the id column of {settings.input} may not be called {settings.id_column!r}, as a column of the result "

@@ -188,6 +188,18 @@ class Settings:
     )
     text_column: str | None = setting("column whose text is shown beside the first picks", jobs=SELECTING)
     group_column: str | None = setting("column whose shares in pool and selection are shown", jobs=SELECTING)
+    explain_rejected: bool = setting(
+        "also write, of every candidate left out, which selected sample is nearest, to <output>/rejected_near",
+        False,
+        jobs=SELECTING,
+        group="advanced",
+    )
+    map: bool = setting(
+        "also write where every candidate lies on the map of the report, to <output>/map",
+        False,
+        jobs=SELECTING,
+        group="advanced",
+    )
     report: bool = setting(
         "write report.html and report.json beside the selection", True, jobs=SELECTING, group="advanced"
     )

@@ -121,7 +121,7 @@ class NearestDistances:
         self.squared = np.full((len(self._queries), count), np.inf) if squared is None else squared.copy()
         """(m, count) float64, ascending."""
         self.labels = np.full((len(self._queries), count), -1, dtype=np.int32)
-        """(m, count): the label of the part of the corpus that each distance leads to, -1 for none."""
+        """(m, count): the label of the point, or of its part of the corpus, that a distance leads to, -1 for none."""
         self._rows = np.full(len(self._queries), _NO_QUERY) if query_rows is None else query_rows
         self._axes = axes or Axes.all(self._queries.array(evenly(len(self._queries), _AXES_ROWS)))
         self._short, self._halves = self._axes.sought(self._queries.short_by(self._axes))
@@ -136,19 +136,25 @@ class NearestDistances:
         corpus_rows: Integers | None = None,
         *,
         at: Integers | None = None,
-        label: int = 0,
+        label: int | Integers = 0,
     ) -> None:
         """Take a block of the corpus, n points or (n, D), into account, for the queries ``at`` or all.
 
-        Its rows (n,) tell which of its points are queries; without them none is.
+        Its rows (n,) tell which of its points are queries; without them none is. ``label``: of all, or of each (n,).
         """
         at = np.arange(len(self._queries)) if at is None else at
         self.add_parts(corpus, corpus_rows, [(0, len(corpus), at, label)])
 
     def add_parts(
-        self, corpus: "Points | Array", corpus_rows: Integers | None, parts: Iterable[tuple[int, int, Integers, int]]
+        self,
+        corpus: "Points | Array",
+        corpus_rows: Integers | None,
+        parts: Iterable[tuple[int, int, Integers, int | Integers]],
     ) -> None:
-        """The same of parts of a block: the first place and the end of each, its queries and its label."""
+        """The same of parts of a block: the first place and the end of each, its queries and its label.
+
+        Of points at one distance the first that was added counts.
+        """
         corpus = corpus if isinstance(corpus, Points) else Points.of(corpus)
         if not len(corpus) or not len(self._queries):
             return

@@ -25,7 +25,9 @@ MANIFEST = "_MANIFEST.json"
 """What a job writes last, beside its results."""
 REJECTED = "rejected"
 """The folder beside them where it sets bad rows aside."""
-NO_DATA = (REJECTED, "metrics.json", "report.html", "report.json", "diversity.json")
+REJECTED_NEAR, MAP = "rejected_near", "map"
+"""Folders with what is nearest to each candidate that was left out, and where all candidates lie on the map."""
+NO_DATA = (REJECTED, REJECTED_NEAR, MAP, "metrics.json", "report.html", "report.json", "diversity.json")
 """Results of jobs that are never the input of another."""
 
 _WILDCARDS = "*?["

@@ -139,7 +139,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     if before["job"] != now["job"]:
         return f"the job was {before['job']}"
     for name, value in now["settings"].items():
-        if before["settings"].get(name) != value:
+        if before["settings"].get(name) != value and (name in before["settings"] or value):  # older runs had it off
             return f"{_flag(name)} was {before['settings'].get(name)!r} and is {value!r}"
     for name, files in now["files"].items():
         was = before["files"].get(name)

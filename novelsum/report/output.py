@@ -17,7 +17,7 @@ from novelsum.files.source import Source, read_rows
 from novelsum.files.store import Pool
 from novelsum.selection.rounds import Candidate
 
-OUTPUT_COLUMNS = ("pick", "novelty", "density")
+OUTPUT_COLUMNS = ("pick", "novelty", "density", "nearest_id", "nearest_distance")
 _PREFIX = "input_"
 
 
@@ -59,15 +59,26 @@ def copied_columns(
 
 
 def write_selected(
-    context: SparkContext, source: Source, picks: list[Candidate], id_column: str, folder: Location
+    context: SparkContext,
+    source: Source,
+    picks: list[Candidate],
+    nearest: tuple[pa.Array, pa.Array],
+    id_column: str,
+    folder: Location,
 ) -> None:
-    """Write the picks with the other columns of the input, one file in the order of picking."""
+    """Write the picks with the other columns of the input, one file in the order of picking.
+
+    ``nearest``: of each pick the id of the sample nearest to it that was selected before it, and their distance.
+    """
+    id_type = source.schema.field(id_column).type
     others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
     columns: dict[str, Any] = {
         "pick": pa.array(range(1, len(picks) + 1), pa.int64()),
-        id_column: pa.array([pick.id for pick in picks], source.schema.field(id_column).type),
+        id_column: pa.array([pick.id for pick in picks], id_type),
         "novelty": pa.array([pick.novelty for pick in picks], pa.float64()),
         "density": pa.array([pick.density for pick in picks], pa.float64()),
+        "nearest_id": _in_type(nearest[0], id_type),
+        "nearest_distance": nearest[1],
     }
     if others:
         copied = copied_columns(context, source, [(pick.file, pick.file_row, pick.id) for pick in picks], others)
@@ -75,6 +86,14 @@ def write_selected(
     table = pa.table(columns)
     (folder / "selected").make_folder()
     (folder / "selected" / "part-00000.parquet").write_parquet(table)
+
+
+def _in_type(ids: pa.Array, id_type: pa.DataType) -> pa.Array:
+    """Ids in the type of the input's; as they are where one is of a sample selected before, and beyond that type."""
+    try:
+        return ids.cast(id_type)
+    except pa.ArrowInvalid:
+        return ids
 
 
 _MEASURED = ("input", "inputs", "reference", "density", "selected", "comparison", "diversity", "seconds")

@@ -280,7 +280,8 @@ def _first_picks(data: dict[str, Any], metric: str) -> str:
         near = f"<ol class=near aria-label='rejected, nearest first'>{near}</ol>" if near else ""
         cards.append(
             f"<li><div class=number>{pick['pick']}</div><div>{_sample(pick)}"
-            f"<p class=measures>novelty {number(pick['novelty'])} · density {number(pick['density'])}</p>"
+            f"<p class=measures>novelty {number(pick['novelty'])} · density {number(pick['density'])}"
+            f"{_nearest_earlier(pick)}</p>"
             f"{near}</div></li>"
         )
     hint = "" if data["settings"]["text_column"] else " Name a column with <code>--text-column</code> to read them."
@@ -291,6 +292,12 @@ def _first_picks(data: dict[str, Any], metric: str) -> str:
         f"by leaving them out.{hint}</p>"
         f"<ol class=picks>{''.join(cards)}</ol>",
     )
+
+
+def _nearest_earlier(pick: dict[str, Any]) -> str:
+    if pick["nearest_distance"] is None:
+        return ""
+    return f" · {number(pick['nearest_distance'])} from {_name(pick['nearest_earlier'], 120)}, the nearest before it"
 
 
 def _sample(one: dict[str, Any], width: int = _TEXT) -> str:

@@ -4,7 +4,7 @@ import sys
 from collections import Counter
 from typing import Any, TextIO
 
-from novelsum.files.location import MANIFEST, REJECTED, Location
+from novelsum.files.location import MANIFEST, MAP, REJECTED, REJECTED_NEAR, Location
 from novelsum.files.store import Pool
 from novelsum.groups import Group, group_of, in_order, in_words
 from novelsum.report.output import output_name
@@ -38,6 +38,8 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
         lines += ["", f"selected   {output / 'selected'}"]
         if (output / PAGE).exists():
             lines.append(f"report     {output / PAGE}")
+        lines += [f"near       {output / REJECTED_NEAR}"] if settings.explain_rejected else []
+        lines += [f"map        {output / MAP}"] if settings.map else []
     if pool and pool.bad_rows:
         lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")

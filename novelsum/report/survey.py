@@ -1,35 +1,34 @@
 """What a report shows of a pool: gathered in two passes over the store, so that the pool never comes together.
 
 The driver takes in a sample of the pool and some of the picks as vectors, and of each block counts of density
-factors, distances of those picks to earlier ones, and the few rejected candidates nearest to the first picks.
+factors and the few rejected candidates nearest to the first picks.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 from pyspark import SparkContext
 
 from novelsum.density.factors import read_density
 from novelsum.files.location import Location
 from novelsum.files.source import Source
-from novelsum.files.store import Block, Pool, read_block, read_block_columns
+from novelsum.files.store import Block, Pool, read_block
 from novelsum.formula import Array, Metric, from_squared, metric_space
 from novelsum.formulas import EQUATIONS
 from novelsum.groups import group_of, in_order
 from novelsum.report.output import copied_columns, output_name
+from novelsum.report.projection import Projection, points_of_rows, sample_rows
 from novelsum.report.text import cut
 from novelsum.rows import Integers, common_places
 from novelsum.selection.rounds import Candidate
 from novelsum.settings import Settings
 from novelsum.spark.shared import Shared
 
-MAP_POOL = 2000
-"""Candidates drawn at random for the map, which its axes are found from."""
 MAP_PICKS = 600
 CURVE_PICKS = 240
 FLAT = 0.05
@@ -62,30 +61,30 @@ def survey(
     rows = np.array([pick.row for pick in picks])
     curve, mapped = _curve_places(len(picks)), _map_places(len(picks))
     first = np.arange(min(len(picks), settings.show, _MOST_FIRST_PICKS))
-    sample = np.sort(np.random.default_rng(settings.seed).choice(pool.candidates, _sample_size(pool), replace=False))
+    sample = sample_rows(pool, settings.seed)
     try:
         context.setJobDescription("novelsum report: sample of the pool")
-        wanted = np.unique(np.concatenate([sample, rows[curve], rows[mapped], rows[first]]))
-        points = _points(blocks.flatMap(partial(_vectors_of_rows, pool.work, wanted)).collect(), settings.metric)
+        wanted = np.unique(np.concatenate([sample, rows[mapped], rows[first]]))
+        points = points_of_rows(context, pool, wanted, settings.metric)
         at = partial(np.searchsorted, wanted)
         context.setJobDescription("novelsum report: density factors and neighbours of picks")
-        query = Shared.of(context, _Query(rows, curve, points[at(rows[curve])], points[at(rows[first])]))
+        query = Shared.of(context, _Query(rows, points[at(rows[first])]))
         surveys = blocks.map(partial(_survey_block, pool.work, factors, settings.metric, query)).collect()
         query.destroy()
         neighbors = _nearest_rejected(surveys, len(first))
         context.setJobDescription("novelsum report: texts")
         columns = [column for column in (settings.group_column, settings.text_column) if column is not None]
-        shown = [picks[place] for place in first] + [neighbor for of_pick in neighbors for neighbor in of_pick]
+        shown = picks[: len(first)] + [neighbor for of_pick in neighbors for neighbor in of_pick]
         texts = _texts(context, source, shown, list(dict.fromkeys(columns)))
     finally:
         context.setJobDescription("")
-    nearest = np.min([found.nearest for found in surveys], axis=0)
+    nearest = selected.read_parquet(["nearest_id", "nearest_distance"])
     return {
-        "novelty": _novelty(settings, picks, curve, nearest),
+        "novelty": _novelty(settings, picks, curve, nearest.column("nearest_distance").to_numpy()),
         "density": _density(settings, surveys),
         "groups": _groups(settings, pool, selected) if settings.group_column else None,
         "map": _map(points[at(sample)], points[at(rows[mapped])], mapped + 1),
-        "first_picks": _first_picks(settings, [picks[place] for place in first], neighbors, texts),
+        "first_picks": _first_picks(settings, picks[: len(first)], nearest, neighbors, texts),
     }
 
 
@@ -105,22 +104,14 @@ def _map_places(picks: int) -> Integers:
     return np.unique(np.concatenate([np.arange(min(picks, 10)), spread]))
 
 
-def _sample_size(pool: Pool) -> int:
-    return min(pool.candidates, MAP_POOL)
-
-
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Query:
-    """What is asked of a block: rows of all picks in order (n,), places (c,) and points (c, D) of those on the
-    curve, and points of the first ones.
-    """
+    """What is asked of a block: rows of all picks in order (n,), and points of the first ones."""
 
     rows: Integers
-    curve: Integers
-    curve_points: Array
     first_points: Array
 
 
@@ -140,22 +131,12 @@ class _Rejected:
 class _BlockSurvey:
     """What a block answers.
 
-    Candidates and picks of it by bin of density; for each pick on the curve (c,) the least distance to an earlier
-    pick in the block, infinite if there is none; for each first pick the rejected candidates nearest to it.
+    Candidates and picks of it by bin of density; for each first pick the rejected candidates nearest to it.
     """
 
     pool_bins: Counter[int]
     selected_bins: Counter[int]
-    nearest: Array
     rejected: list[list[_Rejected]]
-
-
-def _vectors_of_rows(work: Location, wanted: Integers, block: Block) -> Iterator[tuple[Integers, NDArray[np.floating]]]:
-    """Those of some sorted rows that the block has, and their vectors."""
-    rows = read_block_columns(work, block.name, ["row"]).column("row").to_numpy()
-    at, _ = common_places(rows, wanted)
-    if len(at):
-        yield rows[at], read_block(work, block.name).vectors[at]
 
 
 def _survey_block(
@@ -167,17 +148,11 @@ def _survey_block(
     place = np.full(len(stored.rows), -1)
     place[here] = order[found]
     bins = np.floor(np.log10(density) * _BINS_PER_DECADE).astype(int)
-    nearest = np.full(len(asked.curve), np.inf)
     rejected: list[list[_Rejected]] = [[] for _ in asked.first_points]
     step = max(1, _CHUNK_BYTES // (8 * stored.vectors.shape[1]))
     for start in range(0, len(stored.rows), step):
         part = slice(start, start + step)
         points, places = metric_space(stored.vectors[part], metric), place[part]
-        picked = np.flatnonzero(places >= 0)
-        if len(picked):
-            distance = _distances(asked.curve_points, points[picked], metric)
-            distance[places[picked] >= asked.curve[:, None]] = np.inf
-            np.minimum(nearest, distance.min(axis=1), out=nearest)
         left = np.flatnonzero(places < 0)
         if len(left) and len(rejected):
             distance = _distances(asked.first_points, points[left], metric)
@@ -191,7 +166,7 @@ def _survey_block(
                     of_pick.append(_Rejected(float(closest_distance[i]), int(stored.rows[at]), id_, value, *where))
                 of_pick[:] = _closest(of_pick)
     selected_bins = Counter(bins[place >= 0].tolist())
-    return _BlockSurvey(Counter(bins.tolist()), selected_bins, nearest, rejected)
+    return _BlockSurvey(Counter(bins.tolist()), selected_bins, rejected)
 
 
 def _closest(rejected: list[_Rejected]) -> list[_Rejected]:
@@ -207,26 +182,22 @@ def _distances(a: Array, b: Array, metric: Metric) -> Array:
 # --- from the answers to the data of a picture ------------------------------------------------------------
 
 
-def _points(found: list[tuple[Integers, NDArray[np.floating]]], metric: Metric) -> Array:
-    """Points in the metric's space in the order of their rows."""
-    order = np.argsort(np.concatenate([rows for rows, _ in found]))
-    return metric_space(np.concatenate([vectors for _, vectors in found])[order], metric)
-
-
 def _novelty(settings: Settings, picks: list[Candidate], curve: Integers, nearest: Array) -> dict[str, Any]:
     """Novelty when picked against pick number, and how it grows as picks double.
 
+    ``nearest`` (picks,): distances to the nearest selected before, NaN where there is none.
     A mean over the picks before is taken times their number: a sum, for any formula.
     """
     summed = np.array([pick.novelty for pick in picks]) * EQUATIONS[settings.formula].divisor(np.arange(len(picks)))
     flat, doublings = _returns(summed)
     for row in doublings:
-        about = nearest[(np.abs(curve + 1 - row["pick"]) <= row["pick"] / 20) & (curve > 0)]
+        about = nearest[curve[np.abs(curve + 1 - row["pick"]) <= row["pick"] / 20]]
+        about = about[~np.isnan(about)]
         row["nearest_earlier"] = rounded(about.mean()) if len(about) else None
     return {
         "pick": (curve + 1).tolist(),
         "novelty": rounded(summed[curve]),
-        "nearest_earlier": [None, *rounded(nearest[1:])],
+        "nearest_earlier": rounded(nearest[curve]),
         "flat_below_growth": FLAT,
         "flat_from_pick": flat,
         "doublings": doublings,
@@ -318,37 +289,16 @@ def _groups(settings: Settings, pool: Pool, selected: Location) -> dict[str, Any
 
 def _map(sample: Array, picks: Array, numbers: Integers) -> dict[str, Any]:
     """Sample and picks on the two principal axes of the sample, and what share of its variance these hold."""
-    center = sample.mean(axis=0)
-    axes, shares = principal_axes(sample - center)
-    spread = [float(np.square(points - center).sum(axis=1).mean()) for points in (sample, picks)]
+    projection = Projection.of(sample)
+    spread = [float(np.square(points - projection.center).sum(axis=1).mean()) for points in (sample, picks)]
     return {
-        "variance_shares": rounded(shares),
+        "variance_shares": rounded(projection.shares),
         "mean_squared_distance_to_center": {"pool": rounded(spread[0]), "selected": rounded(spread[1])},
-        "pool": [rounded(point) for point in (sample - center) @ axes.T],
+        "pool": [rounded(point) for point in projection.places(sample)],
         "picks": [
-            [number, *rounded(point)] for number, point in zip(numbers.tolist(), (picks - center) @ axes.T, strict=True)
+            [number, *rounded(point)] for number, point in zip(numbers.tolist(), projection.places(picks), strict=True)
         ],
     }
-
-
-def principal_axes(centered: Array) -> tuple[Array, Array]:
-    """The two directions (2, D) in which centred points (n, D) vary most, and their shares of all variance (2,).
-
-    The greatest coordinate of an axis is positive, so that a map is never mirrored by chance. Of points that vary
-    in fewer directions, the missing axes are zero.
-    """
-    rows, dimension = centered.shape
-    wide = rows <= dimension
-    values, vectors = np.linalg.eigh(centered @ centered.T if wide else centered.T @ centered)
-    total = max(float(np.square(centered).sum()), np.finfo(float).tiny)
-    axes, shares = np.zeros((2, dimension)), np.zeros(2)
-    for place in range(min(2, len(values))):
-        share = float(values[-1 - place]) / total
-        if share > np.finfo(float).eps * max(rows, dimension):
-            axis = vectors[:, -1 - place] @ centered if wide else vectors[:, -1 - place]
-            axis = axis / np.sqrt(np.square(axis).sum())
-            axes[place], shares[place] = axis * np.sign(axis[np.abs(axis).argmax()]), share
-    return axes, shares
 
 
 def _nearest_rejected(surveys: Sequence[_BlockSurvey], first: int) -> list[list[_Rejected]]:
@@ -356,9 +306,15 @@ def _nearest_rejected(surveys: Sequence[_BlockSurvey], first: int) -> list[list[
 
 
 def _first_picks(
-    settings: Settings, picks: list[Candidate], neighbors: list[list[_Rejected]], texts: list[dict[str, Any]]
+    settings: Settings,
+    picks: list[Candidate],
+    nearest: pa.Table,
+    neighbors: list[list[_Rejected]],
+    texts: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
-    """The first picks and, for each, the rejected candidates that no other first pick is nearer to."""
+    """The first picks, what is nearest to each of all selected before it, and the rejected candidates that no other
+    first pick is nearer to.
+    """
     remaining = iter(texts)
 
     def described(one: Candidate | _Rejected) -> dict[str, Any]:
@@ -369,7 +325,9 @@ def _first_picks(
     found = [
         {"pick": place + 1, "novelty": rounded(pick.novelty), **described(pick)} for place, pick in enumerate(picks)
     ]
-    for pick, of_pick in zip(found, neighbors, strict=True):
+    for pick, earlier, of_pick in zip(found, nearest.slice(0, len(found)).to_pylist(), neighbors, strict=True):
+        pick["nearest_earlier"] = earlier["nearest_id"]
+        pick["nearest_distance"] = None if earlier["nearest_id"] is None else rounded(earlier["nearest_distance"])
         pick["nearest_rejected"] = [{"distance": rounded(one.distance), **described(one)} for one in of_pick]
     return found
 

@@ -26,8 +26,9 @@ from novelsum.files.embeddings import digests
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors, require_same_ids
-from novelsum.files.store import Block, Pool, read_block
+from novelsum.files.store import Block, Pool, read_block, read_block_columns
 from novelsum.files.workplace import SelectedBefore
+from novelsum.rows import Integers, common_places
 from novelsum.selection import picklog
 from novelsum.selection.candidates import Candidates
 from novelsum.settings import Settings
@@ -36,6 +37,8 @@ from novelsum.spark.matching import search
 logger = logging.getLogger("novelsum")
 
 _CHUNK_ROWS = 1 << 16
+_ALREADY = "already"
+"""Where the samples that come with embeddings are ingested, in the folder of the log."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def log_already_selected(
     samples = open_selected(before.seen, settings.id_column, settings.embedding_column)
     require_same_ids(settings.id_column, {one.path: one.integer_ids for one in (samples, source)})
     if samples.has_vectors:
-        logged = _with_vectors(context, samples, pool, corpus, factors, given, settings, work / "already")
+        logged = _with_vectors(context, samples, pool, corpus, factors, given, settings, work / _ALREADY)
     else:
         logged = _by_id(context, samples, source, pool, factors, settings)
     (work / "picks").make_folder()
@@ -161,6 +164,20 @@ def _with_vectors(
     return _once(parts)
 
 
+def ids_of_logged(context: SparkContext, pool: Pool, log: Location, rows: Integers) -> list[str | int]:
+    """The ids of the rows (n,) that a pick log in that folder begins with, in their order."""
+    if not len(rows):
+        return []
+    inside, outside = np.sort(rows[rows < pool.candidates]), np.sort(rows[rows >= pool.candidates])
+    names = context.parallelize([block.name for block in pool.blocks], len(pool.blocks))
+    found = dict(names.flatMap(partial(_ids_of_rows, pool.work, inside)).collect())
+    if len(outside):
+        for file in (log / _ALREADY / "store").entries():
+            taken = _ids_of_rows(log / _ALREADY, outside - pool.candidates, file.name)
+            found.update((pool.candidates + row, id_) for row, id_ in taken)
+    return [found[row] for row in rows.tolist()]
+
+
 def _once(parts: list[_Found]) -> Candidates:
     """All that was found, each row once."""
     logged = Candidates.joined([part.stored for part in parts])
@@ -196,6 +213,13 @@ def _candidates(
     powered = read_density(factors, block.name).density[at] ** density_power
     found = Candidates.plain(stored.rows[at], stored.vectors[at], powered)
     yield _Found(found, [keys[i][0] for i in at], [keys[i][1] for i in at])
+
+
+def _ids_of_rows(work: Location, wanted: Integers, name: str) -> list[tuple[int, str | int]]:
+    """Those of some sorted rows that a block has, with their ids."""
+    table = read_block_columns(work, name, ["row", "id"])
+    at, _ = common_places(table.column("row").to_numpy(), wanted)
+    return list(zip(*(column.to_pylist() for column in table.take(pa.array(at)).columns), strict=True))
 
 
 def _digests_of(source: Source, wanted: frozenset[str | int], chunk: Chunk) -> Iterator[tuple[str | int, bytes]]:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from novelsum.errors import DamageError
 from novelsum.files.location import Location
 from novelsum.formula import Array
+from novelsum.rows import Integers
 from novelsum.selection.candidates import Candidates
 
 logger = logging.getLogger("novelsum")
@@ -42,6 +43,13 @@ def read(log: Location, start: int, stop: int) -> Candidates:
     first = max(place for place in files if place <= start)
     parts = [_read(files[place])[0] for place in sorted(place for place in files if first <= place < stop)]
     return Candidates.joined(parts)[start - first : stop - first]
+
+
+def rows(log: Location, stop: int) -> Integers:
+    """The rows of the picks before the place ``stop``, all of which must have been written."""
+    files = _files(log)
+    parts = [files[place].read_parquet(["rows"]).column("rows") for place in sorted(files) if place < stop]
+    return np.concatenate([np.zeros(0, np.int64), *parts])[:stop]
 
 
 def recover(log: Location) -> tuple[Candidates, Array] | None:
