@@ -63,6 +63,16 @@ REFUSED_BY_FOOTERS = {
         ("--id-column", "pick"),
         "may not be called 'pick'",
     ),
+    "id called like a column of the map": (
+        lambda p: write_parquet(p, IDS, VECTORS, x=IDS),
+        ("--id-column", "x", "--map"),
+        "may not be called 'x'",
+    ),
+    "id called like a column of what is nearest to the rejected": (
+        lambda p: write_parquet(p, IDS, VECTORS, nearest_pick=IDS),
+        ("--id-column", "nearest_pick", "--explain-rejected"),
+        "may not be called 'nearest_pick'",
+    ),
     "embedding as text": (
         lambda p: write_parquet(p, IDS, VECTORS),
         ("--text-column", "embedding"),

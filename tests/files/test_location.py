@@ -69,7 +69,8 @@ def test_an_object_goes_up_only_when_it_is_whole(tmp_path):
 
 def test_only_what_lies_beside_a_manifest_is_left_out(tmp_path):
     """Below a folder, in a glob and in a folder of many results; one that a user names, or that is data, is read."""
-    for name in ("night/rejected/a.parquet", "night/selected/b.parquet", "night/sub/rejected/c.parquet"):
+    results = ("night/map/a.parquet", "night/rejected/a.parquet", "night/rejected_near/a.parquet")
+    for name in (*results, "night/selected/b.parquet", "night/sub/rejected/c.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "night" / "metrics.json").write_text("{}")
@@ -82,7 +83,7 @@ def test_only_what_lies_beside_a_manifest_is_left_out(tmp_path):
         return [str(Path(str(file)).relative_to(tmp_path)) for file in files]
 
     data = ["night/selected/b.parquet", "night/sub/rejected/c.parquet", "rejected/d.parquet"]
-    assert found(".") == ["night/metrics.json", "night/rejected/a.parquet", *data]
+    assert found(".") == ["night/map/a.parquet", "night/metrics.json", *results[1:], *data]
     (tmp_path / "night" / "_MANIFEST.json").write_text("{}")
     assert found(".") == data
     assert found("n*") == data[:2]

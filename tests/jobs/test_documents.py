@@ -25,7 +25,7 @@ from novelsum import settings
 from novelsum.density import near
 from novelsum.files import lock
 from novelsum.files.ingest import BLOCK_BYTES
-from novelsum.report import survey
+from novelsum.report import projection, survey
 from novelsum.report.output import metrics
 from novelsum.selection import check, contenders, ranking, rounds, sketch
 from novelsum.selection.contenders import RANKED_BYTES, TIE, contender_bytes, list_bytes
@@ -297,7 +297,7 @@ NUMBERED = [
     ("docs/operations.md", "two minutes after its last sign of life", lock.STALE_AFTER == 120),
     ("docs/operations.md", "every {:g} s elsewhere", progress.LOG_SECONDS),
     ("README.md", "line is logged every {:g} s", progress.LOG_SECONDS),
-    ("README.md", "at most {:,} candidates", survey.MAP_POOL),
+    ("README.md", "at most {:,} candidates", projection.MAP_POOL),
     ("README.md", "there {} at most", survey._MOST_FIRST_PICKS),
     ("README.md", "about {:.1f} kB", (block_bytes(1, 384, 4) - 4 * 384) / 1000),
     ("docs/operations.md", "{:,}) bytes", block_bytes(1, 384, 4) - 4 * 384),

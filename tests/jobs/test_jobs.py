@@ -39,10 +39,10 @@ def curated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_curate_writes_the_picks_of_the_formula_with_all_other_columns(curated, sample, oracle):
-    """selected/ has pick, id, novelty, density, and text and group as in the input, but no embedding."""
+    """selected/ has pick, id, novelty, density, what is nearest, text and group as in the input, but no embedding."""
     table = selected(curated)
     expected = oracle(sample, 25)
-    assert table.schema.names == ["pick", "id", "novelty", "density", "text", "group"]
+    assert table.schema.names == ["pick", "id", "novelty", "density", "nearest_id", "nearest_distance", "text", "group"]
     assert table.column("pick").to_pylist() == list(range(1, 26))
     assert table.column("id").to_pylist() == expected.picks
     assert table.column("novelty").to_pylist() == pytest.approx(expected.novelty, rel=1e-9, abs=0)

@@ -1,4 +1,4 @@
-"""Forty kills, spread over the stages of all jobs as a first run measures them, each of which must have hit.
+"""Forty-two kills, spread over the stages of all jobs as a first run measures them, each of which must have hit.
 
 The job, its Java and its workers die at once, or one of them alone. What the same command makes of it then is what a
 run makes that nothing disturbs.
@@ -44,9 +44,9 @@ class Kill:
 
 
 STAGES = {
-    "curate": ("start", "ingest", "density", "begin", "selection", "write", "survey", "report"),
+    "curate": ("start", "ingest", "density", "begin", "selection", "nearest", "write", "survey", "report"),
     "compare": ("start", "ingest", "density", "begin", "selection", "write", "compare"),
-    "select_subset": ("start", "ingest", "density", "begin", "selection", "write"),
+    "select_subset": ("start", "ingest", "density", "begin", "selection", "nearest", "write"),
     "estimate_density": ("start", "ingest", "density", "write"),
     "save_state": ("start", "ingest", "density"),
     "update": ("start", "ingest", "density"),
@@ -72,8 +72,8 @@ def _spread() -> list[Kill]:
 KILLS = _spread()
 
 
-def test_forty_kills_reach_every_stage_of_every_job():
-    assert len(KILLS) == len(set(map(str, KILLS))) == 40
+def test_forty_two_kills_reach_every_stage_of_every_job():
+    assert len(KILLS) == len(set(map(str, KILLS))) == 42
     assert {(kill.command, kill.stage) for kill in KILLS} == set(WHERE)
 
 
@@ -94,10 +94,11 @@ class World:
         given: list[object] = [sys.executable, ROOT / "tests" / "with_rounds.py", job, "--output", folder / "out"]
         given += ["--input", self.folder / ("night" if name == "update" else "pool"), "--block-rows", 130]
         selecting = ("--budget", 80, "--text-column", "text")
+        explaining = (*selecting, "--no-report", "--explain-rejected", "--map")
         more: dict[str, tuple[object, ...]] = {
             "curate": selecting,
             "compare": (*selecting, "--no-report", "--compare"),
-            "select_subset": (*selecting, "--no-report", "--density", self.folder / "density"),
+            "select_subset": (*explaining, "--density", self.folder / "density"),
             "estimate_density": ("--density-method", "approximate", "--target-recall", 0.9),
             "save_state": ("--save-state", folder / "state"),
             "update": ("--update", folder / "state"),

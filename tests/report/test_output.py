@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import write_parquet
 
-from novelsum.report.output import output_name
+from novelsum.report.output import OUTPUT_COLUMNS, output_name
 
 RNG = np.random.default_rng(15)
 VECTORS = RNG.normal(size=(30, 4)).astype(np.float32)
@@ -22,9 +22,9 @@ def selected(output: Path) -> dict[str, dict]:
 @pytest.mark.parametrize("id_column", ["id", "input_pick", "input_input_pick", "input_density"])
 def test_no_two_columns_of_a_selection_share_a_name(id_column):
     """Whatever other columns there are, and whatever the id is called."""
-    taken = [f"{times * 'input_'}{name}" for name in ("pick", "novelty", "density") for times in range(5)]
+    taken = [f"{times * 'input_'}{name}" for name in OUTPUT_COLUMNS for times in range(5)]
     others = [name for name in [*taken, "text", "input_", "input_text", "my_pick"] if name != id_column]
-    names = ["pick", id_column, "novelty", "density", *(output_name(name, id_column) for name in others)]
+    names = [*OUTPUT_COLUMNS, id_column, *(output_name(name, id_column) for name in others)]
     assert len(set(names)) == len(names)
     assert [output_name(name, "id") for name in ("pick", "input_pick", "text", "input_text")] == [
         "input_pick",
@@ -41,7 +41,7 @@ def test_every_column_of_the_input_arrives_and_groups_and_texts_are_found_under_
     """Also those that are called like one of the selection, and like the new name of another."""
     columns = {
         name: [f"{name} of {id_}" for id_ in IDS]
-        for name in ("pick", "input_pick", "input_input_pick", "novelty", "input_density")
+        for name in ("pick", "input_pick", "input_input_pick", "novelty", "input_density", "nearest_id")
     }
     columns["density"] = [f"dense {i % 3}" for i in range(30)]
     path = write_parquet(tmp_path / "in.parquet", IDS, VECTORS, **columns)

@@ -1,0 +1,42 @@
+"""The map as Parquet: all candidates, where the report draws them, in any layout."""
+
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pytest
+from conftest import write_parquet
+
+from novelsum.report.projection import MAP_POOL
+from novelsum.report.survey import rounded
+
+
+def mapped(output) -> dict:
+    table = ds.dataset(output / "map").to_table().sort_by("id")
+    return {name: table.column(name).to_pylist() for name in table.column_names}
+
+
+@pytest.mark.parametrize("metric", ["cosine", pytest.param("euclidean", marks=pytest.mark.more)])
+def test_the_map_has_all_candidates_where_the_report_draws_them(run_here, sample, tmp_path, metric):
+    """Its sample and its picks; the same bits by other blocks and without a report."""
+    points = sample.distinct()
+    groups = [None, *(f"g{i % 3}" for i in range(1, len(points.ids)))]
+    path = write_parquet(tmp_path / "in.parquet", points.ids, points.vectors, kind=pa.array(groups))
+    options = {"input": path, "budget": 60, "metric": metric, "group_column": "kind", "map": True, "seed": 7}
+    output, other = tmp_path / "out", tmp_path / "other"
+    run_here("curate", **options, output=str(output))
+    found, report = mapped(output), json.loads((output / "report.json").read_text())["map"]
+    assert list(found) == ["id", "x", "y", "pick", "group"]
+    assert (found["id"], found["group"]) == (points.ids, groups)
+    picks = ds.dataset(output / "selected").to_table(["id", "pick"]).to_pylist()
+    of_pick = {row["id"]: row["pick"] for row in picks}
+    assert found["pick"] == [of_pick.get(id_) for id_ in points.ids]
+    drawn = [rounded(place) for place in zip(found["x"], found["y"], strict=True)]
+    of_pool = np.random.default_rng(7).choice(len(points.ids), MAP_POOL, replace=False)
+    assert [drawn[row] for row in sorted(of_pool)] == report["pool"]
+    at = {number: place for number, place in zip(found["pick"], drawn, strict=True) if number}
+    assert [[number, *at[number]] for number, *_ in report["picks"]] == report["picks"]
+
+    run_here("curate", **options, output=str(other), block_rows=210, report=False)
+    assert mapped(other) == found
