@@ -8,7 +8,7 @@ import pyarrow.dataset as ds
 import pytest
 from conftest import write_parquet
 
-from novelsum.report.projection import MAP_POOL
+from novelsum.report.projection import MAP_POOL, principal_axes
 from novelsum.report.survey import rounded
 
 
@@ -40,3 +40,21 @@ def test_the_map_has_all_candidates_where_the_report_draws_them(run_here, sample
 
     run_here("curate", **options, output=str(other), block_rows=210, report=False)
     assert mapped(other) == found
+
+
+@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (7, 1), (2, 3), (1, 4)])
+def test_the_axes_of_the_map_are_the_singular_vectors(shape):
+    """With the share of variance of each; an axis that does not exist is zero."""
+    centered = np.random.default_rng(3).normal(size=shape)
+    centered -= centered.mean(axis=0)
+    axes, shares = principal_axes(centered)
+    _, values, vectors = np.linalg.svd(centered, full_matrices=False)
+    total = max(np.square(values).sum(), 1e-300)
+    for place in range(2):
+        share = values[place] ** 2 / total if place < len(values) else 0.0
+        assert shares[place] == pytest.approx(share, abs=1e-12)
+        if share > 1e-12:
+            assert abs(axes[place] @ vectors[place]) == pytest.approx(1)
+            assert axes[place][np.abs(axes[place]).argmax()] > 0
+        else:
+            assert not axes[place].any()

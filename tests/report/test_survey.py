@@ -10,7 +10,7 @@ from conftest import Points, write_parquet
 from hostile import COLUMN, HOSTILE, hostile_sample
 
 from novelsum import formula
-from novelsum.report.survey import _returns, principal_axes
+from novelsum.report.survey import _returns
 
 BUDGET, SHOWN = 40, 5
 
@@ -50,6 +50,9 @@ def test_the_figures_are_those_of_numpy(run_here, sample, tmp_path):
     rejected = np.setdiff1d(np.arange(len(points.ids)), picks)
     to_first = to_picks[rejected][:, :SHOWN]
     for place, pick in enumerate(data["first_picks"]):
+        at = among[place, :place].argmin() if place else None
+        assert pick["nearest_earlier"] == (points.ids[picks[at]] if place else None)
+        assert pick["nearest_distance"] == (pytest.approx(among[place, at], rel=1e-5) if place else None)
         assert pick["text"].startswith(HOSTILE.strip())
         assert pick["group"] == group_of[pick["id"]]
         own = rejected[to_first.argmin(axis=1) == place]
@@ -60,24 +63,6 @@ def test_the_figures_are_those_of_numpy(run_here, sample, tmp_path):
     assert len(data["map"]["pool"]) == 2000
     assert [pick[0] for pick in data["map"]["picks"]] == list(range(1, BUDGET + 1))
     assert data["settings"]["budget"] == BUDGET
-
-
-@pytest.mark.parametrize("shape", [(30, 5), (5, 30), (7, 1), (2, 3), (1, 4)])
-def test_the_axes_of_the_map_are_the_singular_vectors(shape):
-    """With the share of variance of each; an axis that does not exist is zero."""
-    centered = np.random.default_rng(3).normal(size=shape)
-    centered -= centered.mean(axis=0)
-    axes, shares = principal_axes(centered)
-    _, values, vectors = np.linalg.svd(centered, full_matrices=False)
-    total = max(np.square(values).sum(), 1e-300)
-    for place in range(2):
-        share = values[place] ** 2 / total if place < len(values) else 0.0
-        assert shares[place] == pytest.approx(share, abs=1e-12)
-        if share > 1e-12:
-            assert abs(axes[place] @ vectors[place]) == pytest.approx(1)
-            assert axes[place][np.abs(axes[place]).argmax()] > 0
-        else:
-            assert not axes[place].any()
 
 
 @pytest.mark.parametrize(
