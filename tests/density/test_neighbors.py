@@ -77,3 +77,18 @@ def test_a_search_goes_on_from_what_an_earlier_one_found():
     assert np.array_equal(second.squared[1::2], first.squared[1::2])
     assert set(np.unique(first.labels)) == {1}
     assert set(np.unique(second.labels)) == {-1, 2}
+
+
+@pytest.mark.parametrize("size", [1, 7, 90])
+def test_of_points_at_one_distance_the_first_that_was_added_counts(size):
+    """By labels of each point, whatever the split; copies of queries, and points on a circle about them."""
+    rng = np.random.default_rng(6)
+    corners = np.array([[1.0, 0], [-1.0, 0], [0, 1.0], [0, -1.0]])
+    queries = np.zeros((3, 2)), corners, rng.normal(size=(20, 2))
+    corpus = np.concatenate([corners, rng.normal(size=(30, 2)), corners[::-1], np.tile(queries[2], (2, 1)), corners])
+    points = np.concatenate(queries)
+    nearest = NearestDistances(points, 1)
+    for start in range(0, len(corpus), size):
+        part = corpus[start : start + size]
+        nearest.add(part, label=np.arange(start, start + len(part)))
+    assert nearest.labels[:, 0].tolist() == formula.squared_distances(points, corpus).argmin(axis=1).tolist()

@@ -23,8 +23,11 @@ RNG = np.random.default_rng(0)
 IDS = [f"n{i:02}" for i in range(40)]
 VECTORS = RNG.standard_normal((40, 5)).astype(np.float32)
 TEXTS = [f"text of {id_}" for id_ in IDS]
-NEAREST = pa.nulls(2, pa.string()), pa.nulls(2, pa.float64())
-"""Of picks, to which nothing was selected before."""
+
+
+def nothing(picks: list[Candidate]) -> tuple[pa.Array, pa.Array]:
+    """What was selected before these picks is nearest to none of them."""
+    return pa.nulls(len(picks), pa.string()), pa.nulls(len(picks), pa.float64())
 
 
 def put(path: Path, order: np.ndarray, **columns: list[str]) -> str:
@@ -77,7 +80,7 @@ def test_a_replaced_file_of_the_same_size_and_time_is_told_by_its_ids(pool_file,
     source = open_source(str(pool_file), "id", "embedding")
     before = pool_file.stat()
     picks = [Candidate(row, IDS[row], 0.0, 1.0, 0, row) for row in (7, 2)]
-    write_selected(spark, source, picks, NEAREST, "id", Location.of(str(tmp_path / "good")))
+    write_selected(spark, source, picks, nothing(picks), "id", Location.of(str(tmp_path / "good")))
     good = pq.read_table(tmp_path / "good" / "selected")
     assert good.column("text").to_pylist() == [TEXTS[7], TEXTS[2]]
     put(pool_file, np.arange(40)[::-1], text=TEXTS)
@@ -86,7 +89,7 @@ def test_a_replaced_file_of_the_same_size_and_time_is_told_by_its_ids(pool_file,
     with pytest.raises(InputError, match=rf"{pool_file} was written again"):
         read_rows(source, 0, np.array([7]), ["n07"], ["text"])
     with pytest.raises(Exception, match="InputError") as raised:
-        write_selected(spark, source, picks, NEAREST, "id", Location.of(str(tmp_path / "bad")))
+        write_selected(spark, source, picks, nothing(picks), "id", Location.of(str(tmp_path / "bad")))
     assert f"{pool_file} was written again" in str(error_of_a_task(raised.value))
     assert not (tmp_path / "bad" / "selected").exists()
 
@@ -239,7 +242,7 @@ def test_ids_texts_and_embeddings_may_have_any_type_of_their_kind(tmp_path, engi
         source = open_source(path, "id", "embedding")
         places = [IDS.index(id_) for id_ in outcome.picks]
         picks = [Candidate(row, IDS[row], 0.0, 1.0, 0, row) for row in places]
-        write_selected(spark, source, picks, NEAREST, "id", Location.of(str(tmp_path / name)))
+        write_selected(spark, source, picks, nothing(picks), "id", Location.of(str(tmp_path / name)))
         selected = pq.read_table(tmp_path / name / "selected").select(["id", "text", "group"])
         found.append((outcome.picks, selected.to_pylist()))
     assert found[0] == found[1]

@@ -124,6 +124,23 @@ def test_a_step_that_begins_anew_undoes_what_was_done_after_it(place):
     assert not place.folder("density").entries()
 
 
+def test_a_result_of_before_a_setting_was_there_is_that_of_a_run_without_it(tmp_path):
+    """It is done; a run that has the setting is another one."""
+
+    def place(**settings: object) -> Workplace:
+        return Workplace(output, output / "_work" / "work", {"job": "curate", "settings": settings, "files": {}})
+
+    output = Location.of(str(tmp_path / "out"))
+    before = place(budget=5)
+    with before.held(overwrite=False, keep_work=False) as lock:
+        before.start_results()
+        before.stage_manifest({})
+        before.publish(lock)
+    assert place(budget=5, map=False, quota=[], reference=None).is_complete(overwrite=False)
+    with pytest.raises(UsageError, match="--map was None and is True"):
+        place(budget=5, map=True).is_complete(overwrite=False)
+
+
 def test_unfinished_work_whose_folders_mean_something_else_is_refused(place):
     """Of an earlier novelsum of the same version: never taken for steps that are done."""
     place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
