@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
-from conftest import write_parquet
+from conftest import Points, write_parquet
 
+from novelsum import formula
 from novelsum.report.projection import MAP_POOL, principal_axes
 from novelsum.report.survey import rounded
 
@@ -21,6 +22,7 @@ def mapped(output) -> dict:
 def test_the_map_has_all_candidates_where_the_report_draws_them(run_here, sample, tmp_path, metric):
     """Its sample and its picks; the same bits by other blocks and without a report."""
     points = sample.distinct()
+    points = Points(points.ids[:2100], points.vectors[:2100])
     groups = [None, *(f"g{i % 3}" for i in range(1, len(points.ids)))]
     path = write_parquet(tmp_path / "in.parquet", points.ids, points.vectors, kind=pa.array(groups))
     options = {"input": path, "budget": 60, "metric": metric, "group_column": "kind", "map": True, "seed": 7}
@@ -37,6 +39,12 @@ def test_the_map_has_all_candidates_where_the_report_draws_them(run_here, sample
     assert [drawn[row] for row in sorted(of_pool)] == report["pool"]
     at = {number: place for number, place in zip(found["pick"], drawn, strict=True) if number}
     assert [[number, *at[number]] for number, *_ in report["picks"]] == report["picks"]
+
+    space = formula.metric_space(points.vectors, metric)
+    about = space - space[of_pool].mean(axis=0)
+    _, _, axes = np.linalg.svd(about[of_pool], full_matrices=False)
+    for name, axis in zip("xy", axes[:2], strict=True):
+        assert found[name] == pytest.approx((about @ axis * np.sign(axis[np.abs(axis).argmax()])).tolist(), abs=1e-9)
 
     run_here("curate", **options, output=str(other), block_rows=210, report=False)
     assert mapped(other) == found
