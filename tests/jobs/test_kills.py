@@ -45,7 +45,7 @@ class Kill:
 
 STAGES = {
     "curate": ("start", "ingest", "density", "begin", "selection", "nearest", "write", "survey", "report"),
-    "compare": ("start", "ingest", "density", "begin", "selection", "write", "compare"),
+    "compare": ("start", "ingest", "density", "begin", "selection", "nearest", "write", "compare"),
     "select_subset": ("start", "ingest", "density", "begin", "selection", "nearest", "write"),
     "estimate_density": ("start", "ingest", "density", "write"),
     "save_state": ("start", "ingest", "density"),
@@ -121,7 +121,9 @@ def result(name: str, folder: Path) -> object:
     if name in ("curate", "compare", "select_subset"):
         table = pq.read_table(output / "selected")
         assert name != "curate" or (output / "report.html").stat().st_size > 10_000
-        return table.drop(["novelty"]), [float(f"{value:.9g}") for value in table.column("novelty").to_pylist()]
+        more = ("rejected_near", "map") if name == "select_subset" else ()
+        beside = [ds.dataset(output / kind).to_table().sort_by("id") for kind in more]
+        return table.drop(["novelty"]), [float(f"{v:.9g}") for v in table.column("novelty").to_pylist()], beside
     if name == "measure_diversity":
         return json.loads((output / "diversity.json").read_text())
     table = pq.read_table(sorted(output.glob("part-*.parquet"))).sort_by("id")
