@@ -29,8 +29,8 @@ from novelsum.spark.shared import Shared
 
 REJECTED_NEAR_COLUMNS = ("nearest_id", "nearest_pick", "nearest_distance", "density")
 
-_TILE_BYTES = 64 << 20
-"""Vectors of so many bytes pass, and are let pass, at a time."""
+_TILE_BYTES = 32 << 20
+"""Vectors of so many bytes are in a tile of picks, and pass it at a time."""
 _LEAST_TILE = 512
 """Fewer picks are not worth a task of their own."""
 _WINDOW = 64
@@ -71,8 +71,7 @@ class Near:
 def nearest_earlier(context: SparkContext, pool: Pool, log: Location, selected: Selected, metric: Metric) -> Near:
     """What is nearest to each pick among all that was selected before it."""
     begun, places, most = selected.begun, len(selected.rows), _tile(pool)
-    size = max(_LEAST_TILE, -(-(places - begun) // (2 * context.defaultParallelism)))
-    size = min(size, most)
+    size = min(most, max(_LEAST_TILE, -(-(places - begun) // (2 * context.defaultParallelism))))
     tiles = [(start, min(start + size, places)) for start in range(begun, places, size)]
     context.setJobDescription("novelsum: what is nearest to each pick")
     # The last tile takes longest: the more comes before it.
@@ -109,7 +108,7 @@ def _tile(pool: Pool) -> int:
 
 
 def _nearest_earlier(log: Location, metric: Metric, most: int, tile: tuple[int, int]) -> Near:
-    """Of the picks at the places of a tile; ``most``: so many selected ones are in memory besides."""
+    """What is nearest to the picks at the places of a tile; no more than ``most`` selected ones pass it at a time."""
     start, stop = tile
     points = _points(log, metric, start, stop)
     nearest = _searched(points)
@@ -165,7 +164,7 @@ def _searched(points: Points) -> NearestDistances:
 
 
 def _let_pass(nearest: NearestDistances, log: Location, metric: Metric, stop: int, most: int) -> None:
-    """Take the selected ones before the place ``stop`` into account, by their places, at ``most`` so many at a time."""
+    """Take the selected ones before the place ``stop`` into account, by their places, at most so many at a time."""
     for start in range(0, stop, most):
         end = min(start + most, stop)
         nearest.add(_points(log, metric, start, end), label=np.arange(start, end))
