@@ -17,7 +17,7 @@ USAGE, INPUT = 2, 3
 
 @dataclass(frozen=True)
 class Command:
-    """A job as a command. ``does``: a line; ``example``: commands to type, with names of commands for what starts them."""
+    """A job as a command. ``does``: a line; ``example``: what to type, with names of commands for what starts them."""
 
     job: Job
     does: str
