@@ -8,6 +8,7 @@ import ctypes
 import logging
 import signal
 import socketserver
+import threading
 import uuid
 import warnings
 from collections.abc import Callable, Iterator
@@ -66,6 +67,7 @@ def apart(context: SparkContext, act: Callable[[], T]) -> T:
     tag = f"novelsum-{uuid.uuid4().hex}"
     found: list[T] = []
     failed: list[BaseException] = []
+    ended = threading.Event()
     variables = copy_context()
 
     def work() -> None:
@@ -74,19 +76,22 @@ def apart(context: SparkContext, act: Callable[[], T]) -> T:
             found.append(variables.run(act))
         except BaseException as error:
             failed.append(error)
+        finally:
+            ended.set()
 
     thread = InheritableThread(target=work)
     thread.start()
     try:
-        thread.join()
+        ended.wait()  # and no join(): Python takes a thread for ended whose join was interrupted
     except BaseException:
-        if thread.is_alive():
+        if not ended.is_set():
             number = ctypes.c_ulong(thread.ident or 0)
             ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(KeyboardInterrupt))
-        while thread.is_alive():
+        while not ended.wait(_CANCEL_SECONDS):
             context.cancelJobsWithTag(tag)
-            thread.join(_CANCEL_SECONDS)
         raise
+    finally:
+        thread.join()
     if failed:
         raise failed[0]
     return found[0]

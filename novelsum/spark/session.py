@@ -98,6 +98,7 @@ def lent(context: SparkContext) -> Iterator[None]:
     told by its environment how many threads BLAS may have: Spark starts workers apart for each environment. On this
     machine it is the caller's own Python, unless another was named: Spark would take the first of the PATH.
     """
+    import_ahead(is_ours=False)  # apart from what an interrupt may cut
     token = _LENT.set(context)
     _ship(context)
     _borrow(context)
