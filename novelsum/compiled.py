@@ -45,7 +45,7 @@ def import_ahead(is_ours: bool = True) -> None:
         Thread(target=_make_ready, args=(is_ours,), name="numba").start()
 
 
-def _make_ready(is_ours: bool) -> None:
+def _make_ready(is_ours: bool = True) -> None:
     """Import numba and, what it leaves to the first call, all that it knows of types; none of it is garbage."""
     with suppress(Exception):  # told where it is missed
         import numpy.ma  # noqa: F401
