@@ -95,6 +95,7 @@ def test_picks_of_a_dataframe_and_of_a_path_are_those_of_the_formula(session, pr
     assert temporary_of(session) == []
 
 
+@pytest.mark.more
 def test_density_of_a_dataframe_serves_a_selection_and_diversity_measures_several(session, prompts_in_spark):
     """A result is known by its manifest when it is an input; any other DataFrame is taken by its columns."""
     density, manifest = novelsum.density(prompts_in_spark, neighbors=5)
@@ -115,6 +116,7 @@ def test_density_of_a_dataframe_serves_a_selection_and_diversity_measures_severa
     assert [row["path"] for row in manifest["inputs"]] == ["DataFrame 1", str(SAMPLE)]
 
 
+@pytest.mark.more
 def test_a_selection_begins_with_picks_of_another_as_a_dataframe(session, prompts_in_spark, sample, oracle):
     whole = oracle(sample, 12)
     begun = novelsum.select(prompts_in_spark, budget=5).data
@@ -216,6 +218,7 @@ def test_a_bad_row_of_a_dataframe_is_named_by_its_id(session):
     assert sum(manifest["input"]["bad_rows"].values()) == 1
 
 
+@pytest.mark.more
 def test_an_output_is_kept_and_is_what_the_job_writes(session, prompts_in_spark, tmp_path):
     """Patterns in its name are none; the same again of a path is not done again, and of another budget refused."""
     output = tmp_path / "a [b] {c}*"
@@ -302,6 +305,7 @@ print(spark.range(3).count(), picks.count(), picks.inputFiles()[0])
 """
 
 
+@pytest.mark.more
 def test_without_a_session_one_is_started_and_left_to_the_caller_and_files_go_when_python_ends(tmp_path):
     """Nothing is told that was not asked for."""
     done = run_program(WITHOUT_A_SESSION, SAMPLE, SPARK_LOCAL_DIRS=str(tmp_path))

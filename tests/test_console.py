@@ -74,8 +74,8 @@ def test_the_script_that_is_installed_is_this_command():
 
 
 def test_a_command_does_what_its_script_does(tmp_path):
-    by_script = run_job("explain_novelty", "--distances", TABLE, "--budget", 2, by="python")
-    by_command = run_command("explain", "--distances", TABLE, "--budget", 2)
+    by_script = run_job("explain_novelty", "--distances", TABLE, "--neighbors", 2, by="python")
+    by_command = run_command("explain", "--distances", TABLE, "--neighbors", 2)
     assert by_command.returncode == by_script.returncode == 0
     assert by_command.stdout == by_script.stdout
 
