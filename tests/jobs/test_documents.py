@@ -469,7 +469,7 @@ def test_the_lines_of_the_readme_for_a_dataframe_run(folder_of):
     (folder / "lines.py").write_text(block.text)
     done = run_here(".venv/bin/python lines.py", folder)
     assert done.returncode == 0, done.stderr
-    assert "bfcl:parallel:paral..." in done.stdout
+    assert "|   1|bfcl:parallel:par" in done.stdout
 
 
 @pytest.mark.parametrize("block", EXPLAINED, ids=name_of)
