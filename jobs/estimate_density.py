@@ -1,16 +1,11 @@
-"""Estimate the density factor of every sample: Parquet embeddings in, id and density out.
-
-For example:
-
-    .venv/bin/python jobs/estimate_density.py --input /data/night --output /density/night
-"""
+"""Estimate the density factor of every sample: Parquet embeddings in, id and density out."""
 
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from novelsum.command import main
+from novelsum import console
 
 if __name__ == "__main__":
-    sys.exit(main("estimate_density", __doc__))
+    sys.exit(console.job("estimate_density"))

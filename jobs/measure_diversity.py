@@ -1,17 +1,11 @@
-"""Measure how diverse data sets of Parquet embeddings are: NovelSum, over a grid of settings.
-
-For example:
-
-    .venv/bin/python jobs/measure_diversity.py --input /data/a --input /data/b \\
-        --reference /data/pool --output out/measured
-"""
+"""Measure how diverse data sets of Parquet embeddings are: NovelSum, over a grid of settings."""
 
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 
-from novelsum.command import main
+from novelsum import console
 
 if __name__ == "__main__":
-    sys.exit(main("measure_diversity", __doc__))
+    sys.exit(console.job("measure_diversity"))

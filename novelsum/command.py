@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 import traceback
+from collections.abc import Sequence
 
 from novelsum.diversity.job import measure
 from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
@@ -22,8 +23,11 @@ logger = logging.getLogger("novelsum")
 _INTERRUPTED = "interrupted; the output holds no finished result of this run, and the same command goes on with it"
 
 
-def main(job: Job, description: str) -> int:
-    """Run the job with the settings of the command line; return the exit code."""
+def main(job: Job, description: str, arguments: Sequence[str] | None = None, program: str = "") -> int:
+    """Run the job with the settings of ``arguments`` (default: the command line); return the exit code.
+
+    ``description``: what ``--help`` says of it; ``program``: what was started, if not its script.
+    """
     log_to_stderr()
     interrupt.listen()
     for stream in (sys.stdout, sys.stderr):
@@ -31,9 +35,9 @@ def main(job: Job, description: str) -> int:
             stream.reconfigure(errors="backslashreplace")
     try:
         if job == "measure_diversity":
-            measure(parse_measure(description))
+            measure(parse_measure(description, arguments, program))
         else:
-            run(job, parse(job, description))
+            run(job, parse(job, description, arguments, program))
     except UsageError as error:
         return fail(error, USAGE)
     except InputError as error:

@@ -36,13 +36,16 @@ def reordered(function: Function) -> Function:
     return cast(Function, _Loop(function, is_reordered=True))
 
 
-def import_ahead() -> None:
-    """Make numba ready in a thread, while the caller waits for something else: it takes half a second."""
+def import_ahead(is_ours: bool = True) -> None:
+    """Make numba ready in a thread, while the caller waits for something else: it takes half a second.
+
+    ``is_ours``: whether all that this process holds by then may be taken for no garbage.
+    """
     if "numba" not in sys.modules:
-        Thread(target=_make_ready, name="numba").start()
+        Thread(target=_make_ready, args=(is_ours,), name="numba").start()
 
 
-def _make_ready() -> None:
+def _make_ready(is_ours: bool = True) -> None:
     """Import numba and, what it leaves to the first call, all that it knows of types; none of it is garbage."""
     with suppress(Exception):  # told where it is missed
         import numpy.ma  # noqa: F401
@@ -54,7 +57,8 @@ def _make_ready() -> None:
         with global_compiler_lock:
             typing_context.refresh()
             target_context.refresh()
-    gc.freeze()  # PySpark's workers collect garbage after every task, and would walk all this each time
+    if is_ours:
+        gc.freeze()  # PySpark's workers collect garbage after every task, and would walk all this each time
 
 
 class _Loop:

@@ -64,10 +64,11 @@ from novelsum.spark.stages import Stages
 logger = logging.getLogger("novelsum")
 
 
-def run(job: Job, settings: Settings) -> None:
+def run(job: Job, settings: Settings, is_told: bool = True) -> None:
     """Run a job; raise UsageError or InputError where the user has to change something.
 
-    A run that was cut goes on from the steps it has done, and one that is complete is not done again.
+    A run that was cut goes on from the steps it has done, and one that is complete is not done again. The result is
+    printed where it ``is_told``.
     """
     started = time.monotonic()
     session.require_classic(settings.master)
@@ -85,6 +86,8 @@ def run(job: Job, settings: Settings) -> None:
             manifest = _Steps(job, settings, place, inputs, state).run(started)
         _publish(place, lock, state)
         pool = _ingested(place)[0] if settings.input and place.done("ingest") else None
+    if not is_told:
+        return
     print_result(job, settings, pool, place.output)
     if "comparison" in manifest:
         comparison = {name: Comparison(**values) for name, values in manifest["comparison"].items()}

@@ -385,36 +385,64 @@ def _check_text(field: dataclasses.Field[Any], value: str) -> None:
 # --- from the command line and a file ---------------------------------------------------------------------
 
 
-def parse(job: Job, description: str, arguments: Sequence[str] | None = None) -> Settings:
+def parse(job: Job, description: str, arguments: Sequence[str] | None = None, program: str = "") -> Settings:
     """Settings of ``job`` from ``arguments`` (default: the command line) over the file they may name.
 
-    ``description``: the docstring of the job. Raises UsageError for an unknown key or flag, a value of the wrong type,
-    or a missing or bad setting.
+    ``description``: what ``--help`` says of the job; ``program``: what was started, if not its script. Raises
+    UsageError for an unknown key or flag, a value of the wrong type, or a missing or bad setting.
     """
-    settings = Settings(**_parsed(job, description, arguments))
+    settings = Settings(**_parsed(job, description, arguments, program))
     check(settings, job)
     return settings
 
 
-def parse_measure(description: str, arguments: Sequence[str] | None = None) -> MeasureSettings:
+def parse_measure(description: str, arguments: Sequence[str] | None = None, program: str = "") -> MeasureSettings:
     """Settings of measure_diversity, as :func:`parse`."""
-    settings = MeasureSettings(**_parsed("measure_diversity", description, arguments))
+    settings = MeasureSettings(**_parsed("measure_diversity", description, arguments, program))
     check(settings, "measure_diversity")
     return settings
 
 
-def parse_explain(description: str, arguments: Sequence[str] | None = None) -> ExplainSettings:
+def parse_explain(description: str, arguments: Sequence[str] | None = None, program: str = "") -> ExplainSettings:
     """Settings of explain_novelty, as :func:`parse`, but from the command line alone."""
-    settings = ExplainSettings(**_parsed("explain_novelty", description, arguments))
+    settings = ExplainSettings(**_parsed("explain_novelty", description, arguments, program))
     check(settings, "explain_novelty")
     return settings
 
 
-def _parsed(job: Job, description: str, arguments: Sequence[str] | None) -> dict[str, Any]:
+def given(job: Job, values: Mapping[str, Any], where: str) -> Settings | MeasureSettings:
+    """Settings of ``job`` that a program gives to a function ``where``; None, for any, is its default.
+
+    Raises UsageError as :func:`parse`.
+    """
+    used = {field.name: field for field in fields_of(job)}
+    found = {}
+    for name, value in values.items():
+        if name not in used:
+            hint = _meant(name, used) or f"it has {', '.join(used)}"
+            raise UsageError(f"{where} has no setting {name!r}; {hint}")
+        if value is not None:
+            found[name] = _typed(used[name], value, where)
+    kind: Any = MeasureSettings if job in MEASURING else Settings
+    settings: Settings | MeasureSettings = kind(**_complete(job, found))
+    check(settings, job)
+    return settings
+
+
+def _complete(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with which settings can be made; raise UsageError where a required one is missing."""
+    for field in fields_of(job):
+        rules = rules_of(field)
+        if rules.group == "required" and field.name not in values and not values.get(rules.unless):
+            raise UsageError(f"{flag(field)} is missing: {rules.help}")
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def _parsed(job: Job, description: str, arguments: Sequence[str] | None, program: str) -> dict[str, Any]:
     """The settings that flags and the file give, flags first."""
     fields = fields_of(job)
     required = [field for field in fields if rules_of(field).group == "required"]
-    parser = _Parser(job, description, " ".join(f"{flag(field)} {_metavar(field)}" for field in required))
+    parser = _Parser(program or f"{job}.py", description, " ".join(f"{flag(f)} {_metavar(f)}" for f in required))
     for name in typing.get_args(Group):
         group = parser.add_argument_group(f"{name} settings")
         for field in fields:
@@ -422,13 +450,9 @@ def _parsed(job: Job, description: str, arguments: Sequence[str] | None) -> dict
                 group.add_argument(flag(field), **_argument(field))
         if name == "common" and job not in EXPLAINING:
             group.add_argument("--config", metavar="FILE.toml", help="read settings from this file; flags win over it")
-    given = parser.given(arguments)
-    path = given.pop("config", None)
-    values = {**(read_config(path, job) if path else {}), **given}
-    for field in required:
-        if field.name not in values and not values.get(rules_of(field).unless):
-            raise UsageError(f"{flag(field)} is missing: {rules_of(field).help}")
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    by_flags = parser.given(arguments)
+    path = by_flags.pop("config", None)
+    return _complete(job, {**(read_config(path, job) if path else {}), **by_flags})
 
 
 def read_config(path: str, job: Job) -> dict[str, Any]:
@@ -444,22 +468,26 @@ def read_config(path: str, job: Job) -> dict[str, Any]:
         raise UsageError(f"--config {path} is not valid TOML: {error}") from None
     used = {field.name: field for field in fields_of(job)}
     known = {field.name: field for kind in (MeasureSettings, Settings) for field in dataclasses.fields(kind)} | used
-    for key, value in values.items():
+    for key in values:
         if key not in known:
             hint = _meant(key, known) or f"known keys are {', '.join(known)}"
             raise UsageError(f"{path} has an unknown key {key!r}; {hint}")
-        expected, several = _value_types(known[key]), _is_several(known[key])
-        found = value if several and isinstance(value, list) else [value]
-        if expected == (float,):
-            found = [float(one) if type(one) is int else one for one in found]
-        if rules_of(known[key]).holds == "id":
-            found = [str(one) if type(one) is int else one for one in found]
-        for one in found if key in used else ():
-            if type(one) not in expected:
-                types = " or ".join(kind.__name__ for kind in expected)
-                raise UsageError(f"{path}: {key} must be a value of type {types}, not {type(one).__name__} {one!r}")
-        values[key] = found if several else found[0]
-    return {key: value for key, value in values.items() if key in used}
+    return {key: _typed(used[key], value, path) for key, value in values.items() if key in used}
+
+
+def _typed(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    """A value of a file, or of Python, as the setting has it: an integer will do for a fraction or an id."""
+    expected, several = _value_types(field), _is_several(field)
+    found = list(value) if several and isinstance(value, list | tuple) else [value]
+    if expected == (float,):
+        found = [float(one) if type(one) is int else one for one in found]
+    if rules_of(field).holds == "id":
+        found = [str(one) if type(one) is int else one for one in found]
+    for one in found:
+        if type(one) not in expected:
+            types = " or ".join(kind.__name__ for kind in expected)
+            raise UsageError(f"{where}: {field.name} must be a value of type {types}, not {type(one).__name__} {one!r}")
+    return found if several else found[0]
 
 
 def _meant(word: str, known: Iterable[str]) -> str:
@@ -471,12 +499,12 @@ def _meant(word: str, known: Iterable[str]) -> str:
 class _Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageErrors of one sentence, like all others."""
 
-    def __init__(self, job: Job, description: str, required: str) -> None:
-        """``description``: a paragraph, and after an empty line what is shown last."""
+    def __init__(self, program: str, description: str, required: str) -> None:
+        """``program``: what was started. ``description``: a paragraph, and after an empty line what is shown last."""
         does, _, example = description.partition("\n\n")
         super().__init__(
-            prog=f"{job}.py",
-            usage=f"{job}.py {required} [other settings]".replace("%", "%%"),
+            prog=program,
+            usage=f"{program} {required} [other settings]".replace("%", "%%"),
             description=does,
             epilog=example,
             formatter_class=argparse.RawDescriptionHelpFormatter,

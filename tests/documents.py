@@ -1,6 +1,5 @@
 """What README.md, docs/, the comments of conf/ and the help of jobs tell people to type, taken from their own text."""
 
-import ast
 import re
 import shlex
 import textwrap
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from conftest import ROOT
 
+from novelsum.console import COMMANDS
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-JOBS = sorted((ROOT / "jobs").glob("*.py"))
 FILES = [path for path in sorted((ROOT / "conf").iterdir()) if path.suffix != ".py" and path.is_file()]
 
 SHOWN = (
@@ -74,7 +74,8 @@ class Command:
 def blocks() -> list[Block]:
     """All that documents set apart, in their order."""
     found = [block for path in PAGES for block in _of_page(path, path.read_text())]
-    found += [block for path in JOBS for block in _of_page(path, ast.get_docstring(ast.parse(path.read_text())) or "")]
+    for command in COMMANDS.values():
+        found += _of_page(ROOT / "jobs" / f"{command.job}.py", command.help())
     return found + [block for path in FILES for block in _of_comments(path)]
 
 
@@ -110,6 +111,8 @@ def understood(text: str) -> Command:
     program, arguments = words[0].rsplit("/", 1)[-1], words[1:]
     if program in ("make", "export", "systemctl", "three_nights.sh"):
         return Command(text, program, arguments)
+    if program == "novelsum" and arguments[0] in COMMANDS:
+        return Command(text, COMMANDS[arguments[0]].job, arguments[1:])
     if program == "python" and re.fullmatch(r"jobs/\w+\.py", arguments[0]):
         return Command(text, Path(arguments[0]).stem, arguments[1:])
     if program in ("spark-submit", "spark-class"):

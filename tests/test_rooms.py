@@ -16,7 +16,7 @@ KNOWS = {
     "text": {"files", "spark", "report"},
 }
 """The rooms that each may import from, beside itself and the ground that all stand on."""
-ROOF = {"__init__", "command", "pipeline", "preflight"}
+ROOF = {"__init__", "__main__", "api", "command", "console", "pipeline", "preflight"}
 """Modules that stand above all rooms; the others beside the rooms are the ground below them."""
 KERNELS = [
     *("formula", "formulas", "explain", "amounts", "groups", "rows"),

@@ -2,3 +2,7 @@
 
 Knows nothing of selections. ``neighbors`` and ``cells`` are NumPy alone.
 """
+
+from novelsum.called import can_be_called
+
+can_be_called(__name__)

@@ -46,8 +46,11 @@ class Measured:
     values: list[Value]
 
 
-def measure(settings: MeasureSettings) -> None:
-    """Run the job; raise UsageError or InputError where the user has to change something."""
+def measure(settings: MeasureSettings, is_told: bool = True) -> None:
+    """Run the job; raise UsageError or InputError where the user has to change something.
+
+    The result is printed where it ``is_told``.
+    """
     started = time.monotonic()
     session.require_classic(settings.master)
     paths = [*settings.input, *([settings.reference] if settings.reference else [])]
@@ -64,7 +67,8 @@ def measure(settings: MeasureSettings) -> None:
     with place.held(settings.overwrite, settings.keep_work, goes_on=False) as lock:
         rows = _measure(settings, place, paths, sources, started)
         place.publish(lock)
-    _print(rows, output)
+    if is_told:
+        _print(rows, output)
 
 
 def _measure(

@@ -1,12 +1,27 @@
-"""Signals that end a run, for all who must not take them for an error: Spark turns what they raise into its own."""
+"""Signals that end a run, for all who must not take them for an error: Spark turns what they raise into its own.
 
+A job on the command line listens for them and ends with its Spark. What a program calls must leave both alone: it works
+in a thread of its own, which an interrupt of the caller ends, with the Spark jobs it has begun and no others.
+"""
+
+import ctypes
 import logging
 import signal
 import socketserver
+import threading
+import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import FrameType
+from typing import TypeVar
+
+from pyspark import InheritableThread, SparkContext
+
+T = TypeVar("T")
+
+_CANCEL_SECONDS = 0.5
 
 _signals: list[int] = []
 _deferred = False
@@ -41,6 +56,45 @@ def deferred() -> Iterator[None]:
 def came() -> bool:
     """Whether a signal has come."""
     return bool(_signals)
+
+
+def apart(context: SparkContext, act: Callable[[], T]) -> T:
+    """What ``act`` returns, or raises, in a thread with local properties of Spark of its own, after the caller's.
+
+    An interrupt of the caller, as by Ctrl-C or a notebook, meets no call to Java half way, after which nobody could
+    talk to that Java: it is passed on to the thread, once, and what Spark does for the thread is cancelled.
+    """
+    tag = f"novelsum-{uuid.uuid4().hex}"
+    found: list[T] = []
+    failed: list[BaseException] = []
+    ended = threading.Event()
+    variables = copy_context()
+
+    def work() -> None:
+        try:
+            context.addJobTag(tag)
+            found.append(variables.run(act))
+        except BaseException as error:
+            failed.append(error)
+        finally:
+            ended.set()
+
+    thread = InheritableThread(target=work)
+    thread.start()
+    try:
+        ended.wait()  # and no join(): Python takes a thread for ended whose join was interrupted
+    except BaseException:
+        if not ended.is_set():
+            number = ctypes.c_ulong(thread.ident or 0)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(number, ctypes.py_object(KeyboardInterrupt))
+        while not ended.wait(_CANCEL_SECONDS):
+            context.cancelJobsWithTag(tag)
+        raise
+    finally:
+        thread.join()
+    if failed:
+        raise failed[0]
+    return found[0]
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

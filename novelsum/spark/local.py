@@ -13,7 +13,8 @@ import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,13 +26,38 @@ from novelsum.errors import RunError
 from novelsum.files.location import Location
 
 _TRY = uuid.uuid4().hex
+_NOTED: ContextVar[list[str] | None] = ContextVar("passes over blocks since somebody asked", default=None)
 _SPARK_FOLDERS = ("", "blockmgr-*", "spark-*/blockmgr-*", "spark-*/executor-*/blockmgr-*")
 """Where Spark may have made local directories in those that it was given, and has left them if it was killed."""
 
 
 def new_run(work: Location) -> str:
     """What a pass over blocks calls its scratch: for where the run has its store, this try of it, and the pass."""
-    return f"{_of_this_try(work)}-{uuid.uuid4().hex}"
+    run = f"{_of_this_try(work)}-{uuid.uuid4().hex}"
+    noted = _NOTED.get()
+    if noted is not None:
+        noted.append(run)
+    return run
+
+
+@contextmanager
+def removed_after(context: SparkContext) -> Iterator[None]:
+    """Remove the scratch of all passes within, on a Spark that goes on living and so does not remove it itself."""
+    runs: list[str] = []
+    token = _NOTED.set(runs)
+    try:
+        yield
+    finally:
+        _NOTED.reset(token)
+        if runs:
+            tasks = context.defaultParallelism
+            with suppress(Exception):  # what is left costs room, and only until that Spark ends
+                context.parallelize(range(tasks), tasks).foreach(lambda _: _remove(runs))
+
+
+def _remove(runs: list[str]) -> None:
+    for run in runs:
+        shutil.rmtree(local_directory() / f"novelsum-{run}", ignore_errors=True)
 
 
 def _of_this_try(work: Location) -> str:

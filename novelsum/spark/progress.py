@@ -1,5 +1,5 @@
 """What a run tells while it works: on a terminal a bar, and a line for each stage when it is done; elsewhere log lines,
-of progress every 30 seconds.
+of progress every 30 seconds. Where a program of the caller's runs, all of it are log lines, for that to show or not.
 """
 
 import logging
@@ -25,6 +25,7 @@ def log_to_stderr() -> None:
     """Send the package's log lines to standard error, one line each; with the time where it is no terminal."""
     if sys.stderr.isatty():
         logging.basicConfig(handlers=[_Terminal()], format="%(message)s")
+        _Terminal.is_ours = True
     else:
         logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S")
     logger.setLevel(logging.INFO)
@@ -33,6 +34,7 @@ def log_to_stderr() -> None:
 class _Terminal(logging.Handler):
     """Log lines on a terminal, where what is told within a stage passes: it stands until there is something newer."""
 
+    is_ours = False
     passes = False
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -52,7 +54,7 @@ def _write(text: str) -> None:
 
 def clear() -> None:
     """Leave nothing of the terminal's last line, where there is a terminal."""
-    if sys.stderr.isatty():
+    if _Terminal.is_ours:
         _write("")
 
 
@@ -73,7 +75,7 @@ class Progress:
     def __init__(self, stage: str, total: int) -> None:
         self._stage, self._total, self._done = stage, total, 0
         self._started = self._shown = time.monotonic()
-        self._bar = sys.stderr.isatty()
+        self._bar = _Terminal.is_ours
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Spark for a job, whether plain Python or spark-submit started it.
+"""Spark for a job, whether plain Python or spark-submit started it, or somebody's program lends its own.
 
 No job asks Spark SQL, whose start in Java takes as long as Spark's: all work with the context alone.
 """
@@ -9,8 +9,11 @@ import shutil
 import sys
 import tempfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 from pyspark import SparkConf, SparkContext
@@ -20,11 +23,22 @@ from pyspark.sql.utils import is_remote
 from novelsum.compiled import import_ahead
 from novelsum.errors import UsageError
 from novelsum.spark import interrupt
+from novelsum.spark.local import removed_after
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _LOGGING = _PACKAGE.parent / "conf" / "log4j2.properties"
 _NOISE = b"WARNING: Using incubator modules: jdk.incubator.vector"
 """What Java says of an option that Spark gives it, and has no option to be silent of."""
+_BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
+"""One thread for each core that Spark gives a task, or tasks would fight over the cores."""
+
+_LENT: ContextVar[SparkContext | None] = ContextVar("the Spark that is lent", default=None)
+_lending = Lock()
+_borrowers = 0
+_own_environment: dict[str, str] = {}
+_own_python = ""
+_shipped: set[str] = set()
+"""The applications that have this package."""
 
 
 def start(job: str, master: str | None) -> SparkContext:
@@ -34,6 +48,9 @@ def start(job: str, master: str | None) -> SparkContext:
     for the master where ``master`` names one: these are set over what the submitter says. In plain Python the master is
     ``master``, or this machine with all its cores, where a task that failed is tried again as on a cluster.
     """
+    lent_one = _LENT.get()
+    if lent_one is not None:
+        return lent_one
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if is_remote():
         raise _no_connect("the session of this platform is one", "use another kind of compute")
@@ -54,24 +71,79 @@ def start(job: str, master: str | None) -> SparkContext:
         conf.set("spark.driver.extraJavaOptions", " ".join(java))
     elif master:
         conf.setMaster(master)
-    # One BLAS thread for each core that Spark gives a task, or tasks would fight over the cores.
-    threads = os.environ.get("OPENBLAS_NUM_THREADS", "1")
-    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
+    for variable, threads in _blas_threads().items():
         conf.set(f"spark.executorEnv.{variable}", threads)
     with interrupt.deferred():
         if not submitted and SparkContext._gateway is None:
             SparkContext._ensure_initialized(gateway=_launched(conf))
         context = SparkContext.getOrCreate(conf)
-    if _PACKAGE.is_dir():
-        context.addPyFile(_zipped(_PACKAGE.name))
+    _ship(context)
     return context
 
 
 def stop(context: SparkContext) -> None:
-    """Stop Spark; after a signal without a word of the tasks that this ends."""
+    """Stop Spark, unless it is lent; after a signal without a word of the tasks that this ends."""
+    if context is _LENT.get():
+        return
     if interrupt.came():
         context.setLogLevel("OFF")
     context.stop()
+
+
+@contextmanager
+def lent(context: SparkContext) -> Iterator[None]:
+    """Let jobs run on a Spark that is there and goes on living; what they leave in scratch is removed at the end.
+
+    It gets this package, once, and keeps it. As its properties are what they are, the Python of the tasks within is
+    told by its environment how many threads BLAS may have: Spark starts workers apart for each environment. On this
+    machine it is the caller's own Python, unless another was named: Spark would take the first of the PATH.
+    """
+    import_ahead(is_ours=False)  # apart from what an interrupt may cut
+    token = _LENT.set(context)
+    _ship(context)
+    _borrow(context)
+    try:
+        with removed_after(context):
+            yield
+    finally:
+        _give_back(context)
+        _LENT.reset(token)
+
+
+def _borrow(context: SparkContext) -> None:
+    global _borrowers, _own_python
+    with _lending:
+        if not _borrowers:
+            _own_environment.clear()
+            _own_environment.update(context.environment)
+            context.environment.update({**_blas_threads(), **_own_environment})
+            _own_python = context.pythonExec
+            is_named = os.environ.get("PYSPARK_PYTHON") or context.getConf().get("spark.pyspark.python")
+            if str(context.master).startswith("local") and not is_named:
+                context.pythonExec = sys.executable
+        _borrowers += 1
+
+
+def _give_back(context: SparkContext) -> None:
+    global _borrowers
+    with _lending:
+        _borrowers -= 1
+        if not _borrowers:
+            context.environment.clear()
+            context.environment.update(_own_environment)
+            context.pythonExec = _own_python
+
+
+def _blas_threads() -> dict[str, str]:
+    return dict.fromkeys(_BLAS, os.environ.get("OPENBLAS_NUM_THREADS", "1"))
+
+
+def _ship(context: SparkContext) -> None:
+    """Make this package importable on every executor, if it is not yet."""
+    application = str(context.applicationId)
+    if _PACKAGE.is_dir() and application not in _shipped:
+        context.addPyFile(_zipped(_PACKAGE.name))
+        _shipped.add(application)
 
 
 def _launched(conf: SparkConf) -> Any:

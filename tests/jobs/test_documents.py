@@ -457,9 +457,19 @@ def test_every_property_of_the_examples_is_one_that_spark_knows(spark):
 
 
 def test_the_python_example_of_the_readme_runs(capsys):
-    (block,) = [block for block in BLOCKS if block.language == "python"]
+    (block,) = [block for block in BLOCKS if block.language == "python" and "SparkSession" not in block.text]
     exec(compile(block.text, block.document, "exec"), {})
     assert capsys.readouterr().out.startswith("NovelSum(sum=")
+
+
+@pytest.mark.more
+def test_the_lines_of_the_readme_for_a_dataframe_run(folder_of):
+    (block,) = [block for block in BLOCKS if "SparkSession" in block.text]
+    folder = folder_of("from a DataFrame")
+    (folder / "lines.py").write_text(block.text)
+    done = run_here(".venv/bin/python lines.py", folder)
+    assert done.returncode == 0, done.stderr
+    assert "|   1|bfcl:parallel:par" in done.stdout
 
 
 @pytest.mark.parametrize("block", EXPLAINED, ids=name_of)
