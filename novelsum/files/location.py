@@ -25,7 +25,9 @@ MANIFEST = "_MANIFEST.json"
 """What a job writes last, beside its results."""
 REJECTED = "rejected"
 """The folder beside them where it sets bad rows aside."""
-NO_DATA = (REJECTED, "metrics.json", "report.html", "report.json", "diversity.json")
+DUPLICATES = "duplicates"
+"""The folder beside them where it lists the rows that were dropped as copies of others."""
+NO_DATA = (REJECTED, DUPLICATES, "metrics.json", "report.html", "report.json", "diversity.json")
 """Results of jobs that are never the input of another."""
 
 _WILDCARDS = "*?["

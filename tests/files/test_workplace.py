@@ -63,7 +63,7 @@ def write(file: Location) -> None:
         ("1-ingest/store/b", []),
         ("1-ingest/reference/store/a", []),
         ("1-ingest/rejected/a", []),
-        ("2-density/density/a", ["ingest"]),
+        ("3-density/density/a", ["ingest"]),
     ],
 )
 def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplog, file, left, damage):
@@ -103,7 +103,7 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
     run = {"version": __version__, "layout": 2, "identity": place.identity}
     (place.stage / "run.json").write_bytes(json.dumps(run).encode())
     (place.folder("density") / "done.json").write_bytes(content)
-    words = r"2-density/done\.json is damaged .*; run again to start over"
+    words = r"3-density/done\.json is damaged .*; run again to start over"
     with pytest.raises(DamageError, match=words), place.held(overwrite=False, keep_work=False):
         place.check_steps()
     assert not place.work.exists()
@@ -120,7 +120,7 @@ def test_no_step_is_done_after_one_that_is_not(place, caplog):
 def test_a_step_that_begins_anew_undoes_what_was_done_after_it(place):
     place.emptied("density")
     assert [step for step in STEPS if place.done(step)] == ["ingest"]
-    assert [folder.name for folder in place.work.entries()] == ["1-ingest", "2-density"]
+    assert [folder.name for folder in place.work.entries()] == ["1-ingest", "3-density"]
     assert not place.folder("density").entries()
 
 
@@ -138,7 +138,7 @@ def test_unfinished_work_whose_folders_mean_something_else_is_refused(place):
 
 def test_what_comes_after_a_step_does_not_count(place, caplog):
     """Picks, more of them at any time, and what a killed task was just writing."""
-    for name in ("3-begin/picks/000000000.parquet", "2-density/density/.a.0123", "1-ingest/store/c"):
+    for name in ("4-begin/picks/000000000.parquet", "3-density/density/.a.0123", "1-ingest/store/c"):
         write(place.work / name)
     place.check_steps()
     assert [place.done(step) for step in STEPS] == [{"of": step} for step in STEPS]
