@@ -1,4 +1,4 @@
-"""A pool without near-copies: rows are taken in order of preference, and one within ε of a row already kept is dropped.
+"""A pool without near-copies: rows are taken in order of preference, one within ε of a row already kept is dropped.
 
 Preferred is the greater quality, where there is one, then the smaller id. A row's *number* is its place in that order.
 
