@@ -48,6 +48,7 @@ from novelsum.files.source import Look, Source, look, open_density, open_source
 from novelsum.files.store import Pool
 from novelsum.files.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
 from novelsum.preflight import check_pool, check_sources
+from novelsum.report.crowd import crowded
 from novelsum.report.output import input_for_manifest, metrics, now, versions, write_selected
 from novelsum.report.summary import print_result
 from novelsum.report.survey import survey
@@ -237,9 +238,10 @@ class _Steps:
         settings = self.settings
         first = None if settings.already_selected else first_row(context, pool, settings)
         density, factors = self._density(context, pool, corpus)
-        require_finite_powers(pool, factors, settings)
+        median = require_finite_powers(pool, factors, settings)
         begun, log = self._begin(context, pool, corpus, factors)
         picks, selected = self._select(context, pool, factors, log, first, begun)
+        selected["crowded"] = crowded(context, pool, settings, picks, median)
         self._write(context, pool, factors, picks)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:

@@ -6,8 +6,8 @@ Preferred is the greater quality, where there is one, then the smaller id. A row
 2. *Leaders*: of the rows that are open, those that have no open row before them within ε are kept.
 3. *Followers*: open rows within ε of one that was just kept are dropped. All that are open then are farther than ε from
    all that are kept, so what becomes of them depends on one another alone.
-4. *The rest*: the first of the open ones, as many as fit one task, are taken one after the other. Followers of those are
-   dropped, and while rows are open it goes on with 2.
+4. *The rest*: the first of the open ones, as many as fit one task, are taken one after the other. Followers of those
+   are dropped, and while rows are open it goes on with 2.
 5. Each dropped row finds the nearest that is kept, and the store is written again with what is kept.
 
 A crowd of copies has one leader and is gone with it. Step 4 ends chains, in which each row waits for the one before.

@@ -66,7 +66,7 @@ def survey(
     try:
         context.setJobDescription("novelsum report: sample of the pool")
         wanted = np.unique(np.concatenate([sample, rows[curve], rows[mapped], rows[first]]))
-        points = _points(blocks.flatMap(partial(_vectors_of_rows, pool.work, wanted)).collect(), settings.metric)
+        points = points_of_rows(context, pool, settings.metric, wanted)
         at = partial(np.searchsorted, wanted)
         context.setJobDescription("novelsum report: density factors and neighbours of picks")
         query = Shared.of(context, _Query(rows, curve, points[at(rows[curve])], points[at(rows[first])]))
@@ -207,8 +207,10 @@ def _distances(a: Array, b: Array, metric: Metric) -> Array:
 # --- from the answers to the data of a picture ------------------------------------------------------------
 
 
-def _points(found: list[tuple[Integers, NDArray[np.floating]]], metric: Metric) -> Array:
-    """Points in the metric's space in the order of their rows."""
+def points_of_rows(context: SparkContext, pool: Pool, metric: Metric, wanted: Integers) -> Array:
+    """The points in the metric's space of some candidates by their rows (m,), ascending: (m, D)."""
+    blocks = context.parallelize(pool.blocks, len(pool.blocks))
+    found = blocks.flatMap(partial(_vectors_of_rows, pool.work, wanted)).collect()
     order = np.argsort(np.concatenate([rows for rows, _ in found]))
     return metric_space(np.concatenate([vectors for _, vectors in found])[order], metric)
 
