@@ -96,7 +96,7 @@ def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expect
     assert found.drop(["novelty"]).equals(expected.drop(["novelty"]))
     assert found.column("novelty").to_pylist() == pytest.approx(expected.column("novelty").to_pylist(), rel=1e-12)
     names = sorted(entry.name for entry in output.iterdir())
-    assert names == ["_MANIFEST.json", *more, "metrics.json", "report.html", "report.json", "selected"]
+    assert names == ["_MANIFEST.json", *more, "duplicates", "metrics.json", "report.html", "report.json", "selected"]
 
 
 # --- a run that is cut ------------------------------------------------------------------------------------
@@ -173,10 +173,25 @@ def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_p
     kill_when(output, "_work/work/4-begin/picks/0000000[1-9]*")
     done = curate(output)
     assert_finished(done, output, expected)
-    assert "going on after begin, density, ingest" in done.stderr
+    assert "going on after begin, density, ingest, thin" in done.stderr
     manifest = json.loads((output / "_MANIFEST.json").read_text())
     assert manifest["selected"]["resumed_picks"] >= 64
     assert "ingest" not in manifest["seconds"]
+
+
+@pytest.mark.restart
+def test_a_run_killed_while_near_copies_are_dropped_ends_with_the_same_rows(tmp_path):
+    near = ["--near-duplicates", 0.3]
+    undisturbed, output = tmp_path / "undisturbed", tmp_path / "out"
+    assert curate(undisturbed, *near).returncode == 0
+    for point in ("2-thin/search/states-000001/*", "2-thin/duplicates/*", "2-thin/store/*", "2-thin/done.json"):
+        kill_when(output, f"_work/work/{point}", *near)
+    done = curate(output, *near)
+    assert done.returncode == 0, done.stderr
+    assert "going on after " in done.stderr
+    for folder in ("selected", "duplicates"):
+        found, expected = (pq.read_table(run / folder) for run in (output, undisturbed))
+        assert found.equals(expected)
 
 
 @pytest.mark.restart
@@ -260,7 +275,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(expe
     )
     assert not (output / "_MANIFEST.json").exists()
     done = curate(output)
-    assert "going on after begin, density, ingest" in done.stderr
+    assert "going on after begin, density, ingest, thin" in done.stderr
     assert_finished(done, output, expected)
 
 
