@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Points, run_job, write_parquet
+from conftest import Points, numbered, run_job, write_parquet
 
 from novelsum import formula
 from novelsum.errors import InputError, UsageError
@@ -127,10 +127,11 @@ def test_what_it_does_not_go_with_is_refused_in_one_sentence(other):
         check(Settings(input="in", output="out", near_duplicates=-1.0), "estimate_density")
 
 
-def test_the_copies_of_each_data_set_that_is_measured_are_listed(sample, tmp_path):
-    points = Points(sample.ids[:60], np.concatenate([sample.vectors[:50], sample.vectors[:10]]))
+def test_the_copies_of_each_data_set_that_is_measured_are_listed(tmp_path):
+    vectors = RNG.normal(size=(50, 8))
+    points = numbered(np.concatenate([vectors, vectors[:10]]))
     path = points.write(tmp_path / "in")
     done = run_job("measure_diversity", "--input", path, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     listed = pq.read_table(tmp_path / "out" / "duplicates" / "input-001").to_pylist()
-    assert [(row["id"], row["kept"]) for row in listed] == list(zip(sample.ids[50:60], sample.ids[:10], strict=True))
+    assert [(row["id"], row["kept"]) for row in listed] == list(zip(points.ids[50:60], points.ids[:10], strict=True))
