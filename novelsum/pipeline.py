@@ -8,13 +8,14 @@ The steps write to a folder of their own in the work directory (:mod:`~novelsum.
 before them have left, and are skipped where an earlier try has done them:
 
  4. Ingest, to ``1-ingest/``: check the rows of input and reference, write the candidates to the store, set bad rows
-    aside. What only the checked rows can tell is refused here.
- 5. Density, from 4 to ``2-density/``: the density factor of every candidate. With a state, those of all its rows.
- 6. Begin, from 4 and 5 to ``3-begin/``: the pick log, with the samples selected before.
+    aside. Then thin, to ``2-thin/``: with ``--near-duplicates`` a store without near-copies takes the place of that
+    one. What only the checked rows can tell is refused here.
+ 5. Density, from 4 to ``3-density/``: the density factor of every candidate. With a state, those of all its rows.
+ 6. Begin, from 4 and 5 to ``4-begin/``: the pick log, with the samples selected before.
  7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked.
  8. Write the results to the stage: density factors, or the rows of the picks with what is nearest to each of all
     selected before it; on request the same of the candidates left out, and where all lie on the map.
- 9. Compare, from 4, 5 and 7 to ``4-compare/``: other ways to select as many.
+ 9. Compare, from 4, 5 and 7 to ``5-compare/``: other ways to select as many.
 10. Report, from 4, 5 and 7: survey pool and picks, and draw.
 11. Publish: the manifest is staged, and the results move from the stage to the output. Last comes the state.
 
@@ -39,15 +40,17 @@ from novelsum.density.factors import require_finite_powers, write_density_result
 from novelsum.density.given import load_density
 from novelsum.density.reference import mark_itself
 from novelsum.density.state import State, state_of, tidy_state
+from novelsum.density.thin import thin
 from novelsum.diversity.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.errors import UsageError, error_of_a_task
 from novelsum.files.ingest import ingest
-from novelsum.files.location import MAP, REJECTED_NEAR, Location
+from novelsum.files.location import DUPLICATES, MAP, REJECTED, REJECTED_NEAR, Location
 from novelsum.files.lock import Held
 from novelsum.files.source import Look, Source, look, open_density, open_source
 from novelsum.files.store import Pool
 from novelsum.files.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
 from novelsum.preflight import check_pool, check_sources
+from novelsum.report.crowd import crowded
 from novelsum.report.output import input_for_manifest, metrics, now, versions, write_selected
 from novelsum.report.projection import write_map
 from novelsum.report.summary import print_result
@@ -85,7 +88,7 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
             inputs = _open(job, settings, seen, before, state)
             manifest = _Steps(job, settings, place, inputs, state).run(started)
         _publish(place, lock, state)
-        pool = _ingested(place)[0] if settings.input and place.done("ingest") else None
+        pool = _pools(place)[0] if settings.input and place.done("ingest") else None
     if not is_told:
         return
     print_result(job, settings, pool, place.output)
@@ -203,7 +206,7 @@ class _Steps:
         with self.clock.time("start"):
             context = session.start(self.job, self.settings.master)
         try:
-            remove_dead(context, place.folder("ingest"))
+            remove_dead(context, self._store)
             manifest, shown = self._with_spark(context)
         finally:
             session.stop(context)
@@ -212,7 +215,9 @@ class _Steps:
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
         (place.result / name).write_bytes(metrics(manifest))
         if source:
-            place.stage_rejected(place.folder("ingest"))
+            place.stage_aside(place.folder("ingest"), REJECTED)
+        if source and not self.state:  # of equal embeddings in a night and before it, the state knows
+            place.stage_aside(self._store, DUPLICATES)
         place.stage_manifest(manifest, self.state.following(place.key) if self.state else None)
         return manifest
 
@@ -220,7 +225,9 @@ class _Steps:
         """The manifest of results that lie in the stage, and what a report is to show."""
         if self.state and not self.inputs.source:
             return self._manifest(None, None, self._change_state(context, self.state, None)), None
-        pool, corpus = self._ingest(context)
+        self._ingest(context)
+        self._thin(context)
+        pool, corpus = _pools(self.place)
         check_pool(self.job, self.settings, self.source, pool, corpus, self.state)
         if self.job in SELECTING:
             return self._select_all(context, pool, corpus)
@@ -238,10 +245,11 @@ class _Steps:
         settings = self.settings
         first = None if settings.already_selected else first_row(context, pool, settings)
         density, factors = self._density(context, pool, corpus)
-        require_finite_powers(pool, factors, settings)
+        median = require_finite_powers(pool, factors, settings)
         begun, log = self._begin(context, pool, corpus, factors)
         picks, selected = self._select(context, pool, factors, log, first, begun)
         nearest = self._nearest(context, pool, factors, log, picks, begun)
+        selected["crowded"] = crowded(context, pool, settings, picks, median)
         self._write(context, pool, factors, picks, nearest)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
@@ -251,9 +259,16 @@ class _Steps:
 
     # --- 4. ingest ----------------------------------------------------------------------------------------
 
-    def _ingest(self, context: SparkContext) -> tuple[Pool, Pool | None]:
-        """The candidates, and the reference as a pool of its own if there is one."""
+    @property
+    def _store(self) -> Location:
+        """Where the store of the candidates lies."""
+        return self.place.folder("ingest" if self.settings.near_duplicates is None else "thin")
+
+    def _ingest(self, context: SparkContext) -> None:
+        """The good rows, and the reference as a pool of its own if there is one."""
         settings, reference = self.settings, self.inputs.reference
+        if settings.near_duplicates is not None:  # which of equal embeddings stays is decided with their near-copies
+            settings = dataclasses.replace(settings, duplicates="keep")
 
         def step(folder: Location) -> dict[str, Any]:
             with self.clock.time("ingest") as facts:
@@ -266,7 +281,20 @@ class _Steps:
             return {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
 
         self.place.do("ingest", step)
-        return _ingested(self.place)
+
+    def _thin(self, context: SparkContext) -> None:
+        """The candidates, where they are fewer than the good rows."""
+
+        def step(folder: Location) -> dict[str, Any]:
+            if self.settings.near_duplicates is None:
+                return {}
+            with self.clock.time("thin") as facts:
+                pool = thin(context, _pools(self.place)[0], self.settings, folder)
+                dropped = pool.duplicates_dropped + pool.near_duplicates_dropped
+                facts.update(copies=pool.duplicates_dropped, dropped=dropped, candidates=pool.candidates)
+            return {"pool": pool.for_json()}
+
+        self.place.do("thin", step)
 
     # --- 5. density ---------------------------------------------------------------------------------------
 
@@ -424,12 +452,15 @@ _REFERENCE = "reference"
 """Where ingest keeps the reference in its folder."""
 
 
-def _ingested(place: Workplace) -> tuple[Pool, Pool | None]:
-    """The pools that ingest has left."""
-    folder, done = place.folder("ingest"), place.done("ingest")
-    assert done is not None
-    corpus = Pool.from_json(folder / _REFERENCE, done["corpus"]) if done["corpus"] else None
-    return Pool.from_json(folder, done["pool"]), corpus
+def _pools(place: Workplace) -> tuple[Pool, Pool | None]:
+    """The candidates that ingest has left, thinned where they are to be; and the reference if there is one."""
+    ingested, thinned = place.done("ingest"), place.done("thin")
+    assert ingested is not None
+    folder = place.folder("ingest")
+    corpus = Pool.from_json(folder / _REFERENCE, ingested["corpus"]) if ingested["corpus"] else None
+    if thinned:
+        return Pool.from_json(place.folder("thin"), thinned["pool"]), corpus
+    return Pool.from_json(folder, ingested["pool"]), corpus
 
 
 def _publish(place: Workplace, lock: Held, state: State | None) -> None:

@@ -105,11 +105,19 @@ def _check_density_settings(settings: Settings) -> None:
     for name, value in (estimated or {}).get("settings", {}).items():
         if name == "formula" and have_same_density(value, settings.formula):
             continue
-        if name in ("formula", "metric", "neighbors", "duplicates") and value != getattr(settings, name):
+        if name == "quality_column" and settings.near_duplicates is None:  # it has no say in what is a candidate
+            continue
+        if name in _OF_CANDIDATES and value != getattr(settings, name):
+            option = "--" + name.replace("_", "-")
+            instead = f"leave {option} out" if value is None else f"select with {option} {value}"
             raise InputError(
                 f"{settings.density} was estimated with {name} = {value!r}, but the selection is to have "
-                f"{getattr(settings, name)!r}; estimate it again or select with --{name} {value}"
+                f"{getattr(settings, name)!r}; estimate it again or {instead}"
             )
+
+
+_OF_CANDIDATES = ("formula", "metric", "neighbors", "duplicates", "near_duplicates", "quality_column")
+"""Settings that say what is a candidate, and what its density."""
 
 
 def check_pool(
@@ -126,7 +134,7 @@ def check_pool(
         raise InputError(
             f"--budget {settings.budget} is above the number of candidates, {pool.candidates}, that are left of the "
             f"{source.rows} rows after dropping {sum(pool.bad_rows.values())} bad rows and "
-            f"{pool.duplicates_dropped} duplicates; ask for fewer"
+            f"{pool.duplicates_dropped + pool.near_duplicates_dropped} duplicates; ask for fewer"
         )
     estimated = read_manifest(Location.of(settings.density)) if job == "select_subset" else None
     if estimated and _covered(estimated) not in (None, pool.fingerprint):

@@ -104,7 +104,9 @@ class Settings:
         holds="path",
         excludes={"first": "--first begins a selection, but --already-selected has begun it; leave one out"},
     )
-    quality_column: str | None = setting("column of quality q, at least 0; the score is v(x)·q^γ", jobs=SELECTING)
+    quality_column: str | None = setting(
+        "column of quality q, at least 0; the score is v(x)·q^γ, and of near-copies the greatest stays"
+    )
     quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING, group="advanced", minimum=0)
     quota: tuple[str, ...] = setting(
         "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
@@ -129,6 +131,21 @@ class Settings:
     density_power: float = setting("κ2, the power of the density factor", 0.5, group="advanced", minimum=0)
     duplicates: Literal["drop", "keep"] = setting(
         "'drop' all but the smallest id of rows with equal embeddings, or 'keep' them", "drop"
+    )
+    near_duplicates: float | None = setting(
+        "a distance ε: rows are taken by quality, if there is one, then by id, and one within ε of a row already kept "
+        "is dropped before density is estimated",
+        minimum=0,
+        excludes={
+            "duplicates": "--near-duplicates drops equal embeddings too; leave --duplicates keep out",
+            "reference": "--near-duplicates drops rows of the input, but near-copies in a reference would stay "
+            "neighbours; leave --reference out",
+            **dict.fromkeys(
+                ("update", "save_state"),
+                "--near-duplicates drops rows by all others, but a state takes in rows that it has not seen; drop them "
+                "before, or leave it out",
+            ),
+        },
     )
     density_method: Literal["exact", "approximate", "auto"] = setting(
         "'exact' search of all pairs, 'approximate' search of near cells with its recall measured, or 'auto': "

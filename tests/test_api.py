@@ -79,7 +79,7 @@ def test_picks_of_a_dataframe_and_of_a_path_are_those_of_the_formula(session, pr
     assert told_by(session) == before
     for data in (picks, novelsum.select(str(SAMPLE), 25).data):
         rows = data.collect()
-        assert data.columns == ["pick", "id", "novelty", "density", "text", "group"]
+        assert data.columns == ["pick", "id", "novelty", "density", "nearest_id", "nearest_distance", "text", "group"]
         assert [row.id for row in rows] == expected.picks
         assert [row.density for row in rows] == [expected.density[id_] for id_ in expected.picks]
         assert [row.novelty for row in rows] == pytest.approx(expected.novelty, rel=1e-9, abs=0)

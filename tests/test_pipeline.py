@@ -12,7 +12,8 @@ from conftest import write_parquet
 from novelsum.files.workplace import Workplace
 from novelsum.spark.stages import Stages
 
-OWN = {"ingest": "1-ingest", "density": "2-density", "begin": "3-begin", "selection": "3-begin", "compare": "4-compare"}
+OWN = {"ingest": "1-ingest", "density": "3-density", "begin": "4-begin", "selection": "4-begin", "compare": "5-compare"}
+THIN = {"thin": "2-thin"}
 """The folder of each stage of a run; the picks go on with the log that was begun. The others have none."""
 RNG = np.random.default_rng(5)
 VECTORS = RNG.normal(size=(90, 6)).astype(np.float32)

@@ -20,7 +20,7 @@ ROOF = {"__init__", "__main__", "api", "command", "console", "pipeline", "prefli
 """Modules that stand above all rooms; the others beside the rooms are the ground below them."""
 KERNELS = [
     *("formula", "formulas", "explain", "amounts", "groups", "rows"),
-    *(f"density/{name}" for name in ("axes", "points", "loops", "neighbors", "cells")),
+    *(f"density/{name}" for name in ("axes", "points", "loops", "neighbors", "cells", "within")),
     "diversity/novelsum",
     *(f"selection/{name}" for name in ("scoring", "weights", "quotas", "candidates", "sketch", "ranking", "picked")),
     *("selection/contenders", "selection/check"),

@@ -1,5 +1,6 @@
 """Density factors as they lie in the folder of their step, what a selection asks of them, how they become a result."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from novelsum.settings import Settings
 
 LARGEST_POWERED = 1e150
 """A density factor to the power κ2 must stay below this, for sums over distances to stay finite."""
+_BINS_PER_DECADE = 1000
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,20 @@ def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
         )
 
 
-def require_finite_powers(pool: Pool, factors: Location, settings: Settings) -> None:
-    """Raise InputError when a density factor to the power κ2 is no positive finite number."""
+def require_finite_powers(pool: Pool, factors: Location, settings: Settings) -> float:
+    """Raise InputError when a density factor to the power κ2 is no positive finite number; return the median factor.
+
+    The median is known to a thousandth or so, and the same for any blocks.
+    """
+    bins: Counter[int] = Counter()
     for block in pool.blocks:
-        require_finite_power(read_density(factors, block.name).density, settings.density_power)
+        density = read_density(factors, block.name).density
+        require_finite_power(density, settings.density_power)
+        found, counts = np.unique(np.floor(np.log10(density) * _BINS_PER_DECADE).astype(int), return_counts=True)
+        bins.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+    ordered = sorted(bins)
+    middle = np.searchsorted(np.cumsum([bins[bin_] for bin_ in ordered]), bins.total() / 2)
+    return float(10 ** ((ordered[int(middle)] + 0.5) / _BINS_PER_DECADE))
 
 
 def require_finite_power(density: NDArray[np.float64], density_power: float) -> None:

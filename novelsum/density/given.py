@@ -15,7 +15,7 @@ from novelsum.spark.matching import ids, matched
 
 _CHUNK_ROWS = 1 << 20
 _GIVEN_FAULTS = {
-    "missing": "no density in {path}; estimate it over the same input with the same --duplicates",
+    "missing": "no density in {path}; estimate it over the same input with the same --duplicates and --near-duplicates",
     "repeated": "more than one density in {path}; leave one for each id",
     "invalid": "a density in {path} that is not a positive finite number; estimate it again",
 }

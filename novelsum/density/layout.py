@@ -210,11 +210,18 @@ def kind_of(pool: Pool) -> str:
 
 
 def lay_out(
-    context: SparkContext, pool: Pool, work: Location, name: str, sought: Sought, cells: Cells, renumbered: bool = False
+    context: SparkContext,
+    pool: Pool,
+    work: Location,
+    name: str,
+    sought: Sought,
+    cells: Cells,
+    renumbered: bool = False,
+    searched: bool = True,
 ) -> Layout:
     """Write the candidates of a pool by cells into the folder of that name in ``work``, which holds the cells.
 
-    What is not ``renumbered`` is to be searched: with it go its short rows, by the axes in ``work``.
+    With what is to be ``searched`` go its short rows, by the axes in ``work``.
     """
     layout = Layout(work / name, kind_of(pool), int(cells.group[-1]) + 1)
     by_block = work / f"{name}-by-block"
@@ -224,7 +231,7 @@ def lay_out(
     blocks.foreach(partial(_sort_block, pool, work, by_block, sought, renumbered))
     names = [block.name for block in pool.blocks]
     groups = context.parallelize(range(layout.groups), layout.groups)
-    groups.foreach(partial(_gather, work, by_block, names, layout, None if renumbered else sought))
+    groups.foreach(partial(_gather, work, by_block, names, layout, sought if searched else None))
     by_block.delete()
     return layout
 
@@ -271,6 +278,13 @@ class CorpusCells:
     points: Points
     rows: Integers
 
+    def take(self, places: Integers) -> "CorpusCells":
+        """The points at some places, ascending."""
+        if len(places) == len(self.rows):
+            return self
+        ends = np.searchsorted(places, self.ends)
+        return CorpusCells(self.numbers, ends, self.points.take(places), self.rows[places])
+
     def parts(self) -> Iterator[tuple[int, int, int]]:
         """Number, first place and end of each cell."""
         yield from zip(self.numbers.tolist(), self.ends[:-1].tolist(), self.ends[1:].tolist(), strict=True)
@@ -293,11 +307,10 @@ def read_cells_of(layout: Layout, cells: Cells, sought: Sought, numbers: Integer
 
         ends, table = layout.file(group).parse(partial(read, columns=columns))
         rows, vectors = table.column("row").to_numpy(), matrix(table.column("vector"), layout.kind)
-        points = points_of(layout.short_file(group).parse(read)[1], vectors)
+        corpus = CorpusCells(here, ends, points_of(layout.short_file(group).parse(read)[1], vectors), rows)
         if sought.among_distinct:
-            kept = np.flatnonzero(table.column("distinct").to_numpy())
-            points, rows, ends = points.take(kept), rows[kept], np.searchsorted(kept, ends)
-        yield CorpusCells(here, ends, points, rows)
+            corpus = corpus.take(np.flatnonzero(table.column("distinct").to_numpy()))
+        yield corpus
 
 
 def points_of(short: pa.Table, vectors: NDArray[np.floating[Any]]) -> Points:

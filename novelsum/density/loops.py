@@ -171,6 +171,59 @@ def screen(
 
 
 @compiled
+def seek(
+    values: Table, at: Row, first: int, halves: Row, scale: float, doubts: Row, before: Row, corpus_numbers: Row,
+    one_is_enough: bool, squared: Row, numbers: Row,
+    a: Table, a_lengths: Row, a_inverse: Row, b: Table, b_lengths: Row, b_inverse: Row,
+    ends: Row, merges: Row, room: Table,
+) -> None:  # fmt: skip
+    """Look through the products of queries ``at`` (m,) with corpus points ``first`` and after: values (m, n) float32.
+
+    ``squared`` (q,) and ``numbers`` (q,) of each query are the least squared distance so far and the number of the
+    point it leads to, or the largest that counts and a number above all; of equal distances the smallest number wins. A
+    point counts for a query whose number is in ``before`` (q,) below it. Where ``one_is_enough``, a query that has
+    found one seeks no more. The rest is as in :func:`screen`, but that a pair is decided at once.
+    """
+    width = values.shape[1]
+    point, squares = room[0], room[1]
+    for i in range(at.shape[0]):
+        row, value = at[i], values[i]
+        if one_is_enough and numbers[row] < before[row]:
+            continue
+        is_ready = False
+        least = below(halves[row] - squared[row] * scale)
+        for start in range(0, width, _STRIDE):
+            end = min(start + _STRIDE, width)
+            some = False
+            for j in range(start, end):
+                some |= value[j] >= least
+            if not some:
+                continue
+            for j in range(start, end):
+                c = first + j
+                if value[j] < least or corpus_numbers[c] >= before[row]:
+                    continue
+                root = np.sqrt(np.float64(estimate(a[row], a_inverse[row], b[c], b_inverse[c])))
+                if root < doubts[2] and max(0.0, root * (1 - doubts[0]) - doubts[1]) ** 2 > squared[row]:
+                    continue
+                if not is_ready:
+                    for k in range(a.shape[1]):
+                        point[k] = a[row, k] / a_lengths[row]
+                    is_ready = True
+                for k in range(a.shape[1]):
+                    difference = point[k] - b[c, k] / b_lengths[c]
+                    squares[k] = difference * difference
+                found = added(squares[: a.shape[1]], ends, merges, room[2])
+                if found < squared[row] or (found == squared[row] and corpus_numbers[c] < numbers[row]):
+                    squared[row], numbers[row] = found, corpus_numbers[c]
+                    least = below(halves[row] - squared[row] * scale)
+                    if one_is_enough:
+                        break
+            if one_is_enough and numbers[row] < before[row]:
+                break
+
+
+@compiled
 def below(value: float) -> Any:
     """A float32 below a float64, by as much as what vanishes in a product too; -inf where that is out of range."""
     if value < -1e37:

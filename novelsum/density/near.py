@@ -81,7 +81,7 @@ def approximate_density(
         (work / name).make_folder()
     fraction = measured_fraction(pool.candidates)
     sample, measured = _draw(context, pool, corpus, fraction, sought, work)
-    cells, axes = _train(corpus, sought, sought.points(sample.vectors))
+    cells, axes = train(corpus, sought, sought.points(sample.vectors))
     write_cells(work, cells)
     write_axes(work, axes)
     points = sought.points(measured.vectors)
@@ -136,17 +136,21 @@ def _draw(
     context: SparkContext, pool: Pool, corpus: Pool, fraction: float, sought: Sought, work: Location
 ) -> tuple[CellRows, CellRows]:
     """A sample of the corpus that fits into the driver, to train cells, and the candidates to measure."""
+    trains, measures = training(corpus, sought), Sample(fraction, MEASURING, False)
+    if corpus is pool:
+        sample, measured = draw(context, pool, [trains, measures], work)
+    else:
+        (sample,), (measured,) = draw(context, corpus, [trains], work), draw(context, pool, [measures], work)
+    if not len(sample.row):  # the hash of a tiny pool took none
+        (sample,) = draw(context, corpus, [replace(trains, fraction=1.0)], work)
+    return sample, measured
+
+
+def training(corpus: Pool, sought: Sought) -> Sample:
+    """The sample that cells for the corpus are trained on."""
     wanted, fitting = _wanted(corpus, sought)
     points = corpus.distinct if sought.among_distinct else corpus.candidates
-    training = Sample(min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.among_distinct)
-    measuring = Sample(fraction, MEASURING, False)
-    if corpus is pool:
-        sample, measured = draw(context, pool, [training, measuring], work)
-    else:
-        (sample,), (measured,) = draw(context, corpus, [training], work), draw(context, pool, [measuring], work)
-    if not len(sample.row):  # the hash of a tiny pool took none
-        (sample,) = draw(context, corpus, [replace(training, fraction=1.0)], work)
-    return sample, measured
+    return Sample(min(_TRAINED_OF_CELL * wanted, fitting) / points, _TRAINING, sought.among_distinct)
 
 
 def _wanted(corpus: Pool, sought: Sought) -> tuple[int, int]:
@@ -156,7 +160,7 @@ def _wanted(corpus: Pool, sought: Sought) -> tuple[int, int]:
     return max(1, min(round(2 * points**0.5), points // 4, fitting // (_TRAINED_OF_CELL // 2))), fitting
 
 
-def _train(corpus: Pool, sought: Sought, sample: Array) -> tuple[Cells, Axes]:
+def train(corpus: Pool, sought: Sought, sample: Array) -> tuple[Cells, Axes]:
     """Cells and axes for the corpus, of a sample (s, D) of its points."""
     wanted, _ = _wanted(corpus, sought)
     size = corpus.candidates * corpus.dimension * corpus.itemsize
@@ -293,14 +297,14 @@ def search_cells(job: SearchJob, cells: Cells, queries: CellRows, points: Points
             parts.append((start, end, at, number))
             probed[number, at] = False
         nearest.add_parts(corpus.points, corpus.rows, parts)
-    others = _outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell)
+    others = outwards(np.flatnonzero(probed.any(axis=1) & (job.sizes > 0)), queries.cell)
     for corpus in read_cells_of(job.corpus, cells, sought, others):
         parts = [(start, end, np.flatnonzero(probed[number]), number) for number, start, end in corpus.parts()]
         nearest.add_parts(corpus.points, corpus.rows, parts)
     return nearest.squared
 
 
-def _outwards(numbers: Integers, own: Integers) -> Integers:
+def outwards(numbers: Integers, own: Integers) -> Integers:
     """Cells, those next to the group's own in the order of cells first."""
     away = np.maximum(own.min() - numbers, numbers - own.max())
     return numbers[np.argsort(away, kind="stable")]

@@ -5,7 +5,7 @@ smallest; those few are then computed again by the formula's rule, :func:`novels
 pair at a time. So the result has the same bits whatever the blocks were.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,7 +96,41 @@ class Sought:
         return self.equation.density(neighbors, self.metric), self.equation.kth_distance(neighbors, self.metric)
 
 
-class NearestDistances:
+class Screened:
+    """Query points, and the products of their short rows with those of a corpus, which bound the distances."""
+
+    def __init__(self, queries: Points, axes: Axes) -> None:
+        self._queries, self._axes = queries, axes
+        self._short, self._halves = axes.sought(queries.short_by(axes))
+        self._slack = (1 + 1e-9) / (2 * axes.scale) / axes.scale
+
+    def _tiles(
+        self, corpus: Points, parts: Iterable[tuple[int, int, Integers]]
+    ) -> Iterator[tuple[NDArray[np.float32], Integers, int]]:
+        """Of each part of a corpus, from one place to another, and its queries: products (m, n) of some queries (m,)
+        with n points, and the place of the first of these.
+        """
+        short = corpus.short_by(self._axes)
+        for start, end, at in parts:
+            for first in range(start, end, _TILE_COLUMNS):
+                columns = short[first : min(first + _TILE_COLUMNS, end)].T
+                step = max(_TILE_ROWS, _TILE_PAIRS // columns.shape[1])
+                for tile in range(0, len(at), step):
+                    here = at[tile : tile + step]
+                    yield self._short[here] @ columns, here, first
+
+    def _doubts(self, corpus: Points) -> Array:
+        """Of an estimated distance: its relative error, its absolute error, and above what it says nothing."""
+        kinds = {self._queries.vectors.dtype.type, corpus.vectors.dtype.type}
+        number = np.finfo(np.float32 if np.float32 in kinds else np.float64)
+        dimension, unit = corpus.vectors.shape[1], float(number.eps) / 2
+        # A coordinate of a point of length 1 has two roundings, of 1 / length and of the product; each counts twice.
+        of_points = 0.0 if self._queries.are_vectors and corpus.are_vectors else 4.2 * unit
+        vanished = float(np.sqrt(4 * dimension * float(number.tiny)))
+        return np.array([1.1 * (dimension + 8) * unit, of_points + vanished, float(number.max) ** 0.5 / 16])
+
+
+class NearestDistances(Screened):
     """The ``count`` smallest squared distances of m query points to a growing corpus.
 
     Parameters
@@ -117,14 +151,13 @@ class NearestDistances:
         squared: Array | None = None,
         axes: Axes | None = None,
     ) -> None:
-        self._queries = queries if isinstance(queries, Points) else Points.of(queries)
+        queries = queries if isinstance(queries, Points) else Points.of(queries)
+        super().__init__(queries, axes or Axes.all(queries.array(evenly(len(queries), _AXES_ROWS))))
         self.squared = np.full((len(self._queries), count), np.inf) if squared is None else squared.copy()
         """(m, count) float64, ascending."""
         self.labels = np.full((len(self._queries), count), -1, dtype=np.int32)
         """(m, count): the label of the point, or of its part of the corpus, that a distance leads to, -1 for none."""
         self._rows = np.full(len(self._queries), _NO_QUERY) if query_rows is None else query_rows
-        self._axes = axes or Axes.all(self._queries.array(evenly(len(self._queries), _AXES_ROWS)))
-        self._short, self._halves = self._axes.sought(self._queries.short_by(self._axes))
         self._room = np.empty((len(self._queries), _ROOM * count + _ROOM), dtype=np.int32)
         self._upper = self.squared.copy()
         self._lows = np.empty(self._room.shape)
@@ -159,41 +192,23 @@ class NearestDistances:
         if not len(corpus) or not len(self._queries):
             return
         rows = np.full(len(corpus), _NO_CORPUS) if corpus_rows is None else corpus_rows
-        short = corpus.short_by(self._axes)
         parts, labels = list(parts), np.zeros(len(corpus), dtype=np.int32)
-        for _, _, at, _ in parts:
+        for start, end, at, label in parts:
             self._upper[at] = self.squared[at]
-        slack = (1 + 1e-9) / (2 * self._axes.scale) / self._axes.scale
+            labels[start:end] = label
         order = summation(corpus.vectors.shape[1])
         found = (self._room, self._lows, self._kept, self.squared, self.labels, self._upper)
         of_queries = (self._queries.vectors, self._queries.lengths)
         of_corpus = (corpus.vectors, corpus.lengths)
         inverse = (self._queries.inverse, corpus.inverse)
         doubts = self._doubts(corpus)
-        for start, end, at, label in parts:
-            labels[start:end] = label
-            for first in range(start, end, _TILE_COLUMNS):
-                columns = short[first : min(first + _TILE_COLUMNS, end)].T
-                step = max(_TILE_ROWS, _TILE_PAIRS // columns.shape[1])
-                for tile in range(0, len(at), step):
-                    here = at[tile : tile + step]
-                    values = self._short[here] @ columns
-                    screen(
-                        *(values, here, first, self._halves, slack, doubts, self._rows, rows, *found),
-                        *(*of_queries, inverse[0], *of_corpus, inverse[1]),
-                        *(labels, *order),
-                    )
+        for values, here, first in self._tiles(corpus, ((start, end, at) for start, end, at, _ in parts)):
+            screen(
+                *(values, here, first, self._halves, self._slack, doubts, self._rows, rows, *found),
+                *(*of_queries, inverse[0], *of_corpus, inverse[1]),
+                *(labels, *order),
+            )
         settle_all(*found, *of_queries, *of_corpus, labels, *order)
-
-    def _doubts(self, corpus: "Points") -> Array:
-        """Of an estimated distance: its relative error, its absolute error, and above what it says nothing."""
-        kinds = {self._queries.vectors.dtype.type, corpus.vectors.dtype.type}
-        number = np.finfo(np.float32 if np.float32 in kinds else np.float64)
-        dimension, unit = corpus.vectors.shape[1], float(number.eps) / 2
-        # A coordinate of a point of length 1 has two roundings, of 1 / length and of the product; each counts twice.
-        of_points = 0.0 if self._queries.are_vectors and corpus.are_vectors else 4.2 * unit
-        vanished = float(np.sqrt(4 * dimension * float(number.tiny)))
-        return np.array([1.1 * (dimension + 8) * unit, of_points + vanished, float(number.max) ** 0.5 / 16])
 
 
 def paired_squared_distances(a: Array, b: Array, a_at: Integers, b_at: Integers) -> Array:

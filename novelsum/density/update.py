@@ -204,7 +204,7 @@ def change(context: SparkContext, what: Change, id_column: str, result: Location
     write_cells(work, cells)
     layout = Layout(work / "night", content["kind"], groups)
     if pool:
-        layout = lay_out(context, pool, work, "night", sought, cells, renumbered=True)
+        layout = lay_out(context, pool, work, "night", sought, cells, renumbered=True, searched=False)
     for name in ("leaving", "sought", "probed", "partial", "updated", "measured"):
         (work / name).make_folder()
     result.make_folder()

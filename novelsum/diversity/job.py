@@ -20,7 +20,7 @@ from novelsum.diversity.novelsum import Grid, Value, densities, values
 from novelsum.diversity.onepass import DataSet, draw_rows, match_reference, run_pass
 from novelsum.errors import InputError
 from novelsum.files.ingest import ingest
-from novelsum.files.location import MANIFEST, REJECTED, Location
+from novelsum.files.location import DUPLICATES, MANIFEST, REJECTED, Location
 from novelsum.files.source import Source, look, open_source, require_same_ids
 from novelsum.files.store import Pool
 from novelsum.files.workplace import Workplace, check_output, identity
@@ -93,7 +93,8 @@ def _measure(
     finally:
         session.stop(context)
     for pool in pools:
-        place.stage_rejected(pool.work, f"{REJECTED}/{pool.work.name}")
+        for name in (REJECTED, DUPLICATES):
+            place.stage_aside(pool.work, name, f"{name}/{pool.work.name}")
     rows = _rows(settings, pools, results)
     (place.result / "diversity.parquet").write_parquet(pa.Table.from_pylist(rows))
     (place.result / "diversity.json").write_bytes((json.dumps(rows, indent=1, ensure_ascii=False) + "\n").encode())

@@ -23,7 +23,7 @@ from pyspark import RDD, SparkContext
 from novelsum.compiled import import_ahead
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
-from novelsum.files.location import REJECTED, Location
+from novelsum.files.location import DUPLICATES, REJECTED, Location
 from novelsum.files.scan import (
     CODES,
     FAULTS,
@@ -33,12 +33,13 @@ from novelsum.files.scan import (
     Found,
     Rows,
     Summary,
+    equal_pairs,
     places_of_each,
     with_distinct,
     with_duplicate_ids,
 )
 from novelsum.files.source import Chunk, Source, read_ids_and_vectors
-from novelsum.files.store import Block, Pool, StoredBlock, write_block, write_equal
+from novelsum.files.store import Block, Pool, StoredBlock, traits_of, write_block, write_duplicates, write_equal
 from novelsum.groups import Group, group_of
 from novelsum.settings import Settings
 
@@ -55,7 +56,7 @@ _BOUNDS = 64
 
 
 def ingest(context: SparkContext, source: Source, settings: Settings, work: Location) -> Pool:
-    """Write the store of a run, and bad rows that are set aside, to the folder ``work``; return the pool.
+    """Write the store of a run, bad rows that are set aside and a list of duplicates to ``work``; return the pool.
 
     Raises InputError where the input breaks the contract.
     """
@@ -71,7 +72,9 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
     dimension = summary.dimension
     checked = _together(by_id.flatMap(partial(_by_digest, dimension, parts)), parts).map(with_distinct)
     drop = settings.duplicates == "drop"
-    found_ids = checked.map(partial(_found, drop, parts)).collect()
+    if drop:
+        (work / DUPLICATES).make_folder()
+    found_ids = checked.mapPartitionsWithIndex(partial(_found, drop, parts, work)).collect()
     found = Found.of_all([of_part for of_part, _ in found_ids])
     bad_rows = _refuse_or_count(found, source, chunks, settings, dimension)
     if bad_rows:
@@ -213,8 +216,7 @@ def _write_blocks(
             held = [together.take(np.arange(size, len(together.rows)))]
             name = f"{number:06d}-{written:04d}.parquet"
             write_block(work, name, content)
-            groups = Counter(content.groups.to_pylist() if content.groups is not None else [])
-            yield Block(name, size), groups, float(content.quality.max()) if content.quality is not None else 0.0
+            yield Block(name, size), *traits_of(content)
             written += 1
 
 
@@ -275,10 +277,20 @@ def _by_digest(dimension: int, parts: int, rows: Rows) -> Iterator[tuple[int, Ro
     return marked.split(marked.parts_by_digest(parts))
 
 
-def _found(drop: bool, parts: int, rows: Rows) -> tuple[Found, list[Any]]:
-    """What was found of rows, and where there are several parts ids that cut the candidates into even pieces."""
-    ids = _candidates(drop, rows).sorted_ids() if parts > 1 else []
-    return Found.of(rows), ids[:: -(-len(ids) // _BOUNDS) or 1]
+def _found(
+    drop: bool, parts: int, work: Location, part: int, checked: Iterable[Rows]
+) -> Iterator[tuple[Found, list[Any]]]:
+    """What was found of rows, and where there are several parts ids that cut the candidates into even pieces.
+
+    On the way the rows that are dropped as duplicates are listed.
+    """
+    for rows in checked:
+        dropped, kept = equal_pairs(rows)
+        if drop and len(dropped):
+            ids, of_kept = (rows.ids.take(pa.array(places)) for places in (dropped, kept))
+            write_duplicates(work, part, ids, of_kept, np.zeros(len(dropped)))
+        of_part = _candidates(drop, rows).sorted_ids() if parts > 1 else []
+        yield Found.of(rows), of_part[:: -(-len(of_part) // _BOUNDS) or 1]
 
 
 def _bounds(ids: list[Any], parts: int) -> list[Any]:

@@ -204,6 +204,14 @@ def with_distinct(rows: Rows) -> Rows:
     return replace(rows, distinct=distinct)
 
 
+def equal_pairs(rows: Rows) -> tuple[Integers, Integers]:
+    """Of rows that are marked, places (d,) of good ones that are not distinct, and of the distinct ones they equal."""
+    good = rows.good
+    order = good[np.lexsort((~rows.distinct[good], rows.digests[good, 0], rows.digests[good, 1]))]
+    begins = _begins(rows.digests[order])
+    return order[~begins], order[begins][np.cumsum(begins)[~begins] - 1]
+
+
 def _begins(keys: NDArray[Any]) -> NDArray[np.bool_]:
     """Where another key begins, of keys (n,) or (n, 2) of which equal ones lie together."""
     begins = np.ones(len(keys), dtype=bool)

@@ -5,6 +5,7 @@ row, wherever the candidate lies. A block holds rows in ascending order; which r
 the layout of the input and never matters for the result.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from novelsum.files.location import Location
+from novelsum.files.location import DUPLICATES, Location
 from novelsum.groups import Group
 
 
@@ -41,6 +42,7 @@ class Pool:
     fingerprint: str
     groups: dict[Group, int] = field(default_factory=dict)
     greatest_quality: float = 0.0
+    near_duplicates_dropped: int = 0
     marked: bool = False
     """Whether ``itself/`` says of each candidate if a reference holds it too."""
 
@@ -69,6 +71,7 @@ class Pool:
             "input_rows": self.input_rows,
             "bad_rows": self.bad_rows,
             "duplicates_dropped": self.duplicates_dropped,
+            "near_duplicates_dropped": self.near_duplicates_dropped,
             "candidates": self.candidates,
             "distinct_embeddings": self.distinct,
             "dimension": self.dimension,
@@ -164,6 +167,18 @@ def read_block(work: Location, name: str) -> StoredBlock:
 def read_block_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a block."""
     return block_location(work, name).read_parquet(columns)
+
+
+def traits_of(block: StoredBlock) -> tuple[dict[Group, int], float]:
+    """The rows of a block per group, and its greatest quality; what the run does not ask for is empty, or zero."""
+    groups = Counter(block.groups.to_pylist() if block.groups is not None else [])
+    return groups, float(block.quality.max()) if block.quality is not None else 0.0
+
+
+def write_duplicates(work: Location, part: int, ids: pa.Array, kept: pa.Array, distances: NDArray[np.float64]) -> None:
+    """Write ids that were dropped as copies or near-copies, the id kept for each, and their distance; by id."""
+    table = pa.table({"id": ids, "kept": kept, "distance": distances}).sort_by("id")
+    (work / DUPLICATES / f"part-{part:05d}.parquet").write_parquet(table)
 
 
 def write_equal(work: Location, part: int, ids: pa.Array, digests: list[bytes]) -> None:

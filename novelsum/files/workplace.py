@@ -6,7 +6,7 @@
     <output>/_work/       the stage: run.json, what the run is of; result/ and manifest.json, to be published;
                           state.json, what a state is to be once they are
     <work>/1-ingest/      a folder for each step: all that it writes, and done.json once it is done, with what the next
-    <work>/2-density/     steps need to know of it; the work directory is in the stage, or where --work-dir says
+    <work>/2-thin/        steps need to know of it; the work directory is in the stage, or where --work-dir says
     ...
 
 A step reads what those before it have left and writes to its own folder. A run is known by its settings and by names,
@@ -26,7 +26,7 @@ import pyarrow as pa
 
 import novelsum
 from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task, unwritable
-from novelsum.files.location import MANIFEST, NO_DATA, REJECTED, Location
+from novelsum.files.location import MANIFEST, NO_DATA, Location
 from novelsum.files.lock import LOCK, Held, held
 from novelsum.files.source import Look
 
@@ -41,9 +41,9 @@ _STAGED_FILES = "files.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _DONE = "done.json"
-_LAYOUT = 2
+_LAYOUT = 3
 """Counts up when the folders in the work directory or in the stage change their meaning."""
-Step = Literal["ingest", "density", "begin", "compare"]
+Step = Literal["ingest", "thin", "density", "begin", "compare"]
 _STEPS: tuple[Step, ...] = get_args(Step)
 """The steps of a run in their order."""
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
@@ -366,15 +366,15 @@ class Workplace:
             (self.stage / name).delete()
         self.result.make_folder()
 
-    def stage_rejected(self, ingested: Location, name: str = REJECTED) -> None:
-        """Put bad rows that were set aside in a folder among the results, under that name.
+    def stage_aside(self, step: Location, name: str, to: str = "") -> None:
+        """Put what a step has set aside in the folder of that name among the results, under that name or another.
 
-        They are copied: so the step that wrote them stays done whatever becomes of the results.
+        It is copied: so the step that wrote it stays done whatever becomes of the results.
         """
-        rejected = ingested / REJECTED
-        for file in rejected.sizes():
-            (self.result / name).make_folder()
-            (self.result / name / file).write_bytes((rejected / file).read_bytes())
+        aside = step / name
+        for file in aside.sizes():
+            (self.result / (to or name)).make_folder()
+            (self.result / (to or name) / file).write_bytes((aside / file).read_bytes())
 
     # --- at its end ---------------------------------------------------------------------------------------
 

@@ -62,8 +62,9 @@ def _summary(data: dict[str, Any]) -> str:
     """What was asked and what came out."""
     settings, found, selected = data["settings"], data["input"], data["selected"]
     set_aside = [f"{rows:,} {escaped(reason)}" for reason, rows in found["bad_rows"].items()]
-    if found["duplicates_dropped"]:
-        set_aside.append(f"{found['duplicates_dropped']:,} duplicates")
+    for name, what in (("duplicates_dropped", "duplicates"), ("near_duplicates_dropped", "near-copies")):
+        if found[name]:
+            set_aside.append(f"{found[name]:,} {what}")
     dropped = f", of which {', '.join(set_aside)} were set aside" if set_aside else ""
     first = "as asked" if settings["first"] is not None else f"drawn by seed {selected['seed']}"
     words = EQUATIONS[settings["formula"]].words
@@ -207,6 +208,7 @@ def _pool(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
         f"{data['selected']['picks']:,} picks (hatched). A high factor means close neighbours.",
     )
     density += _table(("quantile of σ", "pool", "selection"), quantiles, "Quantiles are exact to about 2%.")
+    density += _crowded(data)
     drawn = len(pool_map["picks"])
     evenly = f", {drawn:,} drawn evenly over the order of picking" if drawn < data["selected"]["picks"] else ""
     chart = numbered.figure(
@@ -221,6 +223,22 @@ def _pool(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
         "All points of the map are in report.json.",
     )
     return _section("Where the picks lie", f"<div class=pair><div>{density}</div><div>{chart}</div></div>")
+
+
+def _crowded(data: dict[str, Any]) -> str:
+    """A warning of picks in crowds of near-copies, empty where there are none."""
+    found = data["selected"]["crowded"]
+    if not found["picks"]:
+        return ""
+    suggested = found.get("suggested_near_duplicates")
+    advice = "Drop near-copies from the reference."
+    if suggested is not None:
+        advice = f"<code>--near-duplicates {suggested}</code> would leave one row of each crowd."
+    return (
+        f"<p><b>{found['picks']:,} of the picks lie in crowds of near-copies</b>: their density factor is above 100 "
+        f"times the pool’s median, up to {found['greatest_ratio']:,.0f} times, and what is far from them counts as "
+        f"novel whatever else it is near to. {advice}</p>"
+    )
 
 
 def _groups(data: dict[str, Any], numbered: _Numbering) -> str:

@@ -48,6 +48,8 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
 
 def _pool_line(pool: Pool) -> str:
     parts = [f"{pool.input_rows} rows", f"{pool.duplicates_dropped} duplicates dropped"]
+    if pool.near_duplicates_dropped:
+        parts.append(f"{pool.near_duplicates_dropped} near-copies dropped")
     parts += [f"{rows} {reason}" for reason, rows in pool.bad_rows.items()]
     return f"{', '.join(parts)}: {pool.candidates} candidates of {pool.dimension} dimensions"
 

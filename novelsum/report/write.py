@@ -50,7 +50,7 @@ def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, A
         "finished": manifest["finished"],
         "settings": manifest["settings"],
         "input": {name: value for name, value in manifest["input"].items() if name != "path"},
-        "selected": {name: manifest["selected"][name] for name in ("picks", "first", "seed")},
+        "selected": {name: manifest["selected"][name] for name in ("picks", "first", "seed", "crowded")},
         **survey,
         "comparison": compared(manifest.get("comparison", {})),
         "density_estimate": manifest["density"],

@@ -24,8 +24,8 @@ from novelsum.density.reference import mark_itself
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
 from novelsum.files.ingest import ingest
-from novelsum.files.location import Location
-from novelsum.files.source import Chunk, Source, open_selected, read_columns, read_ids_and_vectors, require_same_ids
+from novelsum.files.location import DUPLICATES, Location
+from novelsum.files.source import Chunk, Source, open_selected, read_columns, require_same_ids
 from novelsum.files.store import Block, Pool, read_block, read_block_columns
 from novelsum.files.workplace import SelectedBefore
 from novelsum.rows import Integers, common_places
@@ -73,7 +73,7 @@ def log_already_selected(
     if samples.has_vectors:
         logged = _with_vectors(context, samples, pool, corpus, factors, given, settings, work / _ALREADY)
     else:
-        logged = _by_id(context, samples, source, pool, factors, settings)
+        logged = _by_id(context, samples, pool, factors, settings)
     (work / "picks").make_folder()
     picklog.append(work, 0, logged, np.zeros(len(logged)))
     logger.info(
@@ -84,19 +84,17 @@ def log_already_selected(
     return {"samples": len(logged), "began_with": before.outputs, "left_out": before.later}
 
 
-def _by_id(
-    context: SparkContext, samples: Source, source: Source, pool: Pool, factors: Location, settings: Settings
-) -> Candidates:
-    """Samples of which only ids are given. One that was dropped as a duplicate is the candidate that was kept."""
+def _by_id(context: SparkContext, samples: Source, pool: Pool, factors: Location, settings: Settings) -> Candidates:
+    """Samples of which only ids are given. One that was dropped as a copy is the candidate that was kept for it."""
     find = partial(_candidates, pool.work, factors, settings.density_power)
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
     parts = search(context, pool.blocks, wanted, find)
     missing = wanted - {id_ for part in parts for id_ in part.ids}
-    if missing and settings.duplicates == "drop":
-        of_dropped = dict(search(context, source.chunks(_CHUNK_ROWS), missing, partial(_digests_of, source)))
-        parts += search(context, pool.blocks, frozenset(of_dropped.values()), find)
-        kept = {digest for part in parts for digest in part.digests}
-        missing = frozenset(id_ for id_ in missing if of_dropped.get(id_) not in kept)
+    lists = (pool.work / DUPLICATES).entries()
+    if missing and lists:
+        kept_for = dict(search(context, lists, missing, _kept_for))
+        parts += search(context, pool.blocks, frozenset(kept_for.values()), find)
+        missing -= frozenset(kept_for)
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(wanted)} ids of --already-selected {samples.path} are no candidates "
@@ -222,12 +220,8 @@ def _ids_of_rows(work: Location, wanted: Integers, name: str) -> list[tuple[int,
     return list(zip(*(column.to_pylist() for column in table.take(pa.array(at)).columns), strict=True))
 
 
-def _digests_of(source: Source, wanted: frozenset[str | int], chunk: Chunk) -> Iterator[tuple[str | int, bytes]]:
-    """Id and digest of the rows of a chunk that have a wanted id."""
-    for _, _, ids, vectors, _ in read_ids_and_vectors(source, chunk):
-        places = {i: id_ for i, id_ in enumerate(ids.to_pylist()) if id_ in wanted}
-        for length in {int(vectors.lengths[i]) for i in places if vectors.lengths[i] > 0}:
-            at, matrix = vectors.of_length(length)
-            here = [(place, i) for place, i in enumerate(at.tolist()) if i in places]
-            for (_, i), digest in zip(here, digests(matrix[[place for place, _ in here]]), strict=True):
-                yield places[i], digest
+def _kept_for(wanted: frozenset[str | int], file: Location) -> Iterator[tuple[str | int, str | int]]:
+    """Of a list of copies that were dropped those with a wanted id, and the id that was kept for each."""
+    table = file.read_parquet(["id", "kept"])
+    ids, kept = (table.column(name).to_pylist() for name in ("id", "kept"))
+    yield from ((id_, other) for id_, other in zip(ids, kept, strict=True) if id_ in wanted)

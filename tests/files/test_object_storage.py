@@ -192,7 +192,7 @@ def test_a_store_that_refuses_to_read_costs_no_work(bucket, tmp_path, status):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "jobs" / "curate.py"), *given], stderr=subprocess.PIPE, text=True
     )
-    done = f"data/out-{status}/_work/work/2-density/done.json"
+    done = f"data/out-{status}/_work/work/3-density/done.json"
     while bucket.get_file_info(done).type == fs.FileType.NotFound:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

@@ -45,6 +45,7 @@ def place(tmp_path):
 
 STEPS = {
     "ingest": ("store/a", "store/b", "reference/store/a", "itself/a", "rejected/a"),
+    "thin": ("store/a", "duplicates/a"),
     "density": ("density/a",),
     "begin": (),
 }
@@ -63,7 +64,8 @@ def write(file: Location) -> None:
         ("1-ingest/store/b", []),
         ("1-ingest/reference/store/a", []),
         ("1-ingest/rejected/a", []),
-        ("2-density/density/a", ["ingest"]),
+        ("2-thin/store/a", ["ingest"]),
+        ("3-density/density/a", ["ingest", "thin"]),
     ],
 )
 def test_a_step_that_has_lost_a_file_is_forgotten_with_all_after_it(place, caplog, file, left, damage):
@@ -100,10 +102,10 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
     """One sentence, exit 1 for a scheduler to try again, and nothing that the next try could stumble over."""
     place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
     place.stage.make_folder()
-    run = {"version": __version__, "layout": 2, "identity": place.identity}
+    run = {"version": __version__, "layout": 3, "identity": place.identity}
     (place.stage / "run.json").write_bytes(json.dumps(run).encode())
     (place.folder("density") / "done.json").write_bytes(content)
-    words = r"2-density/done\.json is damaged .*; run again to start over"
+    words = r"3-density/done\.json is damaged .*; run again to start over"
     with pytest.raises(DamageError, match=words), place.held(overwrite=False, keep_work=False):
         place.check_steps()
     assert not place.work.exists()
@@ -119,8 +121,8 @@ def test_no_step_is_done_after_one_that_is_not(place, caplog):
 
 def test_a_step_that_begins_anew_undoes_what_was_done_after_it(place):
     place.emptied("density")
-    assert [step for step in STEPS if place.done(step)] == ["ingest"]
-    assert [folder.name for folder in place.work.entries()] == ["1-ingest", "2-density"]
+    assert [step for step in STEPS if place.done(step)] == ["ingest", "thin"]
+    assert [folder.name for folder in place.work.entries()] == ["1-ingest", "2-thin", "3-density"]
     assert not place.folder("density").entries()
 
 
@@ -155,7 +157,7 @@ def test_unfinished_work_whose_folders_mean_something_else_is_refused(place):
 
 def test_what_comes_after_a_step_does_not_count(place, caplog):
     """Picks, more of them at any time, and what a killed task was just writing."""
-    for name in ("3-begin/picks/000000000.parquet", "2-density/density/.a.0123", "1-ingest/store/c"):
+    for name in ("4-begin/picks/000000000.parquet", "3-density/density/.a.0123", "1-ingest/store/c"):
         write(place.work / name)
     place.check_steps()
     assert [place.done(step) for step in STEPS] == [{"of": step} for step in STEPS]
@@ -169,7 +171,7 @@ def test_samples_that_the_pick_log_began_with_are_logged_again_where_they_were_l
     write(folder / "picks" / "000000064.parquet")
     (folder / "picks" / "000000000.parquet").delete()
     place.check_steps()
-    assert [step for step in STEPS if place.done(step)] == ["ingest", "density"]
+    assert [step for step in STEPS if place.done(step)] == ["ingest", "thin", "density"]
     assert "000000000.parquet is missing; begin is done again" in caplog.text
 
 

@@ -53,7 +53,7 @@ def test_a_run_whose_input_is_replaced_ends_without_a_result(tmp_path):
         (tmp_path / "beside").rename(file)
 
     given = ("--input", source, "--output", output, "--budget", 60, "--text-column", "text")
-    done = run_until(output / "_work/work/2-density/done.json", replace, "curate", *given)
+    done = run_until(output / "_work/work/3-density/done.json", replace, "curate", *given)
     assert done.returncode == 3, done.stderr
     assert f"{file} was written again while the run read it" in error_line(done)
     assert not (output / "_MANIFEST.json").exists()
@@ -181,7 +181,7 @@ def test_a_run_goes_on_when_the_disk_reads_again(faulty_disk, tmp_path, what):
     given = ("--input", source, "--output", output, "--budget", 60, "--text-column", "text", "--no-report")
     mark = {"input": source, "store": output / "_work/work/1-ingest/store"}[what]
     environment = {**faulty_disk, "FAULTY": str(mark), "FAULTY_WHILE": str(fails)}
-    failed = run_until(output / "_work/work/2-density/done.json", fails.touch, "curate", *given, **environment)
+    failed = run_until(output / "_work/work/3-density/done.json", fails.touch, "curate", *given, **environment)
     assert failed.returncode == 1, failed.stderr
     assert str(mark) in error_line(failed)
     assert "Input/output error" in error_line(failed)

@@ -64,11 +64,16 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
     assert {"ingest", "density", "selection", "write", "total"} <= set(content["seconds"])
     assert sorted(entry.name for entry in curated.iterdir()) == [
         "_MANIFEST.json",
+        "duplicates",
         "metrics.json",
         "report.html",
         "report.json",
         "selected",
     ]
+    copies = pq.read_table(curated / "duplicates").to_pydict()
+    assert len(set(copies["id"])) == 98
+    assert not set(copies["id"]) & set(copies["kept"])
+    assert set(copies["distance"]) == {0.0}
 
 
 def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):

@@ -96,7 +96,7 @@ def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expect
     assert found.drop(["novelty"]).equals(expected.drop(["novelty"]))
     assert found.column("novelty").to_pylist() == pytest.approx(expected.column("novelty").to_pylist(), rel=1e-12)
     names = sorted(entry.name for entry in output.iterdir())
-    assert names == ["_MANIFEST.json", *more, "metrics.json", "report.html", "report.json", "selected"]
+    assert names == ["_MANIFEST.json", *more, "duplicates", "metrics.json", "report.html", "report.json", "selected"]
 
 
 # --- a run that is cut ------------------------------------------------------------------------------------
@@ -106,11 +106,11 @@ POINTS = [
     "_work/run.json",
     "_work/work/1-ingest/store/*",
     "_work/work/1-ingest/done.json",
-    "_work/work/2-density/density/*",
-    "_work/work/2-density/done.json",
-    "_work/work/3-begin/picks/000000000.parquet",
-    "_work/work/3-begin/picks/0000000[1-9]*",
-    "_work/work/3-begin/picks/0000001*",
+    "_work/work/3-density/density/*",
+    "_work/work/3-density/done.json",
+    "_work/work/4-begin/picks/000000000.parquet",
+    "_work/work/4-begin/picks/0000000[1-9]*",
+    "_work/work/4-begin/picks/0000001*",
     "_work/result/selected/*",
     "_work/result/report.html",
     "_work/manifest.json",
@@ -170,20 +170,35 @@ def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_p
     script, *job = command
     monkeypatch.setattr(sys.modules[__name__], "COMMAND", [sys.executable, str(ROOT / script), *job])
     output = tmp_path / "out"
-    kill_when(output, "_work/work/3-begin/picks/0000000[1-9]*")
+    kill_when(output, "_work/work/4-begin/picks/0000000[1-9]*")
     done = curate(output)
     assert_finished(done, output, expected)
-    assert "going on after begin, density, ingest" in done.stderr
+    assert "going on after begin, density, ingest, thin" in done.stderr
     manifest = json.loads((output / "_MANIFEST.json").read_text())
     assert manifest["selected"]["resumed_picks"] >= 64
     assert "ingest" not in manifest["seconds"]
 
 
 @pytest.mark.restart
+def test_a_run_killed_while_near_copies_are_dropped_ends_with_the_same_rows(tmp_path):
+    near = ["--near-duplicates", 0.3]
+    undisturbed, output = tmp_path / "undisturbed", tmp_path / "out"
+    assert curate(undisturbed, *near).returncode == 0
+    for point in ("2-thin/search/states-000001/*", "2-thin/duplicates/*", "2-thin/store/*", "2-thin/done.json"):
+        kill_when(output, f"_work/work/{point}", *near)
+    done = curate(output, *near)
+    assert done.returncode == 0, done.stderr
+    assert "going on after " in done.stderr
+    for folder in ("selected", "duplicates"):
+        found, expected = (pq.read_table(run / folder) for run in (output, undisturbed))
+        assert found.equals(expected)
+
+
+@pytest.mark.restart
 def test_an_interrupted_run_says_that_it_can_go_on(expected, tmp_path):
     output = tmp_path / "out"
     process = start(output)
-    while not any(output.glob("_work/work/2-density/done.json")):
+    while not any(output.glob("_work/work/3-density/done.json")):
         assert process.poll() is None
         time.sleep(POLL)
     os.kill(process.pid, signal.SIGTERM)
@@ -201,8 +216,8 @@ def test_an_interrupted_run_says_that_it_can_go_on(expected, tmp_path):
 @pytest.mark.restart
 def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
     output = tmp_path / "out"
-    kill_when(output, "_work/work/3-begin/picks/0000001*")
-    second = sorted((output / "_work/work/3-begin/picks").glob("*.parquet"))[1]
+    kill_when(output, "_work/work/4-begin/picks/0000001*")
+    second = sorted((output / "_work/work/4-begin/picks").glob("*.parquet"))[1]
     os.truncate(second, second.stat().st_size // 2)
     done = curate(output)
     assert_finished(done, output, expected)
@@ -211,11 +226,11 @@ def test_picks_of_a_damaged_log_are_made_again(expected, tmp_path):
 
 @pytest.mark.restart
 @pytest.mark.parametrize(
-    ("folder", "again", "damage"), [("1-ingest/store", "ingest", "gone"), ("2-density/density", "density", "cut")]
+    ("folder", "again", "damage"), [("1-ingest/store", "ingest", "gone"), ("3-density/density", "density", "cut")]
 )
 def test_a_step_that_has_lost_a_file_is_done_again(expected, tmp_path, folder, again, damage):
     output = tmp_path / "out"
-    kill_when(output, "_work/work/2-density/done.json")
+    kill_when(output, "_work/work/3-density/done.json")
     block = sorted((output / "_work/work" / folder).iterdir())[1]
     if damage == "cut":
         os.truncate(block, block.stat().st_size - 300)
@@ -230,7 +245,7 @@ def test_a_step_that_has_lost_a_file_is_done_again(expected, tmp_path, folder, a
 def test_a_damaged_block_ends_the_run_with_its_name(expected, tmp_path):
     """Nothing is selected from it, and the next run starts over."""
     output = tmp_path / "out"
-    kill_when(output, "_work/work/2-density/done.json")
+    kill_when(output, "_work/work/3-density/done.json")
     block = sorted((output / "_work/work/1-ingest/store").iterdir())[1]
     content = bytearray(block.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -260,7 +275,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(expe
     )
     assert not (output / "_MANIFEST.json").exists()
     done = curate(output)
-    assert "going on after begin, density, ingest" in done.stderr
+    assert "going on after begin, density, ingest, thin" in done.stderr
     assert_finished(done, output, expected)
 
 
@@ -272,7 +287,7 @@ def test_scratch_that_is_deleted_under_running_tasks_changes_no_pick(expected, t
     scratch.mkdir()
     process = start(output, SPARK_LOCAL_DIRS=str(scratch))
     draw, deleted = random.Random(0), 0
-    while process.poll() is None and not any(output.glob("_work/work/3-begin/picks/0000001*")):
+    while process.poll() is None and not any(output.glob("_work/work/4-begin/picks/0000001*")):
         for file in sorted(glob.glob(f"{scratch}/**/novelsum-*/*/*", recursive=True)):
             if kept == "nothing" or draw.random() < 0.2:
                 Path(file).unlink(missing_ok=True)
@@ -294,7 +309,7 @@ def test_a_scratch_disk_that_fills_up_ends_the_run_with_its_name(expected, tmp_p
     output, scratch = tmp_path / "out", tmp_path / "scratch"
     scratch.mkdir()
     process = start(output, within=small_disk(scratch, "60m"), SPARK_LOCAL_DIRS=str(scratch))
-    while not any(output.glob("_work/work/3-begin/picks/*.parquet")):
+    while not any(output.glob("_work/work/4-begin/picks/*.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(POLL)
     fill = 'cd "$0" && while :; do rm -rf */novelsum-*; head -c 60m /dev/zero >> filler; sleep 0.05; done'
@@ -415,7 +430,7 @@ def test_scratch_of_a_killed_run_makes_room_for_the_next(expected, tmp_path):
     try:
         subprocess.run([*inside, "mkdir", "-p", foreign], check=True)
         process = start(output, within=inside, SPARK_LOCAL_DIRS=str(scratch))
-        while not any(output.glob("_work/work/3-begin/picks/0000000[1-9]*")):
+        while not any(output.glob("_work/work/4-begin/picks/0000000[1-9]*")):
             assert process.poll() is None, process.communicate()
             time.sleep(POLL)
         kill(process)
@@ -435,10 +450,10 @@ def test_a_comparison_that_fails_costs_nothing_but_itself(expected, tmp_path):
     """Somebody removes the density factors while it runs."""
     output = tmp_path / "out"
     process = start(output, "--compare", "--no-report")
-    while not any(output.glob("_work/work/4-compare/*")):
+    while not any(output.glob("_work/work/5-compare/*")):
         assert process.poll() is None, process.communicate()
         time.sleep(POLL)
-    shutil.rmtree(output / "_work/work/2-density")
+    shutil.rmtree(output / "_work/work/3-density")
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     assert len(re.findall("the comparison cannot be made; the selection is not affected: .*density", errors)) == 1
@@ -452,7 +467,7 @@ def test_a_comparison_that_fails_costs_nothing_but_itself(expected, tmp_path):
 def test_a_signal_ends_a_run_that_compares(tmp_path, number):
     output = tmp_path / "out"
     process = start(output, "--compare", "--no-report")
-    while not any(output.glob("_work/work/4-compare/*")):
+    while not any(output.glob("_work/work/5-compare/*")):
         assert process.poll() is None, process.communicate()
         time.sleep(POLL)
     os.kill(process.pid, number)

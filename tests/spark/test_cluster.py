@@ -80,7 +80,7 @@ def test_an_executor_killed_in_the_selection_changes_no_pick(expected, tmp_path)
     output, work = tmp_path / "out", tmp_path / "work"
     process = start(output, "--work-dir", work)
     deadline = time.monotonic() + 240
-    while len(list(work.glob("novelsum-*/3-begin/picks/*.parquet"))) < 2:
+    while len(list(work.glob("novelsum-*/4-begin/picks/*.parquet"))) < 2:
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
@@ -101,7 +101,7 @@ def test_work_is_kept_when_asked(expected, tmp_path):
     assert process.returncode == 0, errors
     assert picks(output) == expected
     (kept,) = work.iterdir()
-    assert sorted(entry.name for entry in kept.iterdir()) == ["1-ingest", "2-density", "3-begin"]
+    assert sorted(entry.name for entry in kept.iterdir()) == ["1-ingest", "3-density", "4-begin"]
     assert sorted(entry.name for entry in output.iterdir()) == [
         "_MANIFEST.json",
         "metrics.json",

@@ -104,7 +104,7 @@ def test_a_packaged_run_on_an_encrypted_cluster_survives_a_killed_worker(sample,
         **{"jobs/curate.py": job, "dist/": f"{ROOT}/dist/"},
     )
     deadline = time.monotonic() + 300
-    while len(list(work.glob("novelsum-*/3-begin/picks/*.parquet"))) < 2:
+    while len(list(work.glob("novelsum-*/4-begin/picks/*.parquet"))) < 2:
         assert time.monotonic() < deadline, log.read_text()
         assert process.poll() is None, log.read_text()
         time.sleep(0.05)
