@@ -251,8 +251,7 @@ class _Steps:
             with self.clock.time("ingest") as facts:
                 pool, corpus = ingest(context, self.source, settings, folder), None
                 if reference:
-                    plain = dataclasses.replace(settings, input=reference.path, group_column=None)
-                    corpus = ingest(context, reference, plain, folder / _REFERENCE)
+                    corpus = ingest(context, reference, settings.of_corpus(reference.path), folder / _REFERENCE)
                     pool = mark_itself(context, pool, corpus, settings)
                 facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
             return {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}

@@ -12,6 +12,7 @@
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import RDD, SparkContext
 
+from novelsum.amounts import Costs
 from novelsum.compiled import import_ahead
 from novelsum.errors import InputError
 from novelsum.files.embeddings import digests
@@ -62,7 +64,8 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
     chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
     numbered = list(enumerate(chunks))
     parts = -(-source.rows // _PART_ROWS)
-    scan = partial(_scan, source, settings.metric == "cosine", settings.quality_column, parts)
+    traits = Traits(settings.quality_column, settings.group_column, settings.cost_column)
+    scan = partial(_scan, source, settings.metric == "cosine", traits, parts)
     by_id = _together(context.parallelize(numbered, len(numbered)).mapPartitions(scan), parts)
     summary = Summary.of_all(by_id.map(Summary.of).collect())
     if summary.unreadable:
@@ -86,15 +89,14 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
     sizes = dict(in_range.mapPartitionsWithIndex(_size).collect()) if bounds else {}
     placed = in_range.mapPartitionsWithIndex(partial(_by_chunk, sizes)).partitionBy(len(chunks), int)
     block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
-    traits = (settings.quality_column, settings.group_column)
     write = partial(_write_blocks, source, chunks, work, block_rows, traits)
     written = placed.mapPartitionsWithIndex(write).collect()
     groups: Counter[Group] = Counter()
-    for _, of_block, _ in written:
-        groups.update(of_block)
+    for one in written:
+        groups.update(one.groups)
     return Pool(
         work=work,
-        blocks=tuple(sorted((block for block, _, _ in written), key=lambda block: block.name)),
+        blocks=tuple(sorted((one.block for one in written), key=lambda block: block.name)),
         dimension=dimension,
         itemsize=np.dtype(source.dtype).itemsize,
         integer_ids=source.integer_ids,
@@ -104,7 +106,8 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
         distinct=found.distinct,
         fingerprint=f"{summary.fingerprint:024x}",
         groups=dict(groups),
-        greatest_quality=max(quality for _, _, quality in written),
+        greatest_quality=max(one.greatest_quality for one in written),
+        costs=Costs.joined(one.costs for one in written) if traits.cost else None,
     )
 
 
@@ -112,18 +115,42 @@ _Placed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
 """Of candidates in a chunk: their positions, their rows, and whether they are distinct."""
 
 
+@dataclass(frozen=True)
+class Traits:
+    """The columns that a selection asks of a candidate, if any."""
+
+    quality: str | None
+    group: str | None
+    cost: str | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(column for column in vars(self).values() if column))
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A block that was written: its rows by group, and what is to be known of qualities and costs."""
+
+    block: Block
+    groups: dict[Group, int]
+    greatest_quality: float
+    costs: Costs
+
+
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
 def _scan(
-    source: Source, cosine: bool, quality_column: str | None, parts: int, chunks: Iterable[tuple[int, Chunk]]
+    source: Source, cosine: bool, traits: Traits, parts: int, chunks: Iterable[tuple[int, Chunk]]
 ) -> Iterator[tuple[int, Rows]]:
     """All rows but for their vectors, each with others for the part that its id belongs to."""
     import_ahead()  # this is a worker's first task, and it waits for files
     for number, chunk in chunks:
         held: list[Rows] = []
         try:
-            for rows in _scanned(source, cosine, quality_column, number, chunk):
+            for rows in _scanned(source, cosine, traits, number, chunk):
                 held.append(rows)
                 if sum(map(len, held)) >= _PART_ROWS:
                     yield from _by_id(parts, held)
@@ -139,21 +166,25 @@ def _by_id(parts: int, held: list[Rows]) -> Iterator[tuple[int, Rows]]:
         yield from rows.split(rows.parts_by_id(parts))
 
 
-def _scanned(source: Source, cosine: bool, quality_column: str | None, number: int, chunk: Chunk) -> Iterator[Rows]:
+def _scanned(source: Source, cosine: bool, traits: Traits, number: int, chunk: Chunk) -> Iterator[Rows]:
     """The rows of a chunk in batches, with what is wrong with each by itself."""
     start = 0
-    others = [quality_column] if quality_column else []
-    for _, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, others):
+    others = dict.fromkeys(column for column in (traits.quality, traits.cost) if column)
+    for _, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, list(others)):
         of_vector = np.zeros((len(rows), 2), dtype=np.uint64)
         reasons = np.full(len(rows), CODES["null embedding"], dtype=np.int8)
         for length in np.unique(vectors.lengths[vectors.lengths > 0]).tolist():
             at, matrix = vectors.of_length(length)
             reasons[at] = _faults(matrix, cosine)
             of_vector[at] = np.frombuffer(b"".join(digests(matrix)), dtype=np.uint64).reshape(-1, 2)
-        if quality_column:
-            quality = _quality(table, quality_column)
+        if traits.quality:
+            quality = _numbers(table, traits.quality)
             is_bad = ~(np.isfinite(quality) & (quality >= 0))
             reasons[is_bad & (reasons == GOOD)] = CODES["bad quality"]
+        if traits.cost:
+            cost = _numbers(table, traits.cost)
+            is_bad = ~(np.isfinite(cost) & (cost > 0))
+            reasons[is_bad & (reasons == GOOD)] = CODES["bad cost"]
         reasons[ids.is_null().to_numpy(zero_copy_only=False)] = CODES["null id"]
         yield Rows(
             ids=ids,
@@ -185,14 +216,11 @@ def _write_blocks(
     chunks: list[Chunk],
     work: Location,
     block_rows: int,
-    traits: tuple[str | None, str | None],
+    traits: Traits,
     number: int,
     placed: Iterable[tuple[int, _Placed]],
-) -> Iterator[tuple[Block, dict[Group, int], float]]:
-    """Write a chunk's candidates; of each block yield its name and size, its rows per group and its greatest quality.
-
-    ``traits``: the columns of quality and group, if any.
-    """
+) -> Iterator[_Written]:
+    """Write a chunk's candidates, and tell of each block."""
     places = [of_part for _, of_part in placed]
     if not places:
         return
@@ -214,19 +242,17 @@ def _write_blocks(
             name = f"{number:06d}-{written:04d}.parquet"
             write_block(work, name, content)
             groups = Counter(content.groups.to_pylist() if content.groups is not None else [])
-            yield Block(name, size), groups, float(content.quality.max()) if content.quality is not None else 0.0
+            greatest = float(content.quality.max()) if content.quality is not None else 0.0
+            costs = Costs.of(content.cost) if content.cost is not None else Costs()
+            yield _Written(Block(name, size), groups, greatest, costs)
             written += 1
 
 
-def _pieces(
-    source: Source, chunk: Chunk, traits: tuple[str | None, str | None], placed: _Placed
-) -> Iterator[StoredBlock]:
+def _pieces(source: Source, chunk: Chunk, traits: Traits, placed: _Placed) -> Iterator[StoredBlock]:
     """The candidates at some positions of a chunk, in that order, a piece for each batch that is read."""
     positions, row_numbers, distinct = placed
-    quality_column, group_column = traits
     start = 0
-    others = [column for column in traits if column]
-    for file, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, list(dict.fromkeys(others))):
+    for file, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, traits.columns):
         here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
         wanted = positions[here] - start
         if len(wanted):
@@ -239,14 +265,15 @@ def _pieces(
                 distinct=distinct[here],
                 file=np.full(len(wanted), file),
                 file_rows=rows[wanted],
-                quality=_quality(chosen, quality_column) if quality_column else None,
-                groups=_groups(chosen, group_column) if group_column else None,
+                quality=_numbers(chosen, traits.quality) if traits.quality else None,
+                groups=_groups(chosen, traits.group) if traits.group else None,
+                cost=_numbers(chosen, traits.cost) if traits.cost else None,
             )
         start += len(rows)
 
 
-def _quality(table: pa.Table, column: str) -> NDArray[np.float64]:
-    """The quality of rows, NaN where there is none."""
+def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """The quality or cost of rows, NaN where there is none."""
     return np.asarray(table.column(column).cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from novelsum.amounts import Costs
 from novelsum.files.location import Location
 from novelsum.groups import Group
 
@@ -41,6 +42,8 @@ class Pool:
     fingerprint: str
     groups: dict[Group, int] = field(default_factory=dict)
     greatest_quality: float = 0.0
+    costs: Costs | None = None
+    """What the candidates cost, where the run asks for that."""
     marked: bool = False
     """Whether ``itself/`` says of each candidate if a reference holds it too."""
 
@@ -53,7 +56,8 @@ class Pool:
         """All but where the store lies, as :meth:`from_json` takes it."""
         blocks = [[block.name, block.rows] for block in self.blocks]
         groups = [[group, rows] for group, rows in self.groups.items()]  # as a key of JSON, None would become text
-        fields = {**vars(self), "blocks": blocks, "groups": groups}
+        costs = self.costs and self.costs.for_json()
+        fields = {**vars(self), "blocks": blocks, "groups": groups, "costs": costs}
         del fields["work"]
         return fields
 
@@ -61,7 +65,8 @@ class Pool:
     def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
         """The pool whose store lies in ``work``."""
         blocks = tuple(Block(name, rows) for name, rows in fields["blocks"])
-        return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"])})
+        costs = fields["costs"] and Costs.from_json(fields["costs"])
+        return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"]), "costs": costs})
 
     def counts(self) -> dict[str, Any]:
         """What the manifest says of the input."""
@@ -82,7 +87,8 @@ class StoredBlock:
 
     ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
     (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
-    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text or null, where the run asks for them.
+    where the other columns are. ``quality`` and ``cost`` (n,) float64 and ``groups`` (n,) text or null, where the run
+    asks for them.
     """
 
     rows: NDArray[np.int64]
@@ -93,6 +99,7 @@ class StoredBlock:
     file_rows: NDArray[np.int64]
     quality: NDArray[np.float64] | None = None
     groups: pa.Array | None = None
+    cost: NDArray[np.float64] | None = None
 
     def take(self, places: NDArray[np.int64]) -> "StoredBlock":
         """The candidates at some places of it, in that order."""
@@ -105,6 +112,7 @@ class StoredBlock:
             file_rows=self.file_rows[places],
             quality=None if self.quality is None else self.quality[places],
             groups=None if self.groups is None else self.groups.take(pa.array(places)),
+            cost=None if self.cost is None else self.cost[places],
         )
 
     @staticmethod
@@ -119,6 +127,7 @@ class StoredBlock:
             file_rows=np.concatenate([block.file_rows for block in blocks]),
             quality=None if blocks[0].quality is None else np.concatenate([block.quality for block in blocks]),
             groups=None if blocks[0].groups is None else pa.concat_arrays([block.groups for block in blocks]),
+            cost=None if blocks[0].cost is None else np.concatenate([block.cost for block in blocks]),
         )
 
 
@@ -140,6 +149,7 @@ def write_block(work: Location, name: str, block: StoredBlock) -> None:
         "file_row": block.file_rows,
         "quality": block.quality,
         "group": block.groups,
+        "cost": block.cost,
     }
     table = pa.table({name: column for name, column in columns.items() if column is not None})
     block_location(work, name).write_parquet(table, compression="none", use_dictionary=False)
@@ -158,6 +168,7 @@ def read_block(work: Location, name: str) -> StoredBlock:
         file_rows=table.column("file_row").to_numpy(),
         quality=table.column("quality").to_numpy() if "quality" in table.column_names else None,
         groups=table.column("group").chunk(0) if "group" in table.column_names else None,
+        cost=table.column("cost").to_numpy() if "cost" in table.column_names else None,
     )
 
 
