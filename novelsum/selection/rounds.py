@@ -39,7 +39,7 @@ from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block_columns
 from novelsum.formula import Array, metric_space
 from novelsum.groups import Group, in_words
-from novelsum.rows import common_places, lot
+from novelsum.rows import Integers, common_places, lot
 from novelsum.selection import picklog, scratch
 from novelsum.selection.candidates import Candidates, Picks, Units
 from novelsum.selection.check import LONGEST_DRAFT, STATE_BYTES, BlockCheck, Question
@@ -53,6 +53,7 @@ from novelsum.selection.contenders import (
     contender_bytes,
     list_bytes,
 )
+from novelsum.selection.earlier import Earlier
 from novelsum.selection.pickfile import file_bytes, final_picks, with_drafted
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
@@ -184,11 +185,12 @@ def select(
     settings: Settings,
     first: int | None,
     begun: int = 0,
+    earlier: Earlier | None = None,
 ) -> tuple[list[Candidate], Effort]:
     """Pick candidates of the pool, whose density factors lie in the folder ``factors``, until a budget is reached.
 
     Begins with what the pick log in the folder ``log`` holds, of which the first ``begun`` are samples selected before;
-    if it is empty, with the row ``first``.
+    if that is all, with ``earlier`` picks, and if there are none, with the row ``first``.
     """
     (log / "picks").make_folder()
     closings = closings_of(pool, settings)
@@ -216,7 +218,8 @@ def select(
     blocks = _Blocks(context, pool, run.has_rounds)
     try:
         _preflight(context, blocks, pool, settings, run)
-        selection = _Selection(context, blocks, run, pool, closings, first)
+        selection = _Selection(context, blocks, run, pool, closings, first, earlier)
+        selection.log()
         with _progress(closings, budget) as progress:
             progress.reach(selection.progress)
             while selection.picked < budget and not selection.is_over:
@@ -414,18 +417,27 @@ class _Selection:
         pool: Pool,
         closings: Closings,
         first: int | None,
+        earlier: Earlier | None,
     ) -> None:
         self._context, self._blocks = context, blocks
         self.effort, self.is_over = Effort(), False
         self._capacity = CAPACITY
         self._length = 1 if run.has_rounds else _LOGGED_AT_ONCE
-        prepare = partial(_prepare, run, first) if run.has_rounds else partial(_read, run)
+        recovered = _recovered(run)
+        picks, sums = recovered if recovered else (None, np.zeros(0))
+        if picks is not None and len(picks) > run.begun:
+            earlier = None
+        starting = (
+            earlier.rows if earlier else np.array([] if first is None or picks is not None else [first], np.int64)
+        )
+        prepare = partial(_prepare, run, np.sort(starting)) if run.has_rounds else partial(_read, run)
         prepared = blocks.map(prepare, "scratch and the first pick")
         found = Candidates.joined([stored for _, _, stored in prepared])
-        picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
+        started = found[_places_of(starting, found.rows)]
+        picks, self._logged = (picks, len(picks)) if picks is not None else (started[:0], 0)
+        picks = Candidates.joined([picks, started])
         self._recent, self._since = picks[self._logged :], self._logged
-        self.novelty: list[float] = sums[run.begun :].tolist()
-        self.effort.resumed_picks = max(0, self._logged - run.begun)
+        self.effort.resumed_picks = len(earlier.rows) if earlier else max(0, self._logged - run.begun)
         before, made = picks[: run.begun], picks[run.begun :]
         lengths = np.sqrt(np.square(before.vectors, dtype=np.float64).sum(axis=1))
         units = Units.of(
@@ -434,6 +446,10 @@ class _Selection:
             run.scoring.metric,
         )
         self.run = replace(run, units=units)
+        of_started = np.zeros(len(started))
+        if earlier:
+            of_started = earlier.sums(run.scoring.equation, run.begun, units.powered * units.length)
+        self.novelty: list[float] = np.append(sums, of_started)[run.begun :].tolist()
         weights = self._weights = Weights.of(run.places, run.scoring.proximity_power)
         everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, picks.rows))]
         self._closings = replace(closings, distance=closings.distance / units.length)
@@ -583,11 +599,11 @@ class _Selection:
             self._recent, self._since = unlogged[:0], self._logged
 
 
-def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
-    """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
+def _recovered(run: Run) -> tuple[Candidates, Array] | None:
+    """The picks that the log holds, and their sums when they were picked; no more than the budget asks for."""
     recovered = picklog.recover(run.log)
     if recovered is None and not run.begun:
-        return first, np.zeros(1), 0
+        return None
     if recovered is None or len(recovered[0]) < run.begun:
         raise RunError(
             f"the samples of --already-selected in {run.log / 'picks'} are damaged; run again to log them anew"
@@ -595,7 +611,13 @@ def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
     logged, sums = recovered
     if len(logged) > run.begun:
         logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.log / "picks")
-    return logged, sums, len(logged)
+    return logged[: run.places], sums[: run.places]
+
+
+def _places_of(rows: Integers, among: Integers) -> Integers:
+    """Where some rows are among others, in their own order."""
+    order = np.argsort(among)
+    return np.asarray(order[np.searchsorted(among, rows, sorter=order)])
 
 
 def _end(closings: Closings, picked: int, spent: Fraction, pool: Pool, taken: int, is_asked: bool) -> End:
@@ -656,11 +678,10 @@ def _draw(
         yield b"", rows[ids.index(wanted)]
 
 
-def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Candidates]:
-    """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
+def _prepare(run: Run, starting: Integers, block: Block) -> tuple[float, float, Candidates]:
+    """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and those of sorted rows it has."""
     with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
-        rows = held.candidates.rows
-        at = np.flatnonzero(rows == first) if first is not None else rows[:0]
+        at = np.flatnonzero(np.isin(held.candidates.rows, starting))
         return held.longest, float(held.stored.powered.max()), held.stored[at]
 
 
