@@ -1,4 +1,4 @@
-"""Another budget for a run that is finished or not, and steps that are used again where they do not depend on a change."""
+"""Another budget for a run, finished or not, and steps that are used again where what changed does not matter."""
 
 import json
 
@@ -51,9 +51,10 @@ def test_another_budget_for_an_unfinished_run_goes_on_with_its_log(curate, monke
         if self.picked > 64:
             raise KeyboardInterrupt
 
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(rounds._Selection, "log", log_and_die)
+    monkeypatch.setattr(rounds._Selection, "log", log_and_die)
+    with pytest.raises(KeyboardInterrupt):
         curate("out", budget=200)
+    monkeypatch.setattr(rounds._Selection, "log", log)
     with pytest.raises(UsageError, match="holds an unfinished run that is another one: --seed was 42 and is 7"):
         curate("out", budget=200, seed=7)
     found, _, selected, told = curate("out", budget=150)
