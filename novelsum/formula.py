@@ -23,6 +23,7 @@ is computed from that row alone, so that splitting the rows in any way gives the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 import numpy as np
@@ -264,7 +265,7 @@ def novelsum(
 
 @dataclass(frozen=True)
 class Selection:
-    """What NovelSelect picked: indices (budget,) int64 in the order of picking and v when picked (budget,)."""
+    """What NovelSelect picked: indices (picks,) int64 in the order of picking and v when picked (picks,)."""
 
     picks: NDArray[np.int64]
     novelty: Array
@@ -283,17 +284,24 @@ def novelselect(
     quality: ArrayLike | None = None,
     begun: Sequence[int] = (),
     may_follow: Callable[[list[int]], NDArray[np.bool_]] | None = None,
+    cost: ArrayLike | None = None,
+    cost_budget: float | Fraction | None = None,
+    cost_power: float = 0.0,
+    min_distance: float = 0.0,
 ) -> Selection:
     """Greedy selection of ``budget`` rows of ``vectors`` (n, D), starting with the row ``first``.
 
-    S = {first}; then, until the budget is met, S becomes S with argmax v(x) added, ties to the smallest
-    index. Takes O(n·budget) memory and sorts every candidate's distances at every pick.
+    S = {first}; then, until the budget is met or nothing is left that may be picked, S becomes S with argmax v(x)
+    added, ties to the smallest index. Takes O(n·budget) memory and sorts every candidate's distances at every pick.
 
     Parameters
     ----------
     quality : (n,) what v(x) is multiplied by before the argmax.
     begun : rows that are in S from the start and do not count as picks; ``first`` is None then.
     may_follow : which rows (n,) may be picked after the picks so far.
+    cost : (n,) above 0, of which v(x) is divided by the power ``cost_power``; all picks together may cost no more than
+        ``cost_budget``, by exact sums.
+    min_distance : no row nearer than this to one in S is picked.
     """
     vectors = np.asarray(vectors)
     density = np.asarray(density, dtype=np.float64)
@@ -301,6 +309,9 @@ def novelselect(
     if not 1 <= budget <= n:
         raise ValueError(f"budget {budget} is not between 1 and the number of candidates, {n}")
     quality = np.ones(n) if quality is None else np.asarray(quality, dtype=np.float64)
+    cost = np.ones(n) if cost is None else np.asarray(cost, dtype=np.float64)
+    factor = quality / cost**cost_power
+    exact_cost = np.array([Fraction(one) for one in cost.tolist()])
     selected = [*begun] if first is None else [first]
     picks, gained = selected[len(begun) :], [0.0] * (first is not None)
     columns = np.empty((n, 0))
@@ -315,10 +326,15 @@ def novelselect(
             proximity_power=proximity_power,
             density_power=density_power,
         )
-        score = v * quality
+        score = v * factor
         score[selected] = -np.inf
         if may_follow is not None:
             score[~may_follow(picks)] = -np.inf
+        if cost_budget is not None:
+            score[(exact_cost > Fraction(cost_budget) - sum(exact_cost[picks])).astype(bool)] = -np.inf
+        score[columns.min(axis=1, initial=np.inf) < min_distance] = -np.inf
+        if score.max() == -np.inf:
+            break
         picks.append(int(np.argmax(score)))
         selected.append(picks[-1])
         gained.append(float(v[picks[-1]]))

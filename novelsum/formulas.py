@@ -183,5 +183,10 @@ MEASURED: tuple[Formula, ...] = tuple(name for name, equation in EQUATIONS.items
 
 def have_same_density(one: str, other: str) -> bool:
     """Whether two formulas, by their names, have the same density factors."""
-    measured_as: dict[str, str] = {name: equation.measured_as for name, equation in EQUATIONS.items()}
-    return measured_as.get(one, one) == measured_as.get(other, other)
+    return same_density(one) == same_density(other)
+
+
+def same_density(name: str) -> str:
+    """The formula whose density factors are those of the one of that name."""
+    measured_as: dict[str, str] = {one: equation.measured_as for one, equation in EQUATIONS.items()}
+    return measured_as.get(name, name)

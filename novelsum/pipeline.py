@@ -57,6 +57,7 @@ from novelsum.report.summary import print_result
 from novelsum.report.survey import survey
 from novelsum.report.write import check_report, write_report
 from novelsum.selection.already import log_already_selected
+from novelsum.selection.earlier import Earlier, earlier_picks
 from novelsum.selection.nearest import Selected, nearest_earlier, write_rejected_near
 from novelsum.selection.rounds import Candidate, first_row, select
 from novelsum.settings import SELECTING, Job, Settings
@@ -247,7 +248,8 @@ class _Steps:
         density, factors = self._density(context, pool, corpus)
         median = require_finite_powers(pool, factors, settings)
         begun, log = self._begin(context, pool, corpus, factors)
-        picks, selected = self._select(context, pool, factors, log, first, begun)
+        earlier = self._earlier(context, pool, factors, density, first)
+        picks, selected = self._select(context, pool, factors, log, first, begun, earlier)
         nearest = self._nearest(context, pool, factors, log, picks, begun)
         selected["crowded"] = crowded(context, pool, settings, picks, median)
         self._write(context, pool, factors, picks, nearest)
@@ -274,8 +276,7 @@ class _Steps:
             with self.clock.time("ingest") as facts:
                 pool, corpus = ingest(context, self.source, settings, folder), None
                 if reference:
-                    plain = dataclasses.replace(settings, input=reference.path, group_column=None)
-                    corpus = ingest(context, reference, plain, folder / _REFERENCE)
+                    corpus = ingest(context, reference, settings.of_corpus(reference.path), folder / _REFERENCE)
                     pool = mark_itself(context, pool, corpus, settings)
                 facts.update(rows=pool.input_rows, candidates=pool.candidates, dimension=pool.dimension)
             return {"pool": pool.for_json(), "corpus": corpus and corpus.for_json()}
@@ -341,6 +342,22 @@ class _Steps:
 
     # --- 7. select ----------------------------------------------------------------------------------------
 
+    def _earlier(
+        self, context: SparkContext, pool: Pool, factors: Location, density: dict[str, Any], first: int | None
+    ) -> Earlier | None:
+        """The picks of this run's result with another budget, if the output has it and nobody asks to do them anew."""
+        settings, output = self.settings, self.place.output
+        earlier = None if settings.overwrite else self.place.earlier()
+        if earlier is None:
+            return None
+        same_input = earlier["input"]["fingerprint"], earlier["input"]["candidates"]
+        if (*same_input, earlier["density"]) != (pool.fingerprint, pool.candidates, density):
+            logger.warning("the density in %s was estimated in another way; the selection begins anew", output)
+            return None
+        most = settings.picks(pool.candidates)
+        logger.info("going on from the picks of the result in %s", output)
+        return earlier_picks(context, pool, factors, output / "selected", settings.id_column, first, most)
+
     def _select(
         self,
         context: SparkContext,
@@ -349,10 +366,11 @@ class _Steps:
         log: Location,
         first: int | None,
         begun: dict[str, Any],
+        earlier: Earlier | None,
     ) -> tuple[list[Candidate], dict[str, Any]]:
         """The picks, and what the manifest says of them."""
         with self.clock.time("selection") as facts:
-            picks, effort = select(context, pool, factors, log, self.settings, first, begun["samples"])
+            picks, effort = select(context, pool, factors, log, self.settings, first, begun["samples"], earlier)
             facts.update(picks=len(picks), rounds=effort.rounds)
         selected = {
             "picks": len(picks),

@@ -18,8 +18,8 @@ from novelsum.groups import group_of, in_words
 from novelsum.report.output import OUTPUT_COLUMNS
 from novelsum.report.projection import MAP_COLUMNS
 from novelsum.selection.nearest import REJECTED_NEAR_COLUMNS
-from novelsum.selection.quotas import Quotas, refuse_by_rows
-from novelsum.selection.rounds import require_finite_quality
+from novelsum.selection.quotas import refuse_by_rows
+from novelsum.selection.rounds import closings_of, require_finite_quality
 from novelsum.settings import SELECTING, Job, Settings
 
 logger = logging.getLogger("novelsum")
@@ -72,18 +72,18 @@ def _check_columns(job: Job, settings: Settings, source: Source) -> None:
         ("--text-column", settings.text_column),
         ("--group-column", settings.group_column),
         ("--quality-column", settings.quality_column),
+        ("--cost-column", settings.cost_column),
     ):
         if column is not None and column not in source.schema.names:
             raise InputError(
                 f"{settings.input} has no column {column!r}; its columns are {', '.join(source.schema.names)}: name "
                 f"one of them with {option} or leave it out"
             )
-    if settings.quality_column is not None:
-        kind = source.schema.field(settings.quality_column).type
+    for option, column in (("--quality-column", settings.quality_column), ("--cost-column", settings.cost_column)):
+        kind = pa.float64() if column is None else source.schema.field(column).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
             raise InputError(
-                f"column {settings.quality_column!r} of {settings.input} has type {kind}, expected numbers; name "
-                "another with --quality-column"
+                f"column {column!r} of {settings.input} has type {kind}, expected numbers; name another with {option}"
             )
 
 
@@ -124,9 +124,9 @@ def check_pool(
     job: Job, settings: Settings, source: Source, pool: Pool, corpus: Pool | None, state: State | None
 ) -> None:
     """Refuse before any costly work what only the checked rows can tell."""
-    if settings.quota:
-        Quotas.of(settings.quota, pool.groups, settings.picks(pool.candidates))
-    if settings.quality_column is not None:
+    if job in SELECTING:
+        closings_of(pool, settings)
+    if settings.quality_column is not None or settings.cost_power:
         require_finite_quality(pool, settings)
     if job != "select_subset" and not (state and state.rows):
         require_enough_neighbors(corpus or pool, settings)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from novelsum.amounts import Budget, Quota
+from novelsum.amounts import Budget, CostBudget, Quota
 from novelsum.errors import UsageError
 from novelsum.formula import FORMULAS, Formula, Metric
 from novelsum.formulas import EQUATIONS, MEASURED
@@ -39,15 +39,15 @@ class Rules:
 
     A number is at least ``minimum``, greater than ``above`` and at most ``maximum``. ``holds``: whether a text is a
     path, or an id, which may be empty. ``parse`` raises UsageError for a malformed value. A required setting may be
-    left out where ``unless`` is given. ``needs`` and ``excludes``: other settings that must be given with this one, or
-    must not, and what to tell where that is broken. ``refuses``: values of its type that the job does not take, and
-    what to tell.
+    left out where one of ``unless`` is given. ``needs`` and ``excludes``: other settings that must be given with this
+    one, or must not, and what to tell where that is broken. ``refuses``: values of its type that the job does not take,
+    and what to tell.
     """
 
     help: str
     jobs: tuple[Job, ...] = ALL
     group: Group = "common"
-    unless: str = ""
+    unless: tuple[str, ...] = ()
     minimum: float = -math.inf
     above: float = -math.inf
     maximum: float = math.inf
@@ -79,7 +79,7 @@ class Settings:
     """All settings of a run that estimates or selects."""
 
     input: str = setting(
-        "Parquet file, folder or glob with one embedding a row", "", group="required", unless="remove", holds="path"
+        "Parquet file, folder or glob with one embedding a row", "", group="required", unless=("remove",), holds="path"
     )
     output: str = setting("folder to write the result to", "", group="required", holds="path")
     density: str = setting(
@@ -91,11 +91,39 @@ class Settings:
     )
     budget: int | str = setting(
         "how many samples to select, or which share of the candidates, such as 5%: rounded down, but at least 1; "
-        "candidates are the rows left without bad ones and dropped duplicates",
+        "candidates are the rows left without bad ones and dropped duplicates; may be left out with --cost-budget or "
+        "--min-distance",
         0,
         jobs=SELECTING,
         group="required",
+        unless=("cost_budget", "min_distance"),
         parse=Budget.parse,
+    )
+    cost_column: str | None = setting(
+        "column of what a sample costs, such as its tokens: numbers above 0",
+        jobs=SELECTING,
+    )
+    cost_budget: int | float | str | None = setting(
+        "what the picks may cost together: 50000, 1.5k, 50M, 2G, or a share of what all candidates cost such as 5%; "
+        "the best whose cost still fits is picked until none does",
+        jobs=SELECTING,
+        parse=CostBudget.parse,
+        needs={"cost_column": "--cost-budget is about costs; name their column with --cost-column"},
+    )
+    cost_power: float = setting(
+        "γ of the cost: the score is v(x)/cost^γ",
+        0.0,
+        jobs=SELECTING,
+        group="advanced",
+        minimum=0,
+        needs={"cost_column": "--cost-power is about costs; name their column with --cost-column"},
+    )
+    min_distance: float = setting(
+        "nothing nearer than that to a pick, or to a sample selected before, is picked; the selection ends when "
+        "nothing is left",
+        0.0,
+        jobs=SELECTING,
+        minimum=0,
     )
     already_selected: str | None = setting(
         "samples selected before, from which the picks are to differ too: Parquet with their ids, and with their "
@@ -114,7 +142,10 @@ class Settings:
         (),
         jobs=SELECTING,
         parse=Quota.parse,
-        needs={"group_column": "--quota is about groups; name their column with --group-column"},
+        needs={
+            "group_column": "--quota is about groups; name their column with --group-column",
+            "budget": "--quota counts the picks of a budget; give --budget too",
+        },
     )
     first: str | None = setting(
         "id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING, group="advanced", holds="id"
@@ -236,8 +267,12 @@ class Settings:
     )
 
     def picks(self, candidates: int) -> int:
-        """How many picks the budget is of a pool of so many candidates."""
-        return Budget.parse(self.budget).of_candidates(candidates)
+        """How many picks the budget is of a pool of so many candidates, all of them where there is none."""
+        return candidates if self.budget == 0 else Budget.parse(self.budget).of_candidates(candidates)
+
+    def of_corpus(self, path: str) -> "Settings":
+        """What there is to know to read rows that are not selected from."""
+        return dataclasses.replace(self, input=path, quality_column=None, group_column=None, cost_column=None)
 
     def for_manifest(self, job: Job) -> dict[str, Any]:
         """The settings the job uses, as they go into the manifest."""
@@ -353,7 +388,7 @@ def check(settings: Settings | MeasureSettings | ExplainSettings, job: Job) -> N
     given = {field.name for field in fields if getattr(settings, field.name) != field.default}
     for field in fields:
         value, rules = getattr(settings, field.name), rules_of(field)
-        if field.name not in given and rules.unless in given:
+        if field.name not in given and given.intersection(rules.unless):
             continue
         if value == () and (field.default or rules.group == "required"):
             raise UsageError(f"{flag(field)} must not be empty: {rules.help}")
@@ -450,7 +485,7 @@ def _complete(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
     """Values with which settings can be made; raise UsageError where a required one is missing."""
     for field in fields_of(job):
         rules = rules_of(field)
-        if rules.group == "required" and field.name not in values and not values.get(rules.unless):
+        if rules.group == "required" and field.name not in values and not any(map(values.get, rules.unless)):
             raise UsageError(f"{flag(field)} is missing: {rules.help}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
@@ -567,7 +602,7 @@ def _argument(field: dataclasses.Field[Any]) -> dict[str, Any]:
     return argument
 
 
-_METAVARS = {(int,): "N", (float,): "X", (str,): "VALUE", (int, str): "N|SHARE%"}
+_METAVARS = {(int,): "N", (float,): "X", (str,): "VALUE", (int, str): "N|SHARE%", (int, float, str): "X|SHARE%"}
 
 
 def _metavar(field: dataclasses.Field[Any]) -> str:

@@ -276,6 +276,7 @@ def _oracle(points: Points, budget: int, first: Any = None, seed: int = 42, **se
         metric=chosen.metric,
         proximity_power=chosen.proximity_power,
         density_power=chosen.density_power,
+        min_distance=chosen.min_distance,
     )
     picks = [points.ids[i] for i in selection.picks]
     return Outcome(picks, selection.novelty.tolist(), dict(zip(points.ids, sigma.tolist(), strict=True)), None)

@@ -22,7 +22,10 @@ KERNELS = [
     *("formula", "formulas", "explain", "amounts", "groups", "rows"),
     *(f"density/{name}" for name in ("axes", "points", "loops", "neighbors", "cells", "within")),
     "diversity/novelsum",
-    *(f"selection/{name}" for name in ("scoring", "weights", "quotas", "candidates", "sketch", "ranking", "picked")),
+    *(
+        f"selection/{name}"
+        for name in ("scoring", "weights", "quotas", "closings", "candidates", "sketch", "ranking", "picked")
+    ),
     *("selection/contenders", "selection/check"),
 ]
 

@@ -15,7 +15,6 @@ What a task looks at are the cells that can hold a row within ε (:func:`~novels
 learns its state from a file that the step before has written, and pairs of rows are never kept.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,14 +47,13 @@ from novelsum.files.location import DUPLICATES, Location
 from novelsum.files.store import (
     Block,
     Pool,
+    Traits,
     read_block,
     read_block_columns,
-    traits_of,
     write_block,
     write_duplicates,
 )
 from novelsum.formula import from_squared
-from novelsum.groups import Group
 from novelsum.rows import Integers, common_places
 from novelsum.settings import Settings
 from novelsum.spark.progress import collect
@@ -271,32 +269,25 @@ def _written(context: SparkContext, pool: Pool, folder: Location, dropped: Integ
     blocks = context.parallelize(pool.blocks, len(pool.blocks))
     written = collect(blocks.map(partial(_write_kept, pool.work, folder, message)), "near-copies: the store")
     message.destroy()
-    groups: Counter[Group] = Counter()
-    for _, of_block, _ in written:
-        groups.update(of_block)
     return replace(
         pool,
         work=folder,
-        blocks=tuple(block for block, _, _ in written if block.rows),
+        blocks=tuple(block for block, _ in written if block.rows),
         duplicates_dropped=pool.candidates - pool.distinct,
         near_duplicates_dropped=len(dropped) - (pool.candidates - pool.distinct),
         distinct=pool.candidates - len(dropped),
-        groups=dict(groups),
-        greatest_quality=max(quality for _, _, quality in written),
+        **vars(Traits.joined([traits for _, traits in written])),
     )
 
 
-def _write_kept(
-    work: Location, folder: Location, dropped: Shared[Integers], block: Block
-) -> tuple[Block, dict[Group, int], float]:
-    """Write what is kept of a block; return its name and size, its rows per group and its greatest quality."""
+def _write_kept(work: Location, folder: Location, dropped: Shared[Integers], block: Block) -> tuple[Block, Traits]:
+    """Write what is kept of a block, if anything is; return what is to be known of it."""
     gone, stored = dropped.value, read_block(work, block.name)
     is_kept = np.ones(len(stored.rows), dtype=bool)
     is_kept[common_places(stored.rows, gone)[0]] = False
     kept = stored.take(np.flatnonzero(is_kept))
-    if not len(kept.rows):
-        return Block(block.name, 0), {}, 0.0
     rows = kept.rows - np.searchsorted(gone, kept.rows)
     kept = replace(kept, rows=rows, distinct=np.ones(len(rows), dtype=bool))
-    write_block(folder, block.name, kept)
-    return Block(block.name, len(rows)), *traits_of(kept)
+    if len(rows):
+        write_block(folder, block.name, kept)
+    return Block(block.name, len(rows)), Traits.of(kept)

@@ -10,8 +10,8 @@
 """
 
 import logging
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -39,8 +39,8 @@ from novelsum.files.scan import (
     with_duplicate_ids,
 )
 from novelsum.files.source import Chunk, Source, read_ids_and_vectors
-from novelsum.files.store import Block, Pool, StoredBlock, traits_of, write_block, write_duplicates, write_equal
-from novelsum.groups import Group, group_of
+from novelsum.files.store import Block, Pool, StoredBlock, Traits, write_block, write_duplicates, write_equal
+from novelsum.groups import group_of
 from novelsum.settings import Settings
 
 logger = logging.getLogger("novelsum")
@@ -63,7 +63,8 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
     chunks = source.chunks(_block_rows(source, settings, context.defaultParallelism, dimension=1))
     numbered = list(enumerate(chunks))
     parts = -(-source.rows // _PART_ROWS)
-    scan = partial(_scan, source, settings.metric == "cosine", settings.quality_column, parts)
+    asked = Asked(settings.quality_column, settings.group_column, settings.cost_column)
+    scan = partial(_scan, source, settings.metric == "cosine", asked, parts)
     by_id = _together(context.parallelize(numbered, len(numbered)).mapPartitions(scan), parts)
     summary = Summary.of_all(by_id.map(Summary.of).collect())
     if summary.unreadable:
@@ -89,15 +90,11 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
     sizes = dict(in_range.mapPartitionsWithIndex(_size).collect()) if bounds else {}
     placed = in_range.mapPartitionsWithIndex(partial(_by_chunk, sizes)).partitionBy(len(chunks), int)
     block_rows = _block_rows(source, settings, context.defaultParallelism, dimension)
-    traits = (settings.quality_column, settings.group_column)
-    write = partial(_write_blocks, source, chunks, work, block_rows, traits)
+    write = partial(_write_blocks, source, chunks, work, block_rows, asked)
     written = placed.mapPartitionsWithIndex(write).collect()
-    groups: Counter[Group] = Counter()
-    for _, of_block, _ in written:
-        groups.update(of_block)
     return Pool(
         work=work,
-        blocks=tuple(sorted((block for block, _, _ in written), key=lambda block: block.name)),
+        blocks=tuple(sorted((block for block, _ in written), key=lambda block: block.name)),
         dimension=dimension,
         itemsize=np.dtype(source.dtype).itemsize,
         integer_ids=source.integer_ids,
@@ -106,8 +103,7 @@ def ingest(context: SparkContext, source: Source, settings: Settings, work: Loca
         duplicates_dropped=found.rows[GOOD] - found.distinct if drop else 0,
         distinct=found.distinct,
         fingerprint=f"{summary.fingerprint:024x}",
-        groups=dict(groups),
-        greatest_quality=max(quality for _, _, quality in written),
+        **vars(Traits.joined([traits for _, traits in written])),
     )
 
 
@@ -115,18 +111,32 @@ _Placed = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
 """Of candidates in a chunk: their positions, their rows, and whether they are distinct."""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """The columns that a selection asks of a candidate, if any."""
+
+    quality: str | None
+    group: str | None
+    cost: str | None
+
+    @property
+    def columns(self) -> list[str]:
+        """Each once."""
+        return list(dict.fromkeys(column for column in vars(self).values() if column))
+
+
 # --- tasks ------------------------------------------------------------------------------------------------
 
 
 def _scan(
-    source: Source, cosine: bool, quality_column: str | None, parts: int, chunks: Iterable[tuple[int, Chunk]]
+    source: Source, cosine: bool, asked: Asked, parts: int, chunks: Iterable[tuple[int, Chunk]]
 ) -> Iterator[tuple[int, Rows]]:
     """All rows but for their vectors, each with others for the part that its id belongs to."""
     import_ahead()  # this is a worker's first task, and it waits for files
     for number, chunk in chunks:
         held: list[Rows] = []
         try:
-            for rows in _scanned(source, cosine, quality_column, number, chunk):
+            for rows in _scanned(source, cosine, asked, number, chunk):
                 held.append(rows)
                 if sum(map(len, held)) >= _PART_ROWS:
                     yield from _by_id(parts, held)
@@ -142,21 +152,25 @@ def _by_id(parts: int, held: list[Rows]) -> Iterator[tuple[int, Rows]]:
         yield from rows.split(rows.parts_by_id(parts))
 
 
-def _scanned(source: Source, cosine: bool, quality_column: str | None, number: int, chunk: Chunk) -> Iterator[Rows]:
+def _scanned(source: Source, cosine: bool, asked: Asked, number: int, chunk: Chunk) -> Iterator[Rows]:
     """The rows of a chunk in batches, with what is wrong with each by itself."""
     start = 0
-    others = [quality_column] if quality_column else []
-    for _, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, others):
+    others = dict.fromkeys(column for column in (asked.quality, asked.cost) if column)
+    for _, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, list(others)):
         of_vector = np.zeros((len(rows), 2), dtype=np.uint64)
         reasons = np.full(len(rows), CODES["null embedding"], dtype=np.int8)
         for length in np.unique(vectors.lengths[vectors.lengths > 0]).tolist():
             at, matrix = vectors.of_length(length)
             reasons[at] = _faults(matrix, cosine)
             of_vector[at] = np.frombuffer(b"".join(digests(matrix)), dtype=np.uint64).reshape(-1, 2)
-        if quality_column:
-            quality = _quality(table, quality_column)
+        if asked.quality:
+            quality = _numbers(table, asked.quality)
             is_bad = ~(np.isfinite(quality) & (quality >= 0))
             reasons[is_bad & (reasons == GOOD)] = CODES["bad quality"]
+        if asked.cost:
+            cost = _numbers(table, asked.cost)
+            is_bad = ~(np.isfinite(cost) & (cost > 0))
+            reasons[is_bad & (reasons == GOOD)] = CODES["bad cost"]
         reasons[ids.is_null().to_numpy(zero_copy_only=False)] = CODES["null id"]
         yield Rows(
             ids=ids,
@@ -188,14 +202,11 @@ def _write_blocks(
     chunks: list[Chunk],
     work: Location,
     block_rows: int,
-    traits: tuple[str | None, str | None],
+    asked: Asked,
     number: int,
     placed: Iterable[tuple[int, _Placed]],
-) -> Iterator[tuple[Block, dict[Group, int], float]]:
-    """Write a chunk's candidates; of each block yield its name and size, its rows per group and its greatest quality.
-
-    ``traits``: the columns of quality and group, if any.
-    """
+) -> Iterator[tuple[Block, Traits]]:
+    """Write a chunk's candidates, and tell of each block."""
     places = [of_part for _, of_part in placed]
     if not places:
         return
@@ -205,7 +216,7 @@ def _write_blocks(
     blocks = max(1, round(len(order) / block_rows))
     held: list[StoredBlock] = []
     written = 0
-    for piece in _pieces(source, chunks[number], traits, by_position):
+    for piece in _pieces(source, chunks[number], asked, by_position):
         held.append(piece)
         while held and written < blocks:
             size = (written + 1) * len(order) // blocks - written * len(order) // blocks
@@ -216,19 +227,15 @@ def _write_blocks(
             held = [together.take(np.arange(size, len(together.rows)))]
             name = f"{number:06d}-{written:04d}.parquet"
             write_block(work, name, content)
-            yield Block(name, size), *traits_of(content)
+            yield Block(name, size), Traits.of(content)
             written += 1
 
 
-def _pieces(
-    source: Source, chunk: Chunk, traits: tuple[str | None, str | None], placed: _Placed
-) -> Iterator[StoredBlock]:
+def _pieces(source: Source, chunk: Chunk, asked: Asked, placed: _Placed) -> Iterator[StoredBlock]:
     """The candidates at some positions of a chunk, in that order, a piece for each batch that is read."""
     positions, row_numbers, distinct = placed
-    quality_column, group_column = traits
     start = 0
-    others = [column for column in traits if column]
-    for file, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, list(dict.fromkeys(others))):
+    for file, rows, ids, vectors, table in read_ids_and_vectors(source, chunk, asked.columns):
         here = np.flatnonzero((positions >= start) & (positions < start + len(rows)))
         wanted = positions[here] - start
         if len(wanted):
@@ -241,14 +248,15 @@ def _pieces(
                 distinct=distinct[here],
                 file=np.full(len(wanted), file),
                 file_rows=rows[wanted],
-                quality=_quality(chosen, quality_column) if quality_column else None,
-                groups=_groups(chosen, group_column) if group_column else None,
+                quality=_numbers(chosen, asked.quality) if asked.quality else None,
+                groups=_groups(chosen, asked.group) if asked.group else None,
+                cost=_numbers(chosen, asked.cost) if asked.cost else None,
             )
         start += len(rows)
 
 
-def _quality(table: pa.Table, column: str) -> NDArray[np.float64]:
-    """The quality of rows, NaN where there is none."""
+def _numbers(table: pa.Table, column: str) -> NDArray[np.float64]:
+    """The quality or cost of rows, NaN where there is none."""
     return np.asarray(table.column(column).cast(pa.float64()).to_numpy(), dtype=np.float64)
 
 

@@ -37,6 +37,7 @@ FAULTS = {
         "embed all rows with one model",
     ),
     "bad quality": ("have a null, negative or infinite quality", "give every row one of at least 0"),
+    "bad cost": ("have a null, infinite or no positive cost", "give every row one above 0"),
     "duplicate id": (
         "share their id in column {id} with another row",
         "make ids unique",

@@ -6,6 +6,7 @@ the layout of the input and never matters for the result.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from novelsum.amounts import Costs
 from novelsum.files.location import DUPLICATES, Location
 from novelsum.groups import Group
 
@@ -42,6 +44,8 @@ class Pool:
     fingerprint: str
     groups: dict[Group, int] = field(default_factory=dict)
     greatest_quality: float = 0.0
+    costs: Costs | None = None
+    """What the candidates cost, where the run asks for that."""
     near_duplicates_dropped: int = 0
     marked: bool = False
     """Whether ``itself/`` says of each candidate if a reference holds it too."""
@@ -55,7 +59,8 @@ class Pool:
         """All but where the store lies, as :meth:`from_json` takes it."""
         blocks = [[block.name, block.rows] for block in self.blocks]
         groups = [[group, rows] for group, rows in self.groups.items()]  # as a key of JSON, None would become text
-        fields = {**vars(self), "blocks": blocks, "groups": groups}
+        costs = self.costs and self.costs.for_json()
+        fields = {**vars(self), "blocks": blocks, "groups": groups, "costs": costs}
         del fields["work"]
         return fields
 
@@ -63,7 +68,8 @@ class Pool:
     def from_json(work: Location, fields: dict[str, Any]) -> "Pool":
         """The pool whose store lies in ``work``."""
         blocks = tuple(Block(name, rows) for name, rows in fields["blocks"])
-        return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"])})
+        costs = fields["costs"] and Costs.from_json(fields["costs"])
+        return Pool(work=work, **{**fields, "blocks": blocks, "groups": dict(fields["groups"]), "costs": costs})
 
     def counts(self) -> dict[str, Any]:
         """What the manifest says of the input."""
@@ -85,7 +91,8 @@ class StoredBlock:
 
     ``rows`` (n,) int64; ``ids`` (n,); ``vectors`` (n, D) float32 or float64 as in the input; ``distinct``
     (n,) bool, true on the smallest id of those with equal embeddings; ``file`` and ``file_rows`` (n,) say
-    where the other columns are. ``quality`` (n,) float64 and ``groups`` (n,) text or null, where the run asks for them.
+    where the other columns are. ``quality`` and ``cost`` (n,) float64 and ``groups`` (n,) text or null, where the run
+    asks for them.
     """
 
     rows: NDArray[np.int64]
@@ -96,6 +103,7 @@ class StoredBlock:
     file_rows: NDArray[np.int64]
     quality: NDArray[np.float64] | None = None
     groups: pa.Array | None = None
+    cost: NDArray[np.float64] | None = None
 
     def take(self, places: NDArray[np.int64]) -> "StoredBlock":
         """The candidates at some places of it, in that order."""
@@ -108,6 +116,7 @@ class StoredBlock:
             file_rows=self.file_rows[places],
             quality=None if self.quality is None else self.quality[places],
             groups=None if self.groups is None else self.groups.take(pa.array(places)),
+            cost=None if self.cost is None else self.cost[places],
         )
 
     @staticmethod
@@ -122,7 +131,36 @@ class StoredBlock:
             file_rows=np.concatenate([block.file_rows for block in blocks]),
             quality=None if blocks[0].quality is None else np.concatenate([block.quality for block in blocks]),
             groups=None if blocks[0].groups is None else pa.concat_arrays([block.groups for block in blocks]),
+            cost=None if blocks[0].cost is None else np.concatenate([block.cost for block in blocks]),
         )
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What is to be known of all candidates of a block, or of several: ``groups``, how many there are of each."""
+
+    groups: dict[Group, int]
+    greatest_quality: float
+    costs: Costs | None
+
+    @staticmethod
+    def of(block: StoredBlock) -> "Traits":
+        """What a run does not ask for is empty, zero or none."""
+        return Traits(
+            groups=Counter(block.groups.to_pylist() if block.groups is not None else []),
+            greatest_quality=float(block.quality.max(initial=0.0)) if block.quality is not None else 0.0,
+            costs=Costs.of(block.cost) if block.cost is not None else None,
+        )
+
+    @staticmethod
+    def joined(parts: Sequence["Traits"]) -> "Traits":
+        """Of all parts together."""
+        groups: Counter[Group] = Counter()
+        for part in parts:
+            groups.update(part.groups)
+        costs = [part.costs for part in parts if part.costs is not None]
+        greatest_quality = max((part.greatest_quality for part in parts), default=0.0)
+        return Traits(dict(groups), greatest_quality, Costs.joined(costs) if costs else None)
 
 
 def block_location(work: Location, name: str) -> Location:
@@ -143,6 +181,7 @@ def write_block(work: Location, name: str, block: StoredBlock) -> None:
         "file_row": block.file_rows,
         "quality": block.quality,
         "group": block.groups,
+        "cost": block.cost,
     }
     table = pa.table({name: column for name, column in columns.items() if column is not None})
     block_location(work, name).write_parquet(table, compression="none", use_dictionary=False)
@@ -161,18 +200,13 @@ def read_block(work: Location, name: str) -> StoredBlock:
         file_rows=table.column("file_row").to_numpy(),
         quality=table.column("quality").to_numpy() if "quality" in table.column_names else None,
         groups=table.column("group").chunk(0) if "group" in table.column_names else None,
+        cost=table.column("cost").to_numpy() if "cost" in table.column_names else None,
     )
 
 
 def read_block_columns(work: Location, name: str, columns: list[str]) -> pa.Table:
     """Some columns of a block."""
     return block_location(work, name).read_parquet(columns)
-
-
-def traits_of(block: StoredBlock) -> tuple[dict[Group, int], float]:
-    """The rows of a block per group, and its greatest quality; what the run does not ask for is empty, or zero."""
-    groups = Counter(block.groups.to_pylist() if block.groups is not None else [])
-    return groups, float(block.quality.max()) if block.quality is not None else 0.0
 
 
 def write_duplicates(work: Location, part: int, ids: pa.Array, kept: pa.Array, distances: NDArray[np.float64]) -> None:

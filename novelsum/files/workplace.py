@@ -10,8 +10,10 @@
     ...
 
 A step reads what those before it have left and writes to its own folder. A run is known by its settings and by names,
-sizes and times of its input files. The same run goes on from the steps that are done; another one is refused, with what
-differs. Publishing can be cut at any point and goes on, too: the manifest is the last to arrive.
+sizes and times of its input files. The same run goes on from the steps that are done, and so does one that differs in
+nothing but how many picks it makes. Another one is refused, with what differs; if it is to overwrite what is there, it
+uses those first steps again that do not depend on that (:mod:`~novelsum.files.reuse`). Publishing can be cut at any
+point and goes on, too: the manifest is the last to arrive.
 """
 
 import hashlib
@@ -20,7 +22,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import pyarrow as pa
 
@@ -28,6 +30,7 @@ import novelsum
 from novelsum.errors import DamageError, InputError, UsageError, error_of_a_task, unwritable
 from novelsum.files.location import MANIFEST, NO_DATA, Location
 from novelsum.files.lock import LOCK, Held, held
+from novelsum.files.reuse import LAYOUT, Step, differ_in_budget, of_step
 from novelsum.files.source import Look
 
 logger = logging.getLogger("novelsum")
@@ -41,9 +44,6 @@ _STAGED_FILES = "files.json"
 _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _DONE = "done.json"
-_LAYOUT = 3
-"""Counts up when the folders in the work directory or in the stage change their meaning."""
-Step = Literal["ingest", "thin", "density", "begin", "compare"]
 _STEPS: tuple[Step, ...] = get_args(Step)
 """The steps of a run in their order."""
 _NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
@@ -206,12 +206,20 @@ class Workplace:
             return False
         manifest = read_manifest(self.output) or {}
         found = _difference(manifest["identity"], self.identity) if "identity" in manifest else "it cannot be compared"
+        if found and self.earlier():
+            return False
         if found:
             raise UsageError(
                 f"--output {self.output} holds the result of another run: {found}; name another folder or replace it "
                 "with --overwrite"
             )
         return not self._owes_a_state()
+
+    def earlier(self) -> dict[str, Any] | None:
+        """The manifest of a result in the output from whose picks this run goes on, or has the first of."""
+        manifest = read_manifest(self.output) or {}
+        is_of_this = manifest.get("versions", {}).get("novelsum") == novelsum.__version__
+        return manifest if is_of_this and differ_in_budget(manifest.get("identity", {}), self.identity) else None
 
     def tidy(self, keep_work: bool) -> None:
         """Remove what a run has left that was cut after it had published."""
@@ -247,29 +255,63 @@ class Workplace:
 
     def _prepare(self, overwrite: bool, goes_on: bool) -> None:
         started = self._started()
-        if started:
-            found = _difference(started["identity"], self.identity)
-            if started["version"] != novelsum.__version__:
-                found = f"novelsum was {started['version']} and is {novelsum.__version__}"
-            elif started.get("layout") != _LAYOUT:
-                found = f"its folders are those of another novelsum {novelsum.__version__}"
-            if not found and goes_on:
-                if self._steps():
-                    logger.info("going on after %s, which %s holds", ", ".join(self._steps()), self.work)
-                return
-            if found and not overwrite:
-                raise UsageError(
-                    f"{self.stage} holds an unfinished run that is another one: {found}; run that to its end, or start "
-                    "over with --overwrite"
-                )
-        for folder in (self.stage, self.work):
-            try:
-                folder.delete()
+        found = self._other(started) if started else ""
+        if started and not found and goes_on:
+            self._tell(self._steps())
+            return
+        if started and found and not overwrite and not self._goes_on_from(started):
+            raise UsageError(
+                f"{self.stage} holds an unfinished run that is another one: {found}; run that to its end, or start "
+                "over with --overwrite"
+            )
+        try:
+            kept = self._keep_steps() if goes_on else []
+            for folder in (self.stage, self.work):
+                if not kept:
+                    folder.delete()
                 folder.make_folder(private=True)
-            except (OSError, pa.ArrowException) as error:
-                raise unwritable(f"{folder} cannot be written", error) from None
-        run = {"version": novelsum.__version__, "layout": _LAYOUT, "identity": self.identity}
+            for entry in self.stage.entries():
+                if not entry.contains(self.work):
+                    entry.delete()
+        except (OSError, pa.ArrowException) as error:
+            raise unwritable(f"{self.stage} or {self.work} cannot be written", error) from None
+        run = {"version": novelsum.__version__, "layout": LAYOUT, "identity": self.identity}
         (self.stage / _RUN).write_bytes(json.dumps(run).encode())
+        self._tell(kept)
+
+    def _tell(self, steps: list[str]) -> None:
+        if steps:
+            logger.info("going on after %s, which %s holds", ", ".join(steps), self.work)
+
+    def _other(self, started: dict[str, Any]) -> str:
+        """What makes a run in the stage another one, in words; empty if nothing does."""
+        if started["version"] != novelsum.__version__:
+            return f"novelsum was {started['version']} and is {novelsum.__version__}"
+        if not self._is_of_this(started):
+            return f"its folders are those of another novelsum {novelsum.__version__}"
+        return _difference(started["identity"], self.identity)
+
+    def _goes_on_from(self, started: dict[str, Any]) -> bool:
+        """Whether a run in the stage is this one but for how many picks it makes."""
+        return self._is_of_this(started) and differ_in_budget(started["identity"], self.identity)
+
+    def _is_of_this(self, started: dict[str, Any]) -> bool:
+        return (started["version"], started.get("layout")) == (novelsum.__version__, LAYOUT)
+
+    def _keep_steps(self) -> list[str]:
+        """The first steps that were done with all that they depend on as it is now; the folders of others go."""
+        kept: list[str] = []
+        for step in _STEPS:
+            try:
+                record = self._record(step)
+            except DamageError:
+                break
+            if record is None or record.get("of") != of_step(self.identity, step):
+                break
+            kept.append(step)
+        for step in _STEPS[len(kept) :]:
+            self.folder(step).delete()
+        return kept
 
     def _started(self) -> dict[str, Any] | None:
         """What the run in the stage is of."""
@@ -323,7 +365,7 @@ class Workplace:
 
     def finish(self, step: Step, content: dict[str, Any]) -> None:
         """A step is done, and need not be done again while the files that it has written are as they are now."""
-        record = {"content": content, "files": self.folder(step).sizes()}
+        record = {"content": content, "files": self.folder(step).sizes(), "of": of_step(self.identity, step)}
         self._done(step).write_bytes(json.dumps(record).encode())
 
     def check_steps(self) -> None:

@@ -114,9 +114,7 @@ def _with_vectors(
     work: Location,
 ) -> Candidates:
     """Samples of which embeddings are given: candidates where they are, and those outside the pool."""
-    plain = dataclasses.replace(
-        settings, input=samples.path, group_column=None, quality_column=None, on_bad_rows="fail"
-    )
+    plain = dataclasses.replace(settings.of_corpus(samples.path), on_bad_rows="fail")
     samples = dataclasses.replace(samples, wide=pool.itemsize == 8)
     taken = ingest(context, samples, plain, work)
     if taken.dimension != pool.dimension:

@@ -75,8 +75,9 @@ class Candidates(Columns):
     rows : (n,) int64.
     vectors : (n, D), as in the store; in units, points of the metric's space.
     powered : (n,) float64, σ^κ2.
-    quality : (n,) float64, q^γ, which multiplies the sum.
+    quality : (n,) float64, q^γ, over the power of the cost, which multiplies the sum.
     groups : (n,) int64, numbers of the quotas' groups.
+    cost : (n,) float64, what it costs.
     """
 
     rows: Integers
@@ -84,11 +85,13 @@ class Candidates(Columns):
     powered: Array
     quality: Array
     groups: Integers
+    cost: Array
 
     @staticmethod
     def plain(rows: Integers, vectors: NDArray[Any], powered: Array) -> "Candidates":
         """Candidates that no rule asks more of."""
-        return Candidates(rows, vectors, powered, np.ones(len(rows)), np.zeros(len(rows), np.int64))
+        n = len(rows)
+        return Candidates(rows, vectors, powered, np.ones(n), np.zeros(n, np.int64), np.zeros(n))
 
     @staticmethod
     def of(
@@ -97,6 +100,7 @@ class Candidates(Columns):
         density: Array,
         quality: Array | None,
         groups: Sequence[Group] | None,
+        cost: Array | None,
         scoring: Scoring,
         names: Sequence[Group],
     ) -> "Candidates":
@@ -104,6 +108,8 @@ class Candidates(Columns):
         plain = Candidates.plain(rows, vectors, density**scoring.density_power)
         if quality is not None:
             plain = replace(plain, quality=quality**scoring.quality_power)
+        if cost is not None:
+            plain = replace(plain, quality=plain.quality / cost**scoring.cost_power, cost=cost)
         if names and groups is not None:
             number_of = {name: number for number, name in enumerate(names)}
             plain = replace(plain, groups=np.array([number_of[group] for group in groups], np.int64))
@@ -112,7 +118,7 @@ class Candidates(Columns):
     def in_units(self, metric: Metric, units: Units) -> "Candidates":
         """Of these as they are stored, float64 points of the metric's space and σ^κ2 in units."""
         points = metric_space(self.vectors, metric) / units.length if len(self) else self.vectors.astype(np.float64)
-        return Candidates(self.rows, points, self.powered / units.powered, self.quality, self.groups)
+        return Candidates(self.rows, points, self.powered / units.powered, self.quality, self.groups, self.cost)
 
 
 @dataclass(frozen=True)

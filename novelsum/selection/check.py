@@ -17,6 +17,7 @@ from novelsum.formula import Array
 from novelsum.rows import Integers
 from novelsum.selection import ranking, sketch
 from novelsum.selection.candidates import Candidates, Picks
+from novelsum.selection.closings import steps_open
 from novelsum.selection.ranking import CELLS
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.weights import Shares, Single, Weights
@@ -38,12 +39,13 @@ STATE: dict[str, tuple[Any, tuple[int, ...]]] = {
     "sketches": (sketch.SKETCH, ()),
     "kept": ("f4", (KEPT,)),
     "bound": ("f8", ()),
-    "picked": ("?", ()),
+    "closed": ("u1", ()),
 }
 """What is kept of a candidate between rounds: names, types and shapes. Nothing grows with the picks.
 
 ``kept``: keys of picks that were drafted, which need not be computed again when these are drafted again or final.
-``bound``: of its sum over the picks that the sketch holds. ``picked``: whether it is one of these.
+``bound``: of its sum over the picks that the sketch holds. ``closed``: whether it may be picked any more, see
+:data:`~novelsum.selection.sketch.CLOSED`; a pick may not.
 """
 MARKS: dict[str, int] = {"kept_rows": KEPT, "asked_at": KEPT}
 """What is kept of a block, int64: names and lengths. -1 where there is nothing.
@@ -60,7 +62,7 @@ def empty(state: dict[str, NDArray[Any]]) -> None:
     """Make sketches those of no picks."""
     state["sketches"][:] = np.zeros(1, sketch.SKETCH)
     state["sketches"]["beyond"] = np.inf
-    state["picked"][:], state["bound"][:] = False, 0.0
+    state["closed"][:], state["bound"][:] = sketch.OPEN, 0.0
     for name in MARKS:
         state[name][:] = -1
 
@@ -89,6 +91,8 @@ class Question:
     ``pool``: sorted rows that the driver watches itself. Candidates whose score may reach its bar at some step, the
     last of ``bars`` (steps + 1,) after the draft, are reported too, so that the driver may draft them next. At most
     ``most`` are reported from a block.
+    ``left`` (steps + 1,): what a pick may cost at each step and after the draft. ``distance``: what is nearer to a pick
+    is closed, and so are sorted rows ``closed``, of which the driver has found that out.
     """
 
     committed: int
@@ -98,6 +102,9 @@ class Question:
     bars: Array
     most: int = 1 << 62
     open_until: Integers = field(default_factory=lambda: np.array([1 << 62]))
+    left: Array | None = None
+    distance: float = 0.0
+    closed: Integers = field(default_factory=lambda: np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -105,6 +112,7 @@ class Findings:
     """Candidates of a block that the driver has to look at: places (k,), and bounds (k,) on their sums.
 
     ``first`` (k,) and ``before`` (k, CELLS): what is known of ranks, see :class:`~novelsum.selection.ranking.Outlooks`.
+    ``may_be_near`` (k,): who may be nearer to a final pick than is allowed.
 
     ``safe_steps``: up to which step of the draft no candidate that is *not* reported can beat it.
     ``bounds``, ``evaluated``: how many bounds were computed from sketches, and of how many candidates the sum.
@@ -115,6 +123,7 @@ class Findings:
     upper: Array
     first: NDArray[np.int32]
     before: NDArray[np.int32]
+    may_be_near: NDArray[np.bool_]
     safe_steps: int
     bounds: int
     evaluated: int
@@ -176,7 +185,10 @@ class BlockCheck:
         scores = np.append(question.scores, np.inf)
         bars = np.minimum(question.bars, scores)
         is_eligible = self._eligible(question, known)
-        self.traits["closes"] = np.where(is_eligible, question.open_until[self.candidates.groups], 0)
+        closes = question.open_until[self.candidates.groups]
+        if question.left is not None:
+            closes = np.minimum(closes, steps_open(self.candidates.cost, question.left))
+        self.traits["closes"] = np.where(is_eligible, closes, 0)
         own = self._shares.equation.share(self.candidates.powered, np.zeros(1))
         self.traits["missing"] = self._error() * (own * self.rule.sums[n + steps] + question.heaviest) + 1e-30
         rows = self.picks.rows[known : n + steps]
@@ -186,8 +198,9 @@ class BlockCheck:
         bounds = 0
         for tile in self._tiles():
             sketches, traits = np.asarray(self.state["sketches"][tile]), self.traits[tile]
-            keys = self._enter(tile, sketches, slice(known, n), columns)
+            keys = self._enter(tile, sketches, slice(known, n), columns, question.distance)
             column = keys.shape[1] - steps
+            self._close_near(tile, keys, n - column, n, question.distance)
             draft = (keys, powered[n - column : n + steps], column, scores, bars)
             found = (reached[tile], upper[tile], np.asarray(self.state["bound"][tile]))
             bounds += sketch.check(sketches, traits, n, self.rule, *draft, *found)
@@ -203,9 +216,9 @@ class BlockCheck:
             soonest = np.lexsort((-np.where(quality > 0, upper[wanted], 0.0) * quality, reached[wanted]))
             safe = int(reached[wanted[soonest[question.most :]]].min(initial=steps))
             wanted = wanted[soonest[: question.most]]
-        return Findings(
-            wanted, upper[wanted], *self._ranks(wanted, n), safe, bounds, len(near), int(np.sum(columns < 0))
-        )
+        may_be_near = np.asarray(self.state["closed"][wanted] == sketch.DOUBTFUL)
+        effort = bounds, len(near), int(np.sum(columns < 0))
+        return Findings(wanted, upper[wanted], *self._ranks(wanted, n), may_be_near, safe, *effort)
 
     def _sum(
         self, at: Integers, columns: Integers, scores: Array, bars: Array, n: int, reached: Integers, upper: Array
@@ -254,18 +267,33 @@ class BlockCheck:
         kept[drafted], asked_at[drafted] = rows[final:], n
         return columns, drafted
 
-    def _enter(self, tile: slice, sketches: NDArray[Any], picks: slice, columns: Integers) -> Single:
+    def _enter(self, tile: slice, sketches: NDArray[Any], picks: slice, columns: Integers, distance: float) -> Single:
         """Enter what the sketches miss of the picks, but for the latest; keys (m, k) of these and of the drafted ones.
 
-        ``columns``: where the keys of all these are kept, or -1.
+        ``columns``: where the keys of all these are kept, or -1. Who is nearer to an entered one than ``distance`` is
+        closed.
         """
         start, bounds = picks.start, np.asarray(self.state["bound"][tile])
         while picks.stop - start > _AT_ONCE:
             keys = self._keys_of(tile, start, columns[start - picks.start :][:_AT_ONCE])
             powered = self._powered[start:]
+            self._close_near(tile, keys, start, picks.stop, distance)
             sketch.enter(sketches, self.traits[tile], start, self.rule, keys, powered, _AT_ONCE, bounds)
             start += _AT_ONCE
         return self._keys_of(tile, start, columns[start - picks.start :])
+
+    def _close_near(self, tile: slice, keys: Single, start: int, final: int, distance: float) -> None:
+        """Close who is nearer than a distance to picks from a place on, of which there are keys (m, k).
+
+        Those before the place ``final`` are final.
+        """
+        if distance > 0:
+            equation, powered = self._shares.equation, self.picks.powered[start : start + keys.shape[1]]
+            own = equation.share(self.candidates.powered[tile], np.zeros(1))
+            traits, closed = self.traits[tile], np.asarray(self.state["closed"][tile])
+            by_mass = equation.ranked_by_mass
+            args = (own, powered, final - start, distance, by_mass, closed, traits["closes"])
+            sketch.close_near(keys, traits, *args)
 
     def _keys_of(self, tile: slice, start: int, columns: Integers) -> Single:
         """Keys (m, k) of as many picks from a place on as there are columns: from these, or computed for -1."""
@@ -283,9 +311,11 @@ class BlockCheck:
 
         Of candidates with equal embeddings only the one with the smallest row can be picked next.
         """
-        picked = self.state["picked"]
-        picked[np.isin(self.candidates.rows, self.picks.rows[known : question.committed])] = True
-        watched: NDArray[np.bool_] = np.isin(self.candidates.rows, question.pool) | picked
+        closed, rows = self.state["closed"], self.candidates.rows
+        closed[np.isin(rows, self.picks.rows[known : question.committed])] = sketch.CLOSED
+        if len(question.closed):
+            closed[np.isin(rows, question.closed)] = sketch.CLOSED
+        watched: NDArray[np.bool_] = np.isin(rows, question.pool) | (closed == sketch.CLOSED)
         eligible = ~watched
         if self.candidates.twin is not None:
             twin = self.candidates.twin

@@ -7,19 +7,21 @@ nearly equal novelty, two picks at nearly equal distance) values are computed ag
 So no decision depends on who else is in the pool.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from novelsum.amounts import exact_sum
 from novelsum.formula import Array
 from novelsum.rows import Integers
 from novelsum.selection import ranking
 from novelsum.selection.candidates import Candidates, Columns, Units
+from novelsum.selection.closings import Closings, are_near, steps_open
 from novelsum.selection.picked import Picked, measured, product
-from novelsum.selection.quotas import Quotas
 from novelsum.selection.ranking import CELLS, Lists, Made, Outlooks, Rule, Scores, Tally
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.weights import Weights
@@ -57,19 +59,22 @@ class Arrivals(Columns):
     """Candidates that the pool takes in, as they are stored, and what is known of them against the committed picks.
 
     ``upper`` (n,) float64 bounds their sums. ``first`` (n,) and ``before`` (n, CELLS) int32: their cells, and how many
-    picks surely lie before each, see :class:`~novelsum.selection.ranking.Outlooks`.
+    picks surely lie before each, see :class:`~novelsum.selection.ranking.Outlooks`. ``may_be_near`` (n,) bool: who may
+    be nearer to a committed pick than is allowed.
     """
 
     candidates: Candidates
     upper: Array
     first: NDArray[np.int32]
     before: NDArray[np.int32]
+    may_be_near: NDArray[np.bool_]
 
     @staticmethod
     def unknown(candidates: Candidates) -> "Arrivals":
         """Of candidates nothing is known of."""
         n = len(candidates)
-        return Arrivals(candidates, np.full(n, np.inf), np.zeros(n, np.int32), np.zeros((n, CELLS), np.int32))
+        cells = np.zeros(n, np.int32), np.zeros((n, CELLS), np.int32)
+        return Arrivals(candidates, np.full(n, np.inf), *cells, np.ones(n, bool))
 
 
 @dataclass(frozen=True)
@@ -102,13 +107,15 @@ class _Slots(Columns):
 class Draft:
     """Contenders in the order they would be picked: their slots, and score and sum of each when it would be.
 
-    ``open_until`` (G,) int64: up to which step of it, excluded, picks may come from each group.
+    ``open_until`` (G,) int64: up to which step of it, excluded, picks may come from each group. ``left``: what a pick
+    may cost at most at each step and after it, if there is a budget of costs.
     """
 
     slots: list[int]
     scores: list[float]
     sums: list[float]
     open_until: Integers
+    left: list[float]
     _pool: "Contenders"
     _snapshots: list[Array]
 
@@ -181,17 +188,21 @@ class Contenders:
         before: Candidates,
         first: Candidates,
         everyone: Candidates | None = None,
-        quotas: Quotas | None = None,
+        closings: Closings | None = None,
     ) -> None:
-        """With picks already made, as they are stored: those ``before`` the selection, which quotas do not count, and
-        its ``first`` ones. ``everyone``: all other candidates, where they are contenders from the start.
+        """With picks already made, as they are stored: those ``before`` the selection, which quotas and budgets do not
+        count, and its ``first`` ones. ``everyone``: all other candidates, where they are contenders from the start.
 
         ``weights`` are of as many picks as there will be.
         """
-        self.scoring, self._units, self._quotas = scoring, units, quotas
+        self.scoring, self._units = scoring, units
+        self._closings = closings or Closings(len(weights.w))
         self._weights, self._sums = weights.w, weights.sums
+        quotas = self._closings.quotas
         self._by_group = np.zeros(len(quotas.groups) if quotas else 1, np.int64)
         np.add.at(self._by_group, first.groups, 1)
+        self.spent = exact_sum(first.cost)
+        self._found_near: list[int] = []
         places = len(weights.w) - 1
         self._picked = Picked(first, places, scoring, units)
         self._picked.put(0, before)
@@ -237,6 +248,16 @@ class Contenders:
         some = self.candidates[at]
         return replace(some, vectors=self._slots.stored[at], powered=some.powered * self._units.powered)
 
+    @property
+    def by_group(self) -> Integers:
+        """How many picks are final of each of the quotas' groups (G,)."""
+        return self._by_group
+
+    def take_found_near(self) -> Integers:
+        """Rows that arrived since this was asked for last, and are nearer to a pick than is allowed; sorted."""
+        found, self._found_near = np.sort(np.array(self._found_near, np.int64)), []
+        return found
+
     # --- who is in the pool -------------------------------------------------------------------------------
 
     def _admit(self, arrivals: Arrivals) -> slice:
@@ -257,7 +278,25 @@ class Contenders:
             self._distances[self._window(drafted), slots] = distances.T
         self._greatest_norm = max(self._greatest_norm, float(new.norms.max(initial=0.0)), self._picked.greatest_norm)
         self._hold(slots.stop)
+        if self._closings.distance and self._committed:
+            self._close_arrivals(slots, slots.start + np.flatnonzero(arrivals.may_be_near))
         return slots
+
+    def _close_arrivals(self, slots: slice, some: Integers) -> None:
+        """Close those of some new slots that are too near to a committed pick, and note their rows."""
+        n = self._committed
+        step = max(1, _KEYS_TOGETHER // n)
+        for start in range(0, len(some), step):
+            part = some[start : start + step]
+            points = self.candidates.vectors[part]
+            distances = self._picked.distances(points, self._slots.norms[part], slice(0, n))
+            near = part[self._are_near(distances, points, self._picked.points).any(axis=1)]
+            self.upper[near] = -np.inf
+            self._found_near += self.candidates.rows[near].tolist()
+
+    def _are_near(self, distances: Array, points: Array, others: Callable[[Integers], Array]) -> NDArray[np.bool_]:
+        """Which of points (m, D) are too near to which of others, by their distances (m, k): (m, k)."""
+        return are_near(distances, points, others, self._closings.distance, self._rule.tolerance, self.scoring.metric)
 
     def _slots_of(self, arrivals: Arrivals) -> _Slots:
         candidates = arrivals.candidates.in_units(self.scoring.metric, self._units)
@@ -327,22 +366,26 @@ class Contenders:
 
     # --- drafting -----------------------------------------------------------------------------------------
 
-    def draft(self, length: int, left: int, heavy: float = np.inf) -> Draft:
-        """The next picks of exact greedy selection inside the pool, ``left`` to pick in all.
+    def draft(self, length: int, heavy: float = np.inf) -> Draft:
+        """The next picks of exact greedy selection inside the pool.
 
         At most ``length``, and none after one whose σ^κ2 in units is ``heavy``: the terms of its neighbours leap, and
         these are hardly in the pool.
         """
         assert self.picks == self._committed, "a draft is committed before the next"
-        draft = Draft([], [], [], np.full(len(self._by_group), length + 1), self, [])
+        draft = Draft([], [], [], np.full(len(self._by_group), length + 1), [], self, [])
         self._make_room(length + 1)
-        by_group, groups = self._by_group.copy(), self.candidates.groups
+        by_group, groups, costs = self._by_group.copy(), self.candidates.groups, self.candidates.cost
+        spent = self.spent
         while True:
             step = len(draft)
-            if self._quotas:
-                is_open = self._quotas.is_open(by_group, left - step)
+            is_open = self._closings.groups_open(by_group)
+            if is_open is not None:
                 np.minimum(draft.open_until, step, out=draft.open_until, where=~is_open)
                 self.upper[~is_open[groups]] = -np.inf
+            if self._closings.cost is not None:
+                draft.left.append(self._closings.left(spent))
+                self.upper[costs > draft.left[-1]] = -np.inf
             if step == length or (step and self.candidates.powered[draft.slots[-1]] >= heavy):
                 break
             slot = self._best()
@@ -353,6 +396,8 @@ class Contenders:
             draft.scores.append(float(self.upper[slot]))
             draft.sums.append(float(self._slots.sums[slot]))
             by_group[groups[slot]] += 1
+            if self._closings.cost is not None:
+                spent += Fraction(costs[slot])
             self._push(slot)
         return draft
 
@@ -378,7 +423,7 @@ class Contenders:
         old = len(self._slots)
         new = self._admit(arrivals) if arrivals else slice(old, old)
         steps, drafted = min(steps, len(draft)), np.array(draft.scores)
-        closes = draft.open_until[self.candidates.groups[new]]
+        closes = self._closes(draft, new)
         challenger = None
         step = 0 if arrivals else steps
         while step < steps:
@@ -403,12 +448,26 @@ class Contenders:
                 self._add_pick(self.picks, new)
                 step += 1
         self.picks = self._committed + step
+        self.upper[new][closes <= step] = -np.inf
         if step < len(draft):
             rejected = self._window(slice(self.picks, self._committed + len(draft)))
             self._remember(np.array(draft.slots[step:]), self._distances[rejected, : len(self._slots)].copy())
             self.upper[:old] = draft._snapshots[step]
             ranking.take_back(self.picks, old, self._rule, self._lists, self._outlooks, self._scores, self._made)
         return Verdict(draft, step, challenger)
+
+    def _closes(self, draft: Draft, new: slice) -> Integers:
+        """At which step of a draft each new slot is closed, above its last one where it is not."""
+        candidates = self.candidates[new]
+        closes = draft.open_until[candidates.groups]
+        if draft.left:
+            closes = np.minimum(closes, steps_open(candidates.cost, np.array(draft.left)))
+        if self._closings.distance and len(draft) and len(candidates):
+            distances = self._distances[self._window(slice(self._committed, self._committed + len(draft))), new].T
+            drafted = self.candidates.vectors[np.array(draft.slots)]
+            near = self._are_near(distances, candidates.vectors, drafted.__getitem__)
+            closes = np.where(near.any(axis=1), np.minimum(closes, near.argmax(axis=1) + 1), closes)
+        return closes
 
     def _better(self, slots: slice, drafted: int, v: float) -> int | None:
         """The one of some slots that is picked before the drafted one, whose score is v, if any is."""
@@ -427,6 +486,9 @@ class Contenders:
             slots, sums = [*slots, verdict.challenger], [*sums, float(self._slots.sums[verdict.challenger])]
             self._push(verdict.challenger)
         np.add.at(self._by_group, self.candidates.groups[slots], 1)
+        costs = self.candidates.cost[slots]
+        if costs.any():
+            self.spent += exact_sum(costs)
         self._committed = self.picks
         return self.stored(slots), sums
 
@@ -469,6 +531,10 @@ class Contenders:
         self._picked.add(slice(n, n + 1), pick.rows[slot], vector, pick.powered[slot])
         self._distances[n - self._first_column, : len(self._slots)] = self._distances_to(slot)
         self.upper[slot] = -np.inf
+        if self._closings.distance:
+            distances = self._distances[n - self._first_column, : len(self._slots)]
+            itself = pick.vectors[slot : slot + 1]
+            self.upper[self._are_near(distances[:, None], pick.vectors, itself.__getitem__)[:, 0]] = -np.inf
         self._add_pick(n, slice(0, len(self._slots)))
         self.picks = n + 1
 

@@ -24,7 +24,7 @@ _MEASURES = [name for name in _NAMES if name != "vectors"]
 
 def file_bytes(places: int, dimension: int) -> int:
     """Bytes that they take on a host, for so many picks."""
-    return places * (4 * dimension + 36)
+    return places * (4 * dimension + 44)
 
 
 def final_picks(folder: Path, places: int, count: int, missing: Callable[[int, int], Picks]) -> Picks:

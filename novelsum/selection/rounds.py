@@ -22,25 +22,28 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import cache, partial
 from heapq import heapreplace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyspark import SparkContext
 
+from novelsum.amounts import CostBudget
 from novelsum.density.factors import read_density
 from novelsum.errors import InputError, RunError
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, read_block_columns
 from novelsum.formula import Array, metric_space
-from novelsum.groups import Group
-from novelsum.rows import common_places, lot
+from novelsum.groups import Group, in_words
+from novelsum.rows import Integers, common_places, lot
 from novelsum.selection import picklog, scratch
 from novelsum.selection.candidates import Candidates, Picks, Units
 from novelsum.selection.check import LONGEST_DRAFT, STATE_BYTES, BlockCheck, Question
+from novelsum.selection.closings import Closings
 from novelsum.selection.contenders import (
     RANKED_BYTES,
     Arrivals,
@@ -50,6 +53,7 @@ from novelsum.selection.contenders import (
     contender_bytes,
     list_bytes,
 )
+from novelsum.selection.earlier import Earlier
 from novelsum.selection.pickfile import file_bytes, final_picks, with_drafted
 from novelsum.selection.quotas import Quotas
 from novelsum.selection.scoring import Scoring
@@ -63,6 +67,8 @@ from novelsum.spark.shared import Shared
 logger = logging.getLogger("novelsum")
 
 T = TypeVar("T")
+End = Literal["budget", "cost", "distance", "cost or distance", "candidates"]
+"""What ends a selection: enough picks, no cost that fits, nobody far enough away, or nobody at all."""
 
 CAPACITY = 2048
 """Contenders in the driver's pool."""
@@ -76,6 +82,7 @@ _HEAVIER, _HEAVIEST, _FEW_PICKS = 1.25, 0.015, 64
 _REFILL = 0.1
 """Executors report candidates that would be in this leading part of the pool somewhere along the draft."""
 _LOGGED_AT_ONCE = 64
+_PER_MILLE = 1000
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,8 @@ class Effort:
     """What a selection took: counts, and seconds of the driver by phase.
 
     ``resumed_picks``: made by runs before it. ``multiplied``: picks, drafted or final, whose products with all
-    candidates were computed.
+    candidates were computed. ``ended_by``: what let no more be picked. ``cost``: what the picks cost together, of a
+    ``cost_budget``; ``unmet``: least numbers of quotas that were not reached, and how many were picked.
     """
 
     resumed_picks: int = 0
@@ -111,17 +119,24 @@ class Effort:
     evaluated: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"draft": 0.0, "verify": 0.0, "admit": 0.0, "log": 0.0})
 
+    ended_by: End = "budget"
+    cost: float | None = None
+    cost_budget: float | None = None
+    unmet: dict[str, tuple[int, int]] = field(default_factory=dict)
+
     def for_manifest(self) -> dict[str, object]:
         """As it goes into the manifest."""
-        return {**vars(self), "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
+        asked = {name: value for name, value in vars(self).items() if value is not None and value != {}}
+        return {**asked, "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
 
 
 @dataclass(frozen=True)
 class Run:
     """What all rounds of a selection have in common. ``begun``: how many samples were selected before it.
 
-    ``work``, ``factors``, ``log``: where the store, the density factors and the pick log lie. ``has_rounds``: whether
-    there are candidates that are not in the driver's pool. ``groups``: the groups, in order, if there are quotas.
+    ``budget``: how many picks there are to be, or may be at most. ``work``, ``factors``, ``log``: where the store, the
+    density factors and the pick log lie. ``has_rounds``: whether there are candidates that are not in the driver's
+    pool. ``groups``: the groups, in order, if there are quotas.
     """
 
     id: str
@@ -138,7 +153,7 @@ class Run:
 
     @property
     def places(self) -> int:
-        """How many picks there will be, those that a selection begins with included."""
+        """How many picks there will be at most, those that a selection begins with included."""
         return self.begun + self.budget
 
 
@@ -170,15 +185,17 @@ def select(
     settings: Settings,
     first: int | None,
     begun: int = 0,
+    earlier: Earlier | None = None,
 ) -> tuple[list[Candidate], Effort]:
-    """Pick ``budget`` candidates of the pool, whose density factors lie in the folder ``factors``.
+    """Pick candidates of the pool, whose density factors lie in the folder ``factors``, until a budget is reached.
 
     Begins with what the pick log in the folder ``log`` holds, of which the first ``begun`` are samples selected before;
-    if it is empty, with the row ``first``.
+    if that is all, with ``earlier`` picks, and if there are none, with the row ``first``.
     """
     (log / "picks").make_folder()
-    budget = settings.picks(pool.candidates)
-    quotas = Quotas.of(settings.quota, pool.groups, budget) if settings.quota else None
+    closings = closings_of(pool, settings)
+    quotas = closings.quotas
+    budget = most_picks(pool, closings)
     run = Run(
         new_run(pool.work),
         pool.work,
@@ -190,6 +207,7 @@ def select(
             settings.proximity_power,
             settings.density_power,
             settings.quality_power,
+            settings.cost_power,
         ),
         budget,
         begun,
@@ -200,13 +218,16 @@ def select(
     blocks = _Blocks(context, pool, run.has_rounds)
     try:
         _preflight(context, blocks, pool, settings, run)
-        selection = _Selection(context, blocks, run, pool, quotas, first)
-        with Progress("selection (picks)", budget) as progress:
-            progress.reach(selection.picked)
-            while selection.picked < budget:
-                selection.advance()
-                progress.reach(selection.picked)
+        selection = _Selection(context, blocks, run, pool, closings, first, earlier)
         selection.log()
+        with _progress(closings, budget) as progress:
+            progress.reach(selection.progress)
+            while selection.picked < budget and not selection.is_over:
+                selection.advance()
+                progress.reach(selection.progress)
+            progress.reach(selection.progress)
+        selection.log()
+        selection.end(pool, settings)
         picks = _details(blocks, selection)
     finally:
         context.setJobDescription("")
@@ -214,21 +235,56 @@ def select(
     return picks, selection.effort
 
 
+def closings_of(pool: Pool, settings: Settings) -> Closings:
+    """What closes candidates of a pool; raise InputError where quotas cannot be met, or no cost fits the budget."""
+    picks = settings.picks(pool.candidates)
+    quotas = Quotas.of(settings.quota, pool.groups, picks) if settings.quota else None
+    cost = None
+    if settings.cost_budget is not None:
+        assert pool.costs is not None
+        cost = CostBudget.parse(settings.cost_budget).of_costs(pool.costs.total)
+        if cost < Fraction(pool.costs.least):
+            raise InputError(
+                f"--cost-budget {settings.cost_budget}, which is {float(cost):g}, is below what any candidate costs by "
+                f"column {settings.cost_column!r}, at least {pool.costs.least:g}; give more"
+            )
+    return Closings(picks, quotas, cost, settings.min_distance)
+
+
+def most_picks(pool: Pool, closings: Closings) -> int:
+    """How many picks there can be at most."""
+    if closings.cost is None or pool.costs is None:
+        return closings.picks
+    return min(closings.picks, pool.costs.picks_within(closings.cost))
+
+
+def _progress(closings: Closings, budget: int) -> Progress:
+    """By what costs where they have a budget, as that tells better how much is left."""
+    if closings.cost is None:
+        return Progress("selection (picks)", budget)
+    return Progress("selection (‰ of the cost budget)", _PER_MILLE)
+
+
 def first_row(context: SparkContext, pool: Pool, settings: Settings) -> int:
     """The row of the candidate named by ``first``, or of the one ``seed`` draws; nothing but the ids matters."""
     wanted = None if settings.first is None else int(settings.first) if pool.integer_ids else settings.first
-    able = None
-    if settings.quota:
-        budget = settings.picks(pool.candidates)
-        quotas = Quotas.of(settings.quota, pool.groups, budget)
-        is_open = quotas.is_open(np.zeros_like(quotas.least), budget)
-        able = {name for name, open_ in zip(quotas.groups, is_open, strict=True) if open_}
+    able, closings = None, closings_of(pool, settings)
+    if closings.quotas:
+        is_open = closings.quotas.is_open(np.zeros_like(closings.quotas.least), closings.picks)
+        able = {name for name, open_ in zip(closings.quotas.groups, is_open, strict=True) if open_}
+    affordable = None if closings.cost is None else closings.left(Fraction(0))
     blocks = context.parallelize(pool.blocks, len(pool.blocks))
-    drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able)).collect()
+    drawn = blocks.flatMap(partial(_draw, pool.work, wanted, settings.seed, able, affordable)).collect()
+    if not drawn and wanted is None:
+        raise InputError(
+            f"no candidate of a group that --quota has room for costs as little as --cost-budget {settings.cost_budget}"
+            "; give more"
+        )
     if not drawn:
         raise InputError(
             f"--first {settings.first!r} is not among the candidates: the input has no such id, or its row was "
             "dropped as bad or as the duplicate of a row with a smaller id, or --quota has no room for its group"
+            + (f", or it costs more than --cost-budget {settings.cost_budget}" if closings.cost is not None else "")
         )
     return min(drawn)[1]
 
@@ -237,9 +293,16 @@ def first_row(context: SparkContext, pool: Pool, settings: Settings) -> int:
 
 
 def require_finite_quality(pool: Pool, settings: Settings) -> None:
-    """Raise InputError when a quality to the power γ is out of the range of numbers."""
-    with np.errstate(over="ignore"):
-        powered = np.float64(pool.greatest_quality) ** settings.quality_power
+    """Raise InputError when q^γ, or that over the power of a cost, is out of the range of numbers."""
+    with np.errstate(over="ignore", under="ignore", divide="ignore"):
+        powered = np.float64(pool.greatest_quality) ** settings.quality_power if settings.quality_column else 1.0
+        over_cost = powered / np.float64(pool.costs.least) ** settings.cost_power if pool.costs else powered
+    if powered < LARGEST_QUALITY and not over_cost < LARGEST_QUALITY:
+        assert pool.costs is not None
+        raise InputError(
+            f"--cost-power {settings.cost_power:g} takes scores over costs of column {settings.cost_column!r}, which "
+            f"are as low as {pool.costs.least:g}, out of the range of numbers; use a smaller power or scale the column"
+        )
     if not powered < LARGEST_QUALITY:
         raise InputError(
             f"--quality-power {settings.quality_power:g} takes qualities of column {settings.quality_column!r}, which "
@@ -352,20 +415,29 @@ class _Selection:
         blocks: _Blocks,
         run: Run,
         pool: Pool,
-        quotas: Quotas | None,
+        closings: Closings,
         first: int | None,
+        earlier: Earlier | None,
     ) -> None:
         self._context, self._blocks = context, blocks
-        self.effort = Effort()
+        self.effort, self.is_over = Effort(), False
         self._capacity = CAPACITY
         self._length = 1 if run.has_rounds else _LOGGED_AT_ONCE
-        prepare = partial(_prepare, run, first) if run.has_rounds else partial(_read, run)
+        recovered = _recovered(run)
+        picks, sums = recovered if recovered else (None, np.zeros(0))
+        if picks is not None and len(picks) > run.begun:
+            earlier = None
+        starting = (
+            earlier.rows if earlier else np.array([] if first is None or picks is not None else [first], np.int64)
+        )
+        prepare = partial(_prepare, run, np.sort(starting)) if run.has_rounds else partial(_read, run)
         prepared = blocks.map(prepare, "scratch and the first pick")
         found = Candidates.joined([stored for _, _, stored in prepared])
-        picks, sums, self._logged = _start(run, found[np.flatnonzero(found.rows == first)])
+        started = found[_places_of(starting, found.rows)]
+        picks, self._logged = (picks, len(picks)) if picks is not None else (started[:0], 0)
+        picks = Candidates.joined([picks, started])
         self._recent, self._since = picks[self._logged :], self._logged
-        self.novelty: list[float] = sums[run.begun :].tolist()
-        self.effort.resumed_picks = max(0, self._logged - run.begun)
+        self.effort.resumed_picks = len(earlier.rows) if earlier else max(0, self._logged - run.begun)
         before, made = picks[: run.begun], picks[run.begun :]
         lengths = np.sqrt(np.square(before.vectors, dtype=np.float64).sum(axis=1))
         units = Units.of(
@@ -374,20 +446,32 @@ class _Selection:
             run.scoring.metric,
         )
         self.run = replace(run, units=units)
+        of_started = np.zeros(len(started))
+        if earlier:
+            of_started = earlier.sums(run.scoring.equation, run.begun, units.powered * units.length)
+        self.novelty: list[float] = np.append(sums, of_started)[run.begun :].tolist()
         weights = self._weights = Weights.of(run.places, run.scoring.proximity_power)
         everyone = None if run.has_rounds else found[np.flatnonzero(~np.isin(found.rows, picks.rows))]
-        self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, quotas)
+        self._closings = replace(closings, distance=closings.distance / units.length)
+        self.contenders = Contenders(run.scoring, units, weights, before, made, everyone, self._closings)
 
     @property
     def picked(self) -> int:
         """Picks so far, without those before the selection."""
         return self.contenders.picks - self.run.begun
 
+    @property
+    def progress(self) -> int:
+        """How much is done, as :func:`_progress` counts it."""
+        if self._closings.cost is None:
+            return self.picked
+        return int(_PER_MILLE * self.contenders.spent / self._closings.cost)
+
     def advance(self) -> None:
         """Draft, verify, and commit what stands."""
-        contenders, effort, left = self.contenders, self.effort, self.run.budget - self.picked
+        contenders, effort = self.contenders, self.effort
         clock = time.perf_counter()
-        draft = contenders.draft(min(self._length, left), left, self._heavy())
+        draft = contenders.draft(min(self._length, self.run.budget - self.picked), self._heavy())
         clock = self._spent("draft", clock)
         reports = self._verify(draft) if self.run.has_rounds else []
         clock = self._spent("verify", clock)
@@ -420,6 +504,31 @@ class _Selection:
             len(arrivals) if arrivals else 0,
             sum(report.evaluated for report in reports),
         )
+        self.is_over = not draft and not arrivals
+
+    def end(self, pool: Pool, settings: Settings) -> None:
+        """Say of the selection, which is over, why it is; raise InputError where nothing could be picked."""
+        effort, closings, picked = self.effort, self._closings, self.picked
+        if pool.costs:
+            effort.cost = float(self.contenders.spent)
+        if closings.cost is not None:
+            effort.cost_budget = float(closings.cost)
+        if not picked:
+            raise InputError(
+                f"nothing can be picked after the {self.run.begun} samples of --already-selected: every other "
+                "candidate is too near to one of them by --min-distance or costs more than --cost-budget"
+            )
+        of_pool = int(np.sum(self.contenders.rows(slice(None)) < pool.candidates))
+        effort.ended_by = _end(closings, picked, self.contenders.spent, pool, of_pool, bool(settings.budget))
+        if quotas := closings.quotas:
+            missing = np.flatnonzero(self.contenders.by_group < quotas.least)
+            of_each = self.contenders.by_group.tolist(), quotas.least.tolist()
+            effort.unmet = {in_words(quotas.groups[i]): (of_each[0][i], of_each[1][i]) for i in missing}
+            for name, (found, least) in effort.unmet.items():
+                logger.warning(
+                    "the selection has ended after %d picks, before --quota was met: %s has %d of at least %d picks",
+                    *(picked, name, found, least),
+                )
 
     def _heavy(self) -> float:
         """From which σ^κ2 on a pick is heavy: it is above most others and the few heaviest begin there."""
@@ -455,6 +564,9 @@ class _Selection:
             bars=bar * sums[committed : committed + steps + 1] / sums[committed + steps],
             most=max(1, self._capacity // len(self._blocks)),
             open_until=draft.open_until,
+            left=np.array(draft.left) if draft.left else None,
+            distance=self._closings.distance,
+            closed=contenders.take_found_near(),
         )
         picks = Candidates.joined([self._recent, draft.picks])
         message = Shared.of(self._context, Round(self._since, picks, question))
@@ -487,11 +599,11 @@ class _Selection:
             self._recent, self._since = unlogged[:0], self._logged
 
 
-def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
-    """The picks to begin with, their sums when they were picked, and how many of them the log holds."""
+def _recovered(run: Run) -> tuple[Candidates, Array] | None:
+    """The picks that the log holds, and their sums when they were picked; no more than the budget asks for."""
     recovered = picklog.recover(run.log)
     if recovered is None and not run.begun:
-        return first, np.zeros(1), 0
+        return None
     if recovered is None or len(recovered[0]) < run.begun:
         raise RunError(
             f"the samples of --already-selected in {run.log / 'picks'} are damaged; run again to log them anew"
@@ -499,7 +611,28 @@ def _start(run: Run, first: Candidates) -> tuple[Candidates, Array, int]:
     logged, sums = recovered
     if len(logged) > run.begun:
         logger.info("selection: goes on after %d picks of %s", len(logged) - run.begun, run.log / "picks")
-    return logged, sums, len(logged)
+    return logged[: run.places], sums[: run.places]
+
+
+def _places_of(rows: Integers, among: Integers) -> Integers:
+    """Where some rows are among others, in their own order."""
+    order = np.argsort(among)
+    return np.asarray(order[np.searchsorted(among, rows, sorter=order)])
+
+
+def _end(closings: Closings, picked: int, spent: Fraction, pool: Pool, taken: int, is_asked: bool) -> End:
+    """What has let no more be picked, when so many candidates of a pool are ``taken``, earlier ones included.
+
+    ``is_asked``: whether there was a budget of picks.
+    """
+    if picked == closings.picks and is_asked:
+        return "budget"
+    if taken == pool.candidates:
+        return "candidates"
+    if closings.cost is None or pool.costs is None:
+        return "distance"
+    is_spent = closings.cost - spent < Fraction(pool.costs.least)
+    return "cost" if is_spent or not closings.distance else "cost or distance"
 
 
 def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
@@ -521,13 +654,21 @@ def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
 
 
 def _draw(
-    work: Location, wanted: str | int | None, seed: int, able: set[Group] | None, block: Block
+    work: Location,
+    wanted: str | int | None,
+    seed: int,
+    able: set[Group] | None,
+    affordable: float | None,
+    block: Block,
 ) -> Iterator[tuple[bytes, int]]:
     """The row of the wanted id if the block has it; or, if none is wanted, the smallest lot and its row.
 
-    Only of candidates whose group is ``able`` to have the first pick.
+    Only of candidates whose group is ``able`` to have the first pick, and whose cost is ``affordable``.
     """
-    table = read_block_columns(work, block.name, ["row", "id", *([] if able is None else ["group"])])
+    asked = {"group": able, "cost": affordable}
+    table = read_block_columns(work, block.name, ["row", "id", *(name for name in asked if asked[name] is not None)])
+    if affordable is not None:
+        table = table.filter(pa.array(table.column("cost").to_numpy() <= affordable))
     if able is not None:
         table = table.filter(pa.array([group in able for group in table.column("group").to_pylist()], pa.bool_()))
     rows, ids = table.column("row").to_pylist(), table.column("id").to_pylist()
@@ -537,11 +678,10 @@ def _draw(
         yield b"", rows[ids.index(wanted)]
 
 
-def _prepare(run: Run, first: int | None, block: Block) -> tuple[float, float, Candidates]:
-    """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and the first pick if it is there."""
+def _prepare(run: Run, starting: Integers, block: Block) -> tuple[float, float, Candidates]:
+    """Make a block's scratch; its greatest length and σ^κ2 in the metric's space, and those of sorted rows it has."""
     with scratch.opened(run.work, run.factors, run.id, block, run.scoring, run.units, run.twins, run.groups) as held:
-        rows = held.candidates.rows
-        at = np.flatnonzero(rows == first) if first is not None else rows[:0]
+        at = np.flatnonzero(np.isin(held.candidates.rows, starting))
         return held.longest, float(held.stored.powered.max()), held.stored[at]
 
 
@@ -564,7 +704,8 @@ def _check_blocks(run: Run, message: Shared[Round], blocks: Iterable[Block]) -> 
             check = BlockCheck(held.candidates, held.state, run.scoring, weights, picks)
             findings = check.check(asked.question, known, held.release)
             held.done(asked.question.committed)
-            arrivals = Arrivals(held.stored[findings.places], findings.upper, findings.first, findings.before)
+            known_of = (findings.upper, findings.first, findings.before, findings.may_be_near)
+            arrivals = Arrivals(held.stored[findings.places], *known_of)
             yield Report(arrivals, findings.safe_steps, findings.bounds, findings.evaluated, findings.multiplied)
     _spare_collector()
 

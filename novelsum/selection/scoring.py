@@ -15,6 +15,7 @@ class Scoring:
     proximity_power: float
     density_power: float
     quality_power: float = 1.0
+    cost_power: float = 0.0
 
     @property
     def equation(self) -> Equation:

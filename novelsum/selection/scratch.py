@@ -41,7 +41,7 @@ _PLAIN = (1e-15, 1e15)
 def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
     """Bytes of scratch for a block, at most."""
     vectors = itemsize + (4 if itemsize > 4 else 0)
-    return int(rows * (dimension * vectors + STATE_BYTES + 6 * 8))
+    return int(rows * (dimension * vectors + STATE_BYTES + 7 * 8))
 
 
 def compared_bytes(rows: int, dimension: int) -> int:
@@ -132,7 +132,8 @@ def read_candidates(
     """A block of the store in ``work`` and its density factors. ``groups``: those of quotas, in order."""
     stored, density = read_block(work, block.name), read_density(factors, block.name).density
     of_each = None if stored.groups is None else stored.groups.to_pylist()
-    return Candidates.of(stored.rows, stored.vectors, density, stored.quality, of_each, scoring, groups)
+    traits = (stored.quality, of_each, stored.cost)
+    return Candidates.of(stored.rows, stored.vectors, density, *traits, scoring, groups)
 
 
 def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> None:
@@ -151,7 +152,7 @@ def _make(folder: Path, stored: Candidates, scoring: Scoring, twins: bool) -> No
         else:
             save["factor"] = 1 / lengths if scoring.metric == "cosine" else np.ones(len(norms))
         if twins:
-            others = (stored.quality, stored.groups)
+            others = (stored.quality, stored.groups, stored.cost)
             save["twin"] = _twins(stored.vectors, *(column for column in others if np.ptp(column) > 0))
         for name, values in save.items():
             np.save(made / f"{name}.npy", values)

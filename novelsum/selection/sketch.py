@@ -23,6 +23,8 @@ _DOUBT = 2
 """A key may change places with another that is no more than so many errors away."""
 _HEADROOM = 1.08
 _MANY = 255
+OPEN, DOUBTFUL, CLOSED = 0, 1, 2
+"""What is known of whether a candidate may be picked: nothing against it; nearly too near to a pick; or never more."""
 _ROUNDING = 2.0**-24
 
 SKETCH = np.dtype(
@@ -344,6 +346,41 @@ def check(
             if step < steps:
                 bound += gains[step]
     return computed
+
+
+@compiled
+def close_near(
+    keys: Any,
+    traits: Any,
+    own: Any,
+    powered: Any,
+    column: int,
+    distance: float,
+    by_mass: bool,
+    closed: Any,
+    closes: Any,
+) -> None:
+    """Close candidates that are nearer than a distance to a pick, from their keys (m, k).
+
+    The picks of the columns before ``column`` are final: who is surely near to one is ``closed`` (m,) for good, and who
+    may be, within errors of keys, is doubtful. The others are drafted: who is surely near to one ``closes`` (m,) at the
+    step after it. ``own`` (m,) or (1,) and ``powered`` (k,): the parts of shares, where keys are masses.
+    """
+    for i in range(len(keys)):
+        doubt = _DOUBT * traits[i].error
+        for j in range(keys.shape[1]):
+            if closed[i] == CLOSED or (j >= column and j - column + 1 >= closes[i]):
+                break
+            bar = distance * (own[i % len(own)] + powered[j]) if by_mass else distance
+            if keys[i, j] - doubt > bar * (1 + 8 * _ROUNDING):
+                continue
+            is_surely_near = keys[i, j] + doubt < bar * (1 - 8 * _ROUNDING)
+            if is_surely_near and j < column:
+                closed[i], closes[i] = CLOSED, 0
+            elif is_surely_near:
+                closes[i] = j - column + 1
+            elif j < column:
+                closed[i] = DOUBTFUL
 
 
 @compiled

@@ -12,6 +12,7 @@ from conftest import SAMPLE, error_line, run_job, write_parquet
 from novelsum import __version__
 from novelsum.errors import DamageError, UsageError
 from novelsum.files.location import Location
+from novelsum.files.reuse import LAYOUT
 from novelsum.files.workplace import Workplace, check_output
 
 RNG = np.random.default_rng(11)
@@ -102,7 +103,7 @@ def test_a_record_of_a_step_that_is_no_json_begins_the_work_again(place, content
     """One sentence, exit 1 for a scheduler to try again, and nothing that the next try could stumble over."""
     place = replace(place, identity={"job": "curate", "settings": {}, "files": {}})
     place.stage.make_folder()
-    run = {"version": __version__, "layout": 3, "identity": place.identity}
+    run = {"version": __version__, "layout": LAYOUT, "identity": place.identity}
     (place.stage / "run.json").write_bytes(json.dumps(run).encode())
     (place.folder("density") / "done.json").write_bytes(content)
     words = r"3-density/done\.json is damaged .*; run again to start over"

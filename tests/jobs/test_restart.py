@@ -370,9 +370,9 @@ def test_a_result_of_another_run_is_refused_with_what_changed(tmp_path):
     shutil.copytree(SAMPLE, source)
     given = ["--input", source, "--output", output, "--no-report"]
     assert run_job("curate", *given, "--budget", 5).returncode == 0
-    other = run_job("curate", *given, "--budget", 6)
+    other = run_job("curate", *given, "--budget", 5, "--seed", 6)
     assert other.returncode == 2
-    assert "--budget was 5 and is 6" in error_line(other)
+    assert "--seed was 42 and is 6" in error_line(other)
     assert "--overwrite" in error_line(other)
     (file, *_) = sorted(source.glob("*.parquet"))
     os.utime(file)

@@ -31,7 +31,7 @@ def test_drafts_are_greedy_selection_in_the_pool_however_many_of_their_picks_sta
     powered = rng.choice([0.5, 1.0, 1e-3], m)
     quality = rng.choice([0.0, 0.5, 1.0], m)
     scoring = Scoring(method, "euclidean", κ1, 1.0)
-    everyone = Candidates(np.arange(m), points, powered, quality, np.zeros(m, np.int64))
+    everyone = Candidates(np.arange(m), points, powered, quality, np.zeros(m, np.int64), np.zeros(m))
     contenders = Contenders(scoring, Units(), Weights.of(m, κ1), everyone[:0], everyone[:1], everyone[1:])
     expected = formula.novelselect(
         points,
@@ -46,7 +46,7 @@ def test_drafts_are_greedy_selection_in_the_pool_however_many_of_their_picks_sta
     )
     for length, safe in rounds:
         before = contenders.picks
-        draft = contenders.draft(min(length, m - before), m - before)
+        draft = contenders.draft(min(length, m - before))
         verdict = draft.challenge(None, safe)
         assert (verdict.stands, verdict.challenger) == (min(safe, len(draft)), None)
         picks, sums = verdict.commit()
@@ -86,7 +86,7 @@ def test_no_bound_in_the_pool_is_ever_below_the_score(method, κ1, seed, is_latt
     points = np.unique(points, axis=0)
     m = len(points)
     powered, quality = rng.choice([0.5, 1.0, 1e-3], m), rng.choice([0.5, 1.0], m)
-    everyone = Candidates(np.arange(m), points, powered, quality, np.zeros(m, np.int64))
+    everyone = Candidates(np.arange(m), points, powered, quality, np.zeros(m, np.int64), np.zeros(m))
     scoring = Scoring(method, "euclidean", κ1, 1.0)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(pool, "RANKED_BYTES", lists * pool.list_bytes(m))
@@ -104,7 +104,7 @@ def test_no_bound_in_the_pool_is_ever_below_the_score(method, κ1, seed, is_latt
         return true
 
     for length, safe, arriving in rounds:
-        draft = contenders.draft(min(length, m - contenders.picks), m - contenders.picks)
+        draft = contenders.draft(min(length, m - contenders.picks))
         hold()
         committed = contenders.rows(slice(0, contenders.picks - len(draft)))
         others = np.setdiff1d(np.arange(m), np.append(committed, contenders.candidates.rows))
@@ -122,7 +122,7 @@ def test_no_bound_in_the_pool_is_ever_below_the_score(method, κ1, seed, is_latt
         sums = v * (len(committed) if method == "released" else 1)
         first, before = np.zeros(len(new), np.int32), np.zeros((len(new), CELLS), np.int32)
         look_out(np.sort(keys, axis=1).astype(np.float32), 1e-6 * keys.max(axis=1), first, before)
-        arrivals = Arrivals(everyone[new], sums * (1 + 1e-6), first, before)
+        arrivals = Arrivals(everyone[new], sums * (1 + 1e-6), first, before, np.zeros(len(new), bool))
         verdict = draft.challenge(arrivals, safe)
         true = hold()
         if verdict.challenger is not None:
@@ -149,7 +149,7 @@ def test_what_the_driver_holds_of_a_pick_is_its_vector_and_a_few_numbers(monkeyp
         contenders = Contenders(scoring, Units(), weights, before, first, others)
         held = tracemalloc.get_traced_memory()[0]
         tracemalloc.reset_peak()
-        contenders.draft(2, 10).challenge(None, 1).commit()
+        contenders.draft(2).challenge(None, 1).commit()
         more = tracemalloc.get_traced_memory()[1] - held
     finally:
         tracemalloc.stop()

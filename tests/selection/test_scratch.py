@@ -22,7 +22,10 @@ from novelsum.settings import Settings
 pytestmark = pytest.mark.usefixtures("with_rounds")
 
 
-def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engine, oracle, tmp_path, monkeypatch):
+@pytest.mark.parametrize("distance", [0.0, pytest.param(0.1, marks=pytest.mark.more)])
+def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(
+    clustered, engine, oracle, tmp_path, monkeypatch, distance
+):
     """All scratch of the run is removed again and again, as if every executor were lost."""
     advance = rounds._Selection.advance
     removed = []
@@ -35,9 +38,10 @@ def test_lost_scratch_is_rebuilt_from_the_store_and_the_pick_log(clustered, engi
                 shutil.rmtree(folder)
 
     monkeypatch.setattr(rounds._Selection, "advance", round_and_loss)
-    found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, neighbors=4)
+    settings = {"neighbors": 4, "min_distance": distance}
+    found = engine(clustered.write(tmp_path / "in"), 80, block_rows=200, **settings)
     assert removed
-    assert_same(found, oracle(clustered, 80, neighbors=4))
+    assert_same(found, oracle(clustered, 80, **settings))
 
 
 def test_a_state_left_half_changed_is_started_over(clustered, engine, oracle, tmp_path, monkeypatch):
