@@ -11,9 +11,10 @@ import traceback
 from novelsum.diversity.job import measure
 from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
 from novelsum.pipeline import run
-from novelsum.settings import Job, parse, parse_measure
+from novelsum.settings import Job, parse, parse_embed, parse_measure
 from novelsum.spark import interrupt
 from novelsum.spark.progress import clear, log_to_stderr
+from novelsum.text.job import embed_text
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
@@ -32,6 +33,8 @@ def main(job: Job, description: str) -> int:
     try:
         if job == "measure_diversity":
             measure(parse_measure(description))
+        elif job == "embed_text":
+            embed_text(parse_embed(description))
         else:
             run(job, parse(job, description))
     except UsageError as error:

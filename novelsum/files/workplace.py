@@ -5,6 +5,7 @@
     <output>/_lock/       who is writing (:mod:`~novelsum.files.lock`)
     <output>/_work/       the stage: run.json, what the run is of; result/ and manifest.json, to be published;
                           state.json, what a state is to be once they are
+    <work>/0-embed/       where texts are read: their embeddings
     <work>/1-ingest/      a folder for each step: all that it writes, and done.json once it is done, with what the next
     <work>/2-density/     steps need to know of it; the work directory is in the stage, or where --work-dir says
     ...
@@ -43,10 +44,10 @@ _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _DONE = "done.json"
 _LAYOUT = 2
 """Counts up when the folders in the work directory or in the stage change their meaning."""
-Step = Literal["ingest", "density", "begin", "compare"]
+Step = Literal["embed", "ingest", "density", "begin", "compare"]
 _STEPS: tuple[Step, ...] = get_args(Step)
-"""The steps of a run in their order."""
-_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
+"""The steps of a run in their order; only one that reads texts has the first."""
+_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows", "in_flight")
 """Settings that a result does not depend on."""
 
 
@@ -237,7 +238,7 @@ class Workplace:
                 is_spoilt = isinstance(error_of_a_task(error) or error, InputError | DamageError)
                 if isinstance(error, UsageError):
                     pass  # nothing was begun, or it is somebody else's
-                elif is_spoilt or not goes_on or not self._has_ingested():
+                elif is_spoilt or not goes_on or not self._has_begun():
                     self._discard()
                 raise
             if not (keep_work and self.stage.contains(self.work)):
@@ -278,10 +279,10 @@ class Workplace:
         except (FileNotFoundError, NotADirectoryError, DamageError):
             return None
 
-    def _has_ingested(self) -> bool:
+    def _has_begun(self) -> bool:
         """Whether a next try has something to go on from; work that cannot be read at this moment may be that."""
         try:
-            return self.done("ingest") is not None
+            return self.done("ingest") is not None or self.folder("embed").exists()
         except (OSError, pa.ArrowException):
             return True
 
@@ -299,7 +300,7 @@ class Workplace:
 
     def folder(self, step: Step) -> Location:
         """Where a step writes, and nowhere else but to the results."""
-        return self.work / f"{_STEPS.index(step) + 1}-{step}"
+        return self.work / f"{_STEPS.index(step)}-{step}"
 
     def do(self, step: Step, act: Callable[[Location], dict[str, Any]]) -> dict[str, Any]:
         """What a step has left for the others, as JSON: of an earlier try, or by ``act`` in its folder, empty then."""
@@ -312,6 +313,13 @@ class Workplace:
     def emptied(self, step: Step) -> Location:
         """The folder of a step that begins anew; what was done after it is undone."""
         for undone in reversed(_STEPS[_STEPS.index(step) :]):
+            self.folder(undone).delete()
+        self.folder(step).make_folder()
+        return self.folder(step)
+
+    def begun(self, step: Step) -> Location:
+        """The folder of a step that goes on with what it finds there; what was done after it is undone."""
+        for undone in reversed(_STEPS[_STEPS.index(step) + 1 :]):
             self.folder(undone).delete()
         self.folder(step).make_folder()
         return self.folder(step)
@@ -332,7 +340,7 @@ class Workplace:
         What was written to the folders later, as picks are, does not count.
         """
         lost = ""
-        for step in _STEPS:
+        for step in _STEPS if self.folder("embed").exists() else _STEPS[1:]:
             lost = lost or self._lost(step)
             if lost and self._done(step).exists():
                 logger.warning("%s; %s is done again", lost, step)

@@ -77,7 +77,18 @@ def write_selected(
     (folder / "selected" / "part-00000.parquet").write_parquet(table)
 
 
-_MEASURED = ("input", "inputs", "reference", "density", "selected", "comparison", "diversity", "seconds")
+_MEASURED = (
+    "text",
+    "embedded",
+    "input",
+    "inputs",
+    "reference",
+    "density",
+    "selected",
+    "comparison",
+    "diversity",
+    "seconds",
+)
 
 
 def metrics(manifest: dict[str, Any]) -> bytes:

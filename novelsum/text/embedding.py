@@ -7,7 +7,7 @@ record as they came in; where the input is Parquet all its other columns instead
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from pyspark import SparkContext
 
 from novelsum.errors import DamageError, RunError
-from novelsum.files.location import REJECTED, Location
+from novelsum.files.location import Location
 from novelsum.spark.progress import collect
 from novelsum.text.embedders import CHARACTERS_OF_A_TOKEN, Embedded, Model, embedder_of
 from novelsum.text.plan import Kind, Plan, repeats_in
 from novelsum.text.reading import Bad, Batch, Good, Wanted, read
-from novelsum.text.texts import CHATS, digest_of
+from novelsum.text.texts import CHATS, digest_of, storable
 
 OWN = ("text", "embedding", "tokens", "record")
 """Columns of the result beside the id."""
@@ -30,17 +30,19 @@ _FACTS = b"novelsum"
 """What the footer of a file calls what its task has to tell."""
 _TYPES: dict[Kind, pa.DataType] = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
 _MOST_PARTS = 2000
+_NOTHING = Embedded(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), np.zeros(0, np.bool_), 0)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What each task of an embedding needs: the ``plan`` and the folder it is in, and the ``folder`` to write to."""
+    """What each task of an embedding needs: the ``plan`` and its folder, and where parts and bad records go."""
 
     plan: Plan
     planned: Location
     wanted: Wanted
     model: Model
     folder: Location
+    rejected: Location
 
 
 @dataclass
@@ -52,10 +54,13 @@ class Facts:
     truncated: int = 0
     limit: int = 0
     dimension: int = 0
+    fresh: int = 0
+    """How many this try has embedded."""
 
     def add(self, other: "Facts") -> None:
         """Count others too."""
         self.rows += other.rows
+        self.fresh += other.fresh
         self.tokens += other.tokens
         self.truncated += other.truncated
         self.limit = self.limit or other.limit
@@ -120,10 +125,11 @@ def _embed_piece(work: Work, piece: int, flights: int) -> Facts:
     _write_rejected(work, piece, bad)
     table = pa.concat_tables(tables) if tables else _table(work, Batch(), [])
     texts: list[str] = table.column("text").to_pylist()
-    found = embedder_of(work.model, flights).embed(texts)
+    found = embedder_of(work.model, flights).embed(texts) if texts else _NOTHING
     if len(texts) and found.vectors.shape != (len(texts), found.vectors.shape[1]):
         raise RunError(f"--model {work.model.name} gave {found.vectors.shape} numbers for {len(texts)} texts")
-    return _write(work.folder / part_name(piece), _with_embeddings(table, found), found)
+    facts = _write(work.folder / part_name(piece), _with_embeddings(table, found), found)
+    return replace(facts, fresh=facts.rows)
 
 
 def _with_embeddings(table: pa.Table, found: Embedded) -> pa.Table:
@@ -164,8 +170,7 @@ def _write_rejected(work: Work, piece: int, bad: list[Bad]) -> None:
             "file_row": [one.number for one in bad],
         }
     )
-    (work.folder / REJECTED).make_folder()
-    (work.folder / REJECTED / f"records-{piece:05d}.parquet").write_parquet(table)
+    (work.rejected / f"records-{piece:05d}.parquet").write_parquet(table)
 
 
 # --- texts that recur -------------------------------------------------------------------------------------
@@ -262,4 +267,6 @@ def _of_kind(kind: Kind, value: Any) -> Any:
         return None
     if kind == "float":
         return float(value)
-    return value if kind != "text" or isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    if kind != "text":
+        return value
+    return storable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

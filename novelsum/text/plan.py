@@ -69,6 +69,11 @@ class Plan:
     bad: dict[str, int]
     repeats: int
 
+    @property
+    def bad_records(self) -> int:
+        """How many are bad, whatever is wrong with them."""
+        return sum(self.bad.values())
+
     def stretch(self, piece: Piece) -> Stretch:
         """Where a piece lies."""
         return Stretch(self.files[piece.file], piece.start, piece.stop, piece.first)
@@ -259,8 +264,8 @@ def _check(
         file, (number, detail) = next((file, one.first[reason]) for file, one in told if reason in one.first)
         told_why = f": {detail}" if detail else ""
         raise InputError(
-            f"{bad[reason]} record(s) of {path} {what} (first: {told_number(file, number)}{told_why}); {remedy}, or set "
-            "such records aside with --on-bad-rows drop"
+            f"{bad[reason]} record(s) of {path} {what} (first: {told_number(file, number)}{told_why}); {remedy}, or "
+            "set such records aside with --on-bad-rows drop"
         )
     if not sum(found.values()) - (found["none"] if ids != "content" else 0):
         raise InputError(f"{path} has no good record ({bad or 'none at all'}); there is nothing to embed")
@@ -300,7 +305,7 @@ _OfPiece = tuple[NDArray[np.int64], NDArray[np.int64]]
 def _repeated(
     first_of_stretch: NDArray[np.int64], first_of_piece: NDArray[np.int64], found: Iterable[_Digests]
 ) -> Iterator[tuple[int, _OfPiece]]:
-    """Of records with some digests those that repeat an earlier one, by piece: ordinals, and pieces of the first."""
+    """Of records with some digests those that repeat another, by piece: ordinals, and the pieces of their firsts."""
     held = [one for one in found if len(one.ordinals)]
     if not held:
         return
@@ -333,7 +338,7 @@ def _kind_of(value: Any) -> Kind:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
-        return "int" if -(2**63) <= value < 2**63 else "float"
+        return "int" if -(2**63) <= value < 2**63 else "float" if abs(value) < 2**1000 else "text"
     return "float" if isinstance(value, float) else "text"
 
 
