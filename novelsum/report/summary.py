@@ -38,7 +38,7 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
         lines += ["", f"selected   {output / 'selected'}"]
         if (output / PAGE).exists():
             lines.append(f"report     {output / PAGE}")
-    if pool and pool.bad_rows:
+    if pool and (pool.bad_rows or (settings.model and (output / REJECTED).exists())):
         lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")
     print("\n".join(lines), file=to or sys.stdout)

@@ -122,8 +122,8 @@ def _opened(file: Location, stamp: Stamp) -> TextFile:
     return TextFile(file, stamp, "array" if is_array else "lines", codec)
 
 
-def stretches_of(file: TextFile, size: int = STRETCH_BYTES) -> list[Stretch]:
-    """What can be read of a file at the same time: pieces of about ``size`` bytes, row groups, or all at once.
+def stretches_of(file: TextFile, size: int | None = None) -> list[Stretch]:
+    """What can be read of a file at the same time: lines of about ``size`` bytes, row groups, or all at once.
 
     Raises InputError where a Parquet file is not whole.
     """
@@ -134,6 +134,7 @@ def stretches_of(file: TextFile, size: int = STRETCH_BYTES) -> list[Stretch]:
         return [Stretch(file, start, start + n, start) for start, n in zip(starts, groups, strict=True) if n]
     if file.format == "array" or file.codec:
         return [Stretch(file)]
+    size = size or STRETCH_BYTES
     starts = list(range(0, file.stamp.size, size))
     return [Stretch(file, start, min(start + size, file.stamp.size), cut=start > 0) for start in starts]
 
