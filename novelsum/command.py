@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from novelsum.diversity.job import measure
 from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
 from novelsum.pipeline import run
-from novelsum.settings import Job, parse, parse_measure
+from novelsum.settings import Job, parse, parse_embed, parse_measure
 from novelsum.spark import interrupt
 from novelsum.spark.progress import clear, log_to_stderr
+from novelsum.text.job import embed_text
 
 DONE, FAILED, USAGE, INPUT = 0, 1, 2, 3
 
@@ -36,6 +37,8 @@ def main(job: Job, description: str, arguments: Sequence[str] | None = None, pro
     try:
         if job == "measure_diversity":
             measure(parse_measure(description, arguments, program))
+        elif job == "embed_text":
+            embed_text(parse_embed(description, arguments, program))
         else:
             run(job, parse(job, description, arguments, program))
     except UsageError as error:

@@ -36,6 +36,11 @@ COMMANDS = {
         "Select a diverse subset of Parquet embeddings: density factors, then NovelSelect.",
         "{curate} --input /data/night --output /curated/share --budget 5%",
     ),
+    "embed": Command(
+        "embed_text",
+        "Embed texts: JSON lines, JSON arrays or Parquet, plain or chats, become Parquet with embeddings.",
+        "{embed} --input tests/data/chats.jsonl --model .venv-embed/all-MiniLM-L6-v2 --output out/embedded",
+    ),
     "density": Command(
         "estimate_density",
         "Estimate the density factor of every sample: Parquet embeddings in, id and density out.",

@@ -2,7 +2,8 @@
 
  1. Look at all inputs: which files they mean, and whether the output holds the result of this very run already.
  2. Hold the output, and the state if there is one. Results that an earlier try has staged are published at once (11).
- 3. Open the inputs, and refuse what their footers rule out (:mod:`~novelsum.preflight`).
+ 3. Where the input is texts, embed them to ``0-embed/`` (:mod:`~novelsum.text.job`): their embeddings are the input.
+    Open the inputs, and refuse what their footers rule out (:mod:`~novelsum.preflight`).
 
 The steps write to a folder of their own in the work directory (:mod:`~novelsum.files.workplace`), read what those
 before them have left, and are skipped where an earlier try has done them:
@@ -64,6 +65,8 @@ from novelsum.settings import SELECTING, Job, Settings
 from novelsum.spark import interrupt, session
 from novelsum.spark.local import remove_dead
 from novelsum.spark.stages import Stages
+from novelsum.text.job import Texts, embed_input, the_model
+from novelsum.text.records import look_for_text
 
 logger = logging.getLogger("novelsum")
 
@@ -76,6 +79,8 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
     """
     started = time.monotonic()
     session.require_classic(settings.master)
+    if settings.model:
+        settings = dataclasses.replace(settings, text_column=settings.text_column or "text")
     place, seen, before = _look(job, settings)
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", place.output)
@@ -83,11 +88,17 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
         for path in _states(settings):
             tidy_state(path)
         return
+    if settings.model:
+        the_model(settings)  # or what it needs is told before the output is touched
     with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
         manifest = _staged(settings, place, state)
         if manifest is None:
+            clock, texts = Stages(), Texts()
+            if settings.model:
+                texts = embed_input(settings, place, seen["input"], clock)
+                seen["input"] = texts.seen or seen["input"]
             inputs = _open(job, settings, seen, before, state)
-            manifest = _Steps(job, settings, place, inputs, state).run(started)
+            manifest = _Steps(job, settings, place, inputs, state, clock, texts).run(started)
         _publish(place, lock, state)
         pool = _pools(place)[0] if settings.input and place.done("ingest") else None
     if not is_told:
@@ -108,7 +119,8 @@ def _look(job: Job, settings: Settings) -> tuple[Workplace, dict[str, Look], Sel
     named = ("input", "density", "reference", "already_selected", "remove")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     output = check_output(settings.output, [*inputs.values(), *_states(settings)], settings.work_dir)
-    seen = {name: look(path, output) for name, path in inputs.items()}
+    with_texts = ("input",) if settings.model else ()
+    seen = {name: (look_for_text if name in with_texts else look)(path, output) for name, path in inputs.items()}
     before = selected_before(seen["already_selected"], output) if settings.already_selected else None
     if before:
         seen["already_selected"] = before.seen
@@ -189,6 +201,7 @@ class _Steps:
     inputs: _Inputs
     state: State | None
     clock: Stages = field(default_factory=Stages)
+    texts: Texts = field(default_factory=Texts)
 
     @property
     def source(self) -> Source:
@@ -204,8 +217,10 @@ class _Steps:
         logger.info("%s: %s%s; result to %s", self.job, read, taken, place.output)
         place.check_steps()
         place.start_results()
-        with self.clock.time("start"):
-            context = session.start(self.job, self.settings.master)
+        context = self.texts.context
+        if context is None:
+            with self.clock.time("start"):
+                context = session.start(self.job, self.settings.master)
         try:
             remove_dead(context, self._store)
             manifest, shown = self._with_spark(context)
@@ -216,6 +231,7 @@ class _Steps:
         name = "metrics.json" if self.job in SELECTING else "_metrics.json"  # there it lies beside Parquet files
         (place.result / name).write_bytes(metrics(manifest))
         if source:
+            place.stage_aside(place.folder("embed"), REJECTED)
             place.stage_aside(place.folder("ingest"), REJECTED)
         if source and not self.state:  # of equal embeddings in a night and before it, the state knows
             place.stage_aside(self._store, DUPLICATES)
@@ -457,6 +473,7 @@ class _Steps:
             "job": self.job,
             "finished": now(),
             "settings": self.settings.for_manifest(self.job),
+            **self.texts.facts,
         }
         if pool:
             manifest["input"] = {**input_for_manifest(self.source, pool), "files": len(self.source.files)}

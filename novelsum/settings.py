@@ -22,12 +22,13 @@ from novelsum.formula import FORMULAS, Formula, Metric
 from novelsum.formulas import EQUATIONS, MEASURED
 from novelsum.schemes import require_reachable
 
-Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity", "explain_novelty"]
+Job = Literal["estimate_density", "select_subset", "curate", "measure_diversity", "explain_novelty", "embed_text"]
 ALL: tuple[Job, ...] = ("estimate_density", "select_subset", "curate")
 ESTIMATING: tuple[Job, ...] = ("estimate_density", "curate")
 SELECTING: tuple[Job, ...] = ("select_subset", "curate")
 MEASURING: tuple[Job, ...] = ("measure_diversity",)
 EXPLAINING: tuple[Job, ...] = ("explain_novelty",)
+EMBEDDING: tuple[Job, ...] = ("embed_text",)
 
 Group = Literal["required", "common", "advanced"]
 """Under which heading of ``--help`` a setting stands; a required one must be given."""
@@ -67,6 +68,12 @@ def rules_of(field: dataclasses.Field[Any]) -> Rules:
     """The rules of a setting."""
     rules: Rules = field.metadata["rules"]
     return rules
+
+
+def _of_texts(description: str, default: Any = None, **rules: Any) -> Any:
+    """A setting of curate that only goes with texts."""
+    about = {"model": f"this is a setting for texts: {description}; name a model with --model, or leave it out"}
+    return setting(description, default, jobs=("curate",), needs={**about, **rules.pop("needs", {})}, **rules)
 
 
 def _meanings(*formulas: Formula) -> str:
@@ -248,6 +255,31 @@ class Settings:
         jobs=SELECTING,
         group="advanced",
     )
+    model: str | None = setting(
+        "model that embeds the texts of the input, which is then JSON lines, JSON arrays or Parquet with texts: a name "
+        "of Hugging Face, a folder, or what --server calls it",
+        jobs=("curate",),
+    )
+    backend: Literal["auto", "sentence-transformers", "transformers", "server"] = _of_texts(
+        "'sentence-transformers': as such a model says; 'transformers': any model, causal ones too, by the mean of its "
+        "last hidden layer; 'server': by --server; 'auto': as the model's files say",
+        "auto",
+    )
+    server: str | None = _of_texts("URL of a server with OpenAI's /v1/embeddings; its key is taken from OPENAI_API_KEY")
+    in_flight: int = _of_texts(
+        "requests to the server at the same time, at most",
+        4,
+        group="advanced",
+        minimum=1,
+        needs={"server": "--in-flight is about requests to a server; name it with --server"},
+    )
+    max_tokens: int = _of_texts("tokens of a text that are embedded; the rest is cut off", 256, minimum=1)
+    text_field: str | None = _of_texts(
+        "field of a record that holds its text or its turns (default: messages, conversations, text, instruction with "
+        "input and output, or prompt with completion or response)"
+    )
+    content_ids: bool = _of_texts("make ids of the texts, whatever ids the records have", False)
+    columns: tuple[str, ...] = _of_texts("fields of JSON records to copy as columns", ())
     report: bool = setting(
         "write report.html and report.json beside the selection", True, jobs=SELECTING, group="advanced"
     )
@@ -368,9 +400,52 @@ class ExplainSettings:
     json: bool = setting("print data instead of text", False, jobs=EXPLAINING)
 
 
+_for_embedding = functools.partial(_shared, jobs=EMBEDDING)
+
+
+@dataclasses.dataclass(frozen=True)
+class EmbedSettings:
+    """All settings of embed_text."""
+
+    input: str = _for_embedding(
+        "input", description="JSON lines, JSON arrays or Parquet with texts: a file, folder or glob", unless=()
+    )
+    output: str = _for_embedding("output")
+    model: str = _for_embedding(
+        "model",
+        default="",
+        description="model that embeds the texts: a name of Hugging Face, a folder, or what --server calls it",
+        group="required",
+    )
+    backend: Literal["auto", "sentence-transformers", "transformers", "server"] = _for_embedding("backend")
+    server: str | None = _for_embedding("server")
+    in_flight: int = _for_embedding("in_flight")
+    max_tokens: int = _for_embedding("max_tokens")
+    text_field: str | None = _for_embedding("text_field")
+    id_column: str = _for_embedding(
+        "id_column", description="field of unique ids, integers or strings, if there is one"
+    )
+    content_ids: bool = _for_embedding("content_ids")
+    columns: tuple[str, ...] = _for_embedding("columns")
+    on_bad_rows: Literal["fail", "drop"] = _for_embedding(
+        "on_bad_rows", description="'fail' when a record cannot be embedded, or 'drop' it into <output>/rejected"
+    )
+    overwrite: bool = _for_embedding("overwrite")
+    master: str | None = _for_embedding("master")
+
+    def for_manifest(self) -> dict[str, Any]:
+        """The settings as they go into the manifest."""
+        return {field.name: getattr(self, field.name) for field in fields_of("embed_text")}
+
+
 def fields_of(job: Job) -> list[dataclasses.Field[Any]]:
     """The settings that a job uses."""
-    kind: Any = {"measure_diversity": MeasureSettings, "explain_novelty": ExplainSettings}.get(job, Settings)
+    kinds: dict[str, Any] = {
+        "measure_diversity": MeasureSettings,
+        "explain_novelty": ExplainSettings,
+        "embed_text": EmbedSettings,
+    }
+    kind = kinds.get(job, Settings)
     return [field for field in dataclasses.fields(kind) if job in rules_of(field).jobs]
 
 
@@ -382,7 +457,7 @@ def flag(field: dataclasses.Field[Any]) -> str:
 # --- the rules kept ---------------------------------------------------------------------------------------
 
 
-def check(settings: Settings | MeasureSettings | ExplainSettings, job: Job) -> None:
+def check(settings: Settings | MeasureSettings | ExplainSettings | EmbedSettings, job: Job) -> None:
     """Raise UsageError naming the first setting of the job that has a bad value, or goes with another or without it."""
     fields = fields_of(job)
     given = {field.name for field in fields if getattr(settings, field.name) != field.default}
@@ -452,6 +527,13 @@ def parse_measure(description: str, arguments: Sequence[str] | None = None, prog
     """Settings of measure_diversity, as :func:`parse`."""
     settings = MeasureSettings(**_parsed("measure_diversity", description, arguments, program))
     check(settings, "measure_diversity")
+    return settings
+
+
+def parse_embed(description: str, arguments: Sequence[str] | None = None, program: str = "") -> EmbedSettings:
+    """Settings of embed_text, as :func:`parse`."""
+    settings = EmbedSettings(**_parsed("embed_text", description, arguments, program))
+    check(settings, "embed_text")
     return settings
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import novelsum
 from novelsum.formulas import same_density
 
-Step = Literal["ingest", "thin", "density", "begin", "compare"]
+Step = Literal["embed", "ingest", "thin", "density", "begin", "compare"]
 LAYOUT = 4
 """Counts up when the folders in the work directory or in the stage change their meaning."""
 
@@ -18,7 +18,9 @@ _OF_PICKS = (
     *("proximity_power", "density_power", "already_selected", *_AFTER_PICKS),
 )
 _OF_DENSITY = ("formula", "neighbors", "density_method", "target_recall", "density", *_OF_PICKS)
+_OF_INGEST = ("embedding_column", "metric", "duplicates", "near_duplicates", "reference")
 _NO_MATTER_TO: dict[Step, tuple[str, ...]] = {
+    "embed": tuple(name for name in (*_OF_DENSITY, *_OF_INGEST) if name != "text_column"),
     "ingest": _OF_DENSITY,
     "thin": _OF_DENSITY,
     "density": _OF_PICKS,

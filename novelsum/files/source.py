@@ -456,6 +456,11 @@ def _told(location: Location, error: Exception) -> Exception:
         return error
     with location.filesystem.open_input_stream(location.path) as stream:
         begins = stream.read(4)
+    if begins.lstrip()[:1] in (b"{", b"["):
+        return InputError(
+            f"{location} is JSON, not Parquet with embeddings: have its texts embedded by curate.py with --model or by "
+            "embed_text.py, or take it out of the input"
+        )
     if begins and begins not in _PARQUET:
         return InputError(
             f"{location} is no Parquet file, it begins with {begins!r}; take it out of the input, or name the Parquet "

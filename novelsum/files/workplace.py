@@ -5,6 +5,7 @@
     <output>/_lock/       who is writing (:mod:`~novelsum.files.lock`)
     <output>/_work/       the stage: run.json, what the run is of; result/ and manifest.json, to be published;
                           state.json, what a state is to be once they are
+    <work>/0-embed/       where texts are read: their embeddings
     <work>/1-ingest/      a folder for each step: all that it writes, and done.json once it is done, with what the next
     <work>/2-thin/        steps need to know of it; the work directory is in the stage, or where --work-dir says
     ...
@@ -45,8 +46,8 @@ _CLEARED = "cleared"
 _RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
 _DONE = "done.json"
 _STEPS: tuple[Step, ...] = get_args(Step)
-"""The steps of a run in their order."""
-_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows")
+"""The steps of a run in their order; only one that reads texts has the first."""
+_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows", "in_flight")
 """Settings that a result does not depend on."""
 
 
@@ -245,7 +246,7 @@ class Workplace:
                 is_spoilt = isinstance(error_of_a_task(error) or error, InputError | DamageError)
                 if isinstance(error, UsageError):
                     pass  # nothing was begun, or it is somebody else's
-                elif is_spoilt or not goes_on or not self._has_ingested():
+                elif is_spoilt or not goes_on or not self._has_begun():
                     self._discard()
                 raise
             if not (keep_work and self.stage.contains(self.work)):
@@ -257,7 +258,7 @@ class Workplace:
         started = self._started()
         found = self._other(started) if started else ""
         if started and not found and goes_on:
-            self._tell(self._steps())
+            self._tell(self._steps_done())
             return
         if started and found and not overwrite and not self._goes_on_from(started):
             raise UsageError(
@@ -265,7 +266,7 @@ class Workplace:
                 "over with --overwrite"
             )
         try:
-            kept = self._keep_steps() if goes_on else []
+            kept = self._keep_steps(started) if goes_on else []
             for folder in (self.stage, self.work):
                 if not kept:
                     folder.delete()
@@ -298,10 +299,13 @@ class Workplace:
     def _is_of_this(self, started: dict[str, Any]) -> bool:
         return (started["version"], started.get("layout")) == (novelsum.__version__, LAYOUT)
 
-    def _keep_steps(self) -> list[str]:
-        """The first steps that were done with all that they depend on as it is now; the folders of others go."""
+    def _keep_steps(self, started: dict[str, Any] | None) -> list[str]:
+        """The first steps that were done with all that they depend on as it is now; the folders of others go.
+
+        Texts that the run in the stage has ``started`` to embed are gone on with where it would embed them as this one.
+        """
         kept: list[str] = []
-        for step in _STEPS:
+        for step in self._steps:
             try:
                 record = self._record(step)
             except DamageError:
@@ -309,8 +313,12 @@ class Workplace:
             if record is None or record.get("of") != of_step(self.identity, step):
                 break
             kept.append(step)
-        for step in _STEPS[len(kept) :]:
-            self.folder(step).delete()
+        if not kept and "embed" in self._steps and started and self._is_of_this(started):
+            same = of_step(started["identity"], "embed") == of_step(self.identity, "embed")
+            kept += ["embed"] if same and self.folder("embed").exists() else []
+        for step in _STEPS:
+            if step not in kept:
+                self.folder(step).delete()
         return kept
 
     def _started(self) -> dict[str, Any] | None:
@@ -320,10 +328,10 @@ class Workplace:
         except (FileNotFoundError, NotADirectoryError, DamageError):
             return None
 
-    def _has_ingested(self) -> bool:
+    def _has_begun(self) -> bool:
         """Whether a next try has something to go on from; work that cannot be read at this moment may be that."""
         try:
-            return self.done("ingest") is not None
+            return self.done("ingest") is not None or self.folder("embed").exists()
         except (OSError, pa.ArrowException):
             return True
 
@@ -341,7 +349,7 @@ class Workplace:
 
     def folder(self, step: Step) -> Location:
         """Where a step writes, and nowhere else but to the results."""
-        return self.work / f"{_STEPS.index(step) + 1}-{step}"
+        return self.work / f"{_STEPS.index(step)}-{step}"
 
     def do(self, step: Step, act: Callable[[Location], dict[str, Any]]) -> dict[str, Any]:
         """What a step has left for the others, as JSON: of an earlier try, or by ``act`` in its folder, empty then."""
@@ -354,6 +362,13 @@ class Workplace:
     def emptied(self, step: Step) -> Location:
         """The folder of a step that begins anew; what was done after it is undone."""
         for undone in reversed(_STEPS[_STEPS.index(step) :]):
+            self.folder(undone).delete()
+        self.folder(step).make_folder()
+        return self.folder(step)
+
+    def begun(self, step: Step) -> Location:
+        """The folder of a step that goes on with what it finds there; what was done after it is undone."""
+        for undone in reversed(_STEPS[_STEPS.index(step) + 1 :]):
             self.folder(undone).delete()
         self.folder(step).make_folder()
         return self.folder(step)
@@ -374,7 +389,7 @@ class Workplace:
         What was written to the folders later, as picks are, does not count.
         """
         lost = ""
-        for step in _STEPS:
+        for step in self._steps:
             lost = lost or self._lost(step)
             if lost and self._done(step).exists():
                 logger.warning("%s; %s is done again", lost, step)
@@ -399,8 +414,13 @@ class Workplace:
     def _done(self, step: Step) -> Location:
         return self.folder(step) / _DONE
 
-    def _steps(self) -> list[str]:
-        return sorted(step for step in _STEPS if self._done(step).exists())
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        """The steps of this run: one that reads no texts has no first."""
+        return _STEPS if self.identity.get("settings", {}).get("model") else _STEPS[1:]
+
+    def _steps_done(self) -> list[str]:
+        return [step for step in self._steps if self._done(step).exists()]
 
     def start_results(self) -> None:
         """Make room in the stage for results; a try that was cut may have left some, or have begun to publish them."""

@@ -96,7 +96,10 @@ def _in_type(ids: pa.Array, id_type: pa.DataType) -> pa.Array:
         return ids
 
 
-_MEASURED = ("input", "inputs", "reference", "density", "selected", "comparison", "diversity", "seconds")
+_MEASURED = (
+    *("text", "embedded", "input", "inputs", "reference", "density"),
+    *("selected", "comparison", "diversity", "seconds"),
+)
 
 
 def metrics(manifest: dict[str, Any]) -> bytes:

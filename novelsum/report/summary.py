@@ -40,7 +40,7 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
             lines.append(f"report     {output / PAGE}")
         lines += [f"near       {output / REJECTED_NEAR}"] if settings.explain_rejected else []
         lines += [f"map        {output / MAP}"] if settings.map else []
-    if pool and pool.bad_rows:
+    if pool and (pool.bad_rows or (settings.model and (output / REJECTED).exists())):
         lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")
     print("\n".join(lines), file=to or sys.stdout)

@@ -46,14 +46,15 @@ class TextFile:
 class Stretch:
     """Records that lie together in a file: from byte or row ``start`` to before ``stop``, to its end without one.
 
-    ``first``: the number of its first line or element in the file, from 1, or row, from 0; in lines cut at any byte it
-    is not known, and 1.
+    ``first``: the number of its first line or element in the file, from 1, or row, from 0. Lines that are ``cut`` at
+    any byte begin after the next break, and are numbered from 1.
     """
 
     file: TextFile
     start: int = 0
     stop: int | None = None
     first: int = 1
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,11 @@ class Record:
     def end(self) -> int:
         """The byte after its last."""
         return self.offset + len(self.raw)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is a line with nothing on it."""
+        return not self.raw.strip(_SPACE)
 
 
 def look_for_text(path: str, output: Location | None = None) -> Look:
@@ -116,8 +122,8 @@ def _opened(file: Location, stamp: Stamp) -> TextFile:
     return TextFile(file, stamp, "array" if is_array else "lines", codec)
 
 
-def stretches_of(file: TextFile, size: int = STRETCH_BYTES) -> list[Stretch]:
-    """What can be read of a file at the same time: pieces of about ``size`` bytes, row groups, or all at once.
+def stretches_of(file: TextFile, size: int | None = None) -> list[Stretch]:
+    """What can be read of a file at the same time: lines of about ``size`` bytes, row groups, or all at once.
 
     Raises InputError where a Parquet file is not whole.
     """
@@ -128,12 +134,13 @@ def stretches_of(file: TextFile, size: int = STRETCH_BYTES) -> list[Stretch]:
         return [Stretch(file, start, start + n, start) for start, n in zip(starts, groups, strict=True) if n]
     if file.format == "array" or file.codec:
         return [Stretch(file)]
+    size = size or STRETCH_BYTES
     starts = list(range(0, file.stamp.size, size))
-    return [Stretch(file, start, min(start + size, file.stamp.size)) for start in starts]
+    return [Stretch(file, start, min(start + size, file.stamp.size), cut=start > 0) for start in starts]
 
 
-def read_records(stretch: Stretch) -> Iterator[Record]:
-    """The records of a stretch of JSON; empty lines are none, but count.
+def read_records(stretch: Stretch, with_empty: bool = False) -> Iterator[Record]:
+    """The records of a stretch of JSON; empty lines are none, but count, and come too where they are wanted.
 
     Raises InputError where an array is none to its end, and where the file is not what the run saw first; what was
     yielded is that only once the stretch has come to its end.
@@ -143,7 +150,7 @@ def read_records(stretch: Stretch) -> Iterator[Record]:
         if file.format == "array":
             yield from _array_records(stretch)
         else:
-            yield from _line_records(stretch)
+            yield from _line_records(stretch, with_empty)
 
 
 def read_batches(stretch: Stretch, columns: list[str] | None = None) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -174,11 +181,11 @@ def column_names(file: TextFile) -> list[str]:
 # --- lines and elements -----------------------------------------------------------------------------------
 
 
-def _line_records(stretch: Stretch) -> Iterator[Record]:
-    start, stop, number = stretch.start, stretch.stop, stretch.first
-    cut = start > 0 and stretch.first == 1  # perhaps within a line, which belongs to the stretch before
-    with _stream(stretch.file, start - cut) as stream:
-        for offset, line in _lines(stream.read, start - cut):
+def _line_records(stretch: Stretch, with_empty: bool) -> Iterator[Record]:
+    stop, number, cut = stretch.stop, stretch.first, stretch.cut
+    start = stretch.start - cut  # a line that begins before belongs to the stretch before
+    with _stream(stretch.file, start) as stream:
+        for offset, line in _lines(stream.read, start):
             if cut:
                 cut = False
                 continue
@@ -186,7 +193,7 @@ def _line_records(stretch: Stretch) -> Iterator[Record]:
                 break
             if offset == 0 and line.startswith(_BOM):
                 offset, line = len(_BOM), line[len(_BOM) :]
-            if line.strip(_SPACE):
+            if with_empty or line.strip(_SPACE):
                 yield Record(number, offset, line)
             number += 1
 

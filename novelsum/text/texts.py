@@ -58,7 +58,7 @@ def parsed(raw: bytes) -> Any:
 def text_of(record: Any, field: str | None = None) -> str:
     """The text of a record: an object with the ``field``, or with one of FIELDS; a list of turns; or a text itself.
 
-    A half of a surrogate pair, which JSON can escape but UTF-8 cannot hold, becomes U+FFFD. Raises RecordError.
+    It is :func:`storable`. Raises RecordError.
     """
     if not isinstance(record, dict):
         parts = _parts(record)
@@ -71,10 +71,15 @@ def text_of(record: Any, field: str | None = None) -> str:
     text = "\n".join(part for part in parts if part)
     if not text.strip():
         raise RecordError("empty text")
+    return storable(text)
+
+
+def storable(text: str) -> str:
+    """The text as UTF-8 can hold it: a half of a surrogate pair, which JSON can escape, becomes U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
