@@ -12,10 +12,11 @@ before them have left, and are skipped where an earlier try has done them:
  5. Density, from 4 to ``2-density/``: the density factor of every candidate. With a state, those of all its rows.
  6. Begin, from 4 and 5 to ``3-begin/``: the pick log, with the samples selected before.
  7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked.
- 8. Write the results to the stage: density factors, or the rows of the picks.
+ 8. Write the results to the stage: density factors, or the rows of the picks; and their records for a training file.
  9. Compare, from 4, 5 and 7 to ``4-compare/``: other ways to select as many.
 10. Report, from 4, 5 and 7: survey pool and picks, and draw.
-11. Publish: the manifest is staged, and the results move from the stage to the output. Last comes the state.
+11. Publish: the manifest is staged, the training file is written, and the results move from the stage to the output.
+    Last comes the state.
 
 The way of a vector: :mod:`~novelsum.files.source` reads it, :mod:`~novelsum.files.ingest` checks it and writes it to
 the :mod:`~novelsum.files.store` (4), :mod:`~novelsum.density.exact` finds its neighbours (5),
@@ -56,6 +57,7 @@ from novelsum.settings import SELECTING, Job, Settings
 from novelsum.spark import interrupt, session
 from novelsum.spark.local import remove_dead
 from novelsum.spark.stages import Stages
+from novelsum.text.export import TrainingFile, finish, is_prepared, prepare
 
 logger = logging.getLogger("novelsum")
 
@@ -68,19 +70,27 @@ def run(job: Job, settings: Settings) -> None:
     started = time.monotonic()
     session.require_classic(settings.master)
     place, seen, before = _look(job, settings)
-    if place.is_complete(settings.overwrite):
+    complete, file = place.is_complete(settings.overwrite), TrainingFile.of(settings)
+    owed = file is not None and file.is_owed(place, complete, settings.overwrite)
+    if complete and not owed:
         logger.info("%s holds the result of this very run already; there is nothing to do", place.output)
         place.tidy(settings.keep_work)
         for path in _states(settings):
             tidy_state(path)
         return
     with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
-        manifest = _staged(settings, place, state)
+        manifest = read_manifest(place.output) if complete else _staged(settings, place, state)
         if manifest is None:
             inputs = _open(job, settings, seen, before, state)
             manifest = _Steps(job, settings, place, inputs, state).run(started)
+        if file:
+            _export(job, settings, place, file)
         _publish(place, lock, state)
+        if file:
+            file.forget(place)
         pool = _ingested(place)[0] if settings.input and place.done("ingest") else None
+    if complete:
+        return
     print_result(job, settings, pool, place.output)
     if "comparison" in manifest:
         comparison = {name: Comparison(**values) for name, values in manifest["comparison"].items()}
@@ -97,6 +107,8 @@ def _look(job: Job, settings: Settings) -> tuple[Workplace, dict[str, Look], Sel
     named = ("input", "density", "reference", "already_selected", "remove")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     output = check_output(settings.output, [*inputs.values(), *_states(settings)], settings.work_dir)
+    if file := TrainingFile.of(settings):
+        file.check_place(output, list(inputs.values()), settings.work_dir)
     seen = {name: look(path, output) for name, path in inputs.items()}
     before = selected_before(seen["already_selected"], output) if settings.already_selected else None
     if before:
@@ -162,6 +174,8 @@ def _open(
     given = open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
     if source:
         check_sources(job, settings, source, given, reference, state)
+        if file := TrainingFile.of(settings):
+            file.column(source)
     return _Inputs(source, reference, given, removed, before)
 
 
@@ -235,6 +249,7 @@ class _Steps:
         begun, log = self._begin(context, pool, corpus, factors)
         picks, selected = self._select(context, pool, factors, log, first, begun)
         self._write(context, pool, factors, picks)
+        self._export(context)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
             with _spared("the comparison cannot be made"):
@@ -341,6 +356,12 @@ class _Steps:
             else:
                 write_selected(context, self.source, picks, column, result)
 
+    def _export(self, context: SparkContext) -> None:
+        """Write the records of the picks to the stage, where a training file is asked for."""
+        if file := TrainingFile.of(self.settings):
+            with self.clock.time("export"):
+                prepare(context, file, self.place, self.settings.id_column)
+
     # --- 9. compare ---------------------------------------------------------------------------------------
 
     def _compare(
@@ -397,6 +418,22 @@ def _ingested(place: Workplace) -> tuple[Pool, Pool | None]:
     assert done is not None
     corpus = Pool.from_json(folder / _REFERENCE, done["corpus"]) if done["corpus"] else None
     return Pool.from_json(folder, done["pool"]), corpus
+
+
+def _export(job: Job, settings: Settings, place: Workplace, file: TrainingFile) -> None:
+    """Write the training file of a selection that is staged or published, and enter it into the manifest.
+
+    Spark starts again only where the records do not lie in the stage already: where the selection was made before.
+    """
+    if not is_prepared(file, place):
+        context = session.start(job, settings.master)
+        try:
+            prepare(context, file, place, settings.id_column)
+        finally:
+            session.stop(context)
+    exported = finish(file, place)
+    place.note("exported", exported)
+    logger.info("%s records, %s bytes, to %s", exported["records"], exported["bytes"], file.target)
 
 
 def _publish(place: Workplace, lock: Held, state: State | None) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 from novelsum.files.location import MANIFEST, REJECTED, Location
 from novelsum.files.store import Pool
 from novelsum.groups import Group, group_of, in_order, in_words
-from novelsum.report.output import output_name
+from novelsum.report.output import SELECTED, output_name
 from novelsum.report.text import printed
 from novelsum.report.write import PAGE
 from novelsum.settings import Job, Settings
@@ -23,11 +23,11 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
     if job == "estimate_density" or pool is None:
         lines += ["", f"density    {output}"]
     else:
-        table = (output / "selected" / "part-00000.parquet").read_parquet()
         columns = [settings.id_column, "novelty", "density"]
         shown = [column for column in (settings.group_column, settings.text_column) if column is not None]
         columns += [output_name(column, settings.id_column) for column in shown]
-        picks = table.select(["pick", *dict.fromkeys(columns)]).slice(0, settings.show).to_pylist()
+        table = (output / SELECTED).read_parquet(["pick", *dict.fromkeys(columns)])
+        picks = table.slice(0, settings.show).to_pylist()
         if picks:
             lines += ["", f"first {len(picks)} of {len(table)} picks"]
             lines += aligned([_pick_cells(settings, pick) for pick in [None, *picks]])
@@ -38,6 +38,8 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
         lines += ["", f"selected   {output / 'selected'}"]
         if (output / PAGE).exists():
             lines.append(f"report     {output / PAGE}")
+        if settings.export:
+            lines.append(f"exported   {Location.of(settings.export)}")
     if pool and pool.bad_rows:
         lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")

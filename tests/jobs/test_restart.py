@@ -96,7 +96,7 @@ def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expect
     assert found.drop(["novelty"]).equals(expected.drop(["novelty"]))
     assert found.column("novelty").to_pylist() == pytest.approx(expected.column("novelty").to_pylist(), rel=1e-12)
     names = sorted(entry.name for entry in output.iterdir())
-    assert names == ["_MANIFEST.json", *more, "metrics.json", "report.html", "report.json", "selected"]
+    assert names == ["_MANIFEST.json", "_rows.parquet", *more, "metrics.json", "report.html", "report.json", "selected"]
 
 
 # --- a run that is cut ------------------------------------------------------------------------------------
