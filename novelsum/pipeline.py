@@ -15,10 +15,12 @@ before them have left, and are skipped where an earlier try has done them:
  6. Begin, from 4 and 5 to ``4-begin/``: the pick log, with the samples selected before.
  7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked.
  8. Write the results to the stage: density factors, or the rows of the picks with what is nearest to each of all
-    selected before it; on request the same of the candidates left out, and where all lie on the map.
+    selected before it, and their records for a training file; on request what is nearest to the candidates left out,
+    and where all lie on the map.
  9. Compare, from 4, 5 and 7 to ``5-compare/``: other ways to select as many.
 10. Report, from 4, 5 and 7: survey pool and picks, and draw.
-11. Publish: the manifest is staged, and the results move from the stage to the output. Last comes the state.
+11. Publish: the manifest is staged, the training file is written, and the results move from the stage to the output.
+    Last comes the state.
 
 The way of a vector: :mod:`~novelsum.files.source` reads it, :mod:`~novelsum.files.ingest` checks it and writes it to
 the :mod:`~novelsum.files.store` (4), :mod:`~novelsum.density.exact` finds its neighbours (5),
@@ -65,6 +67,7 @@ from novelsum.settings import SELECTING, Job, Settings
 from novelsum.spark import interrupt, session
 from novelsum.spark.local import remove_dead
 from novelsum.spark.stages import Stages
+from novelsum.text.export import TrainingFile, finish, is_prepared, prepare
 from novelsum.text.job import Texts, embed_input, the_model
 from novelsum.text.records import look_for_text
 
@@ -82,16 +85,18 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
     if settings.model:
         settings = dataclasses.replace(settings, text_column=settings.text_column or "text")
     place, seen, before = _look(job, settings)
-    if place.is_complete(settings.overwrite):
+    complete, file = place.is_complete(settings.overwrite), TrainingFile.of(settings)
+    owed = file is not None and file.is_owed(place, complete, settings.overwrite)
+    if complete and not owed:
         logger.info("%s holds the result of this very run already; there is nothing to do", place.output)
         place.tidy(settings.keep_work)
         for path in _states(settings):
             tidy_state(path)
         return
-    if settings.model:
+    if settings.model and not complete:
         the_model(settings)  # or what it needs is told before the output is touched
     with state_of(settings, place) as state, place.held(settings.overwrite, settings.keep_work) as lock:
-        manifest = _staged(settings, place, state)
+        manifest = read_manifest(place.output) if complete else _staged(settings, place, state)
         if manifest is None:
             clock, texts = Stages(), Texts()
             if settings.model:
@@ -99,9 +104,13 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
                 seen["input"] = texts.seen or seen["input"]
             inputs = _open(job, settings, seen, before, state)
             manifest = _Steps(job, settings, place, inputs, state, clock, texts).run(started)
+        if file:
+            _export(job, settings, place, file)
         _publish(place, lock, state)
+        if file:
+            file.forget(place)
         pool = _pools(place)[0] if settings.input and place.done("ingest") else None
-    if not is_told:
+    if complete or not is_told:
         return
     print_result(job, settings, pool, place.output)
     if "comparison" in manifest:
@@ -119,6 +128,8 @@ def _look(job: Job, settings: Settings) -> tuple[Workplace, dict[str, Look], Sel
     named = ("input", "density", "reference", "already_selected", "remove")
     inputs = {name: getattr(settings, name) for name in named if getattr(settings, name)}
     output = check_output(settings.output, [*inputs.values(), *_states(settings)], settings.work_dir)
+    if file := TrainingFile.of(settings):
+        file.check_place(output, list(inputs.values()), settings.work_dir)
     with_texts = ("input",) if settings.model else ()
     seen = {name: (look_for_text if name in with_texts else look)(path, output) for name, path in inputs.items()}
     before = selected_before(seen["already_selected"], output) if settings.already_selected else None
@@ -185,6 +196,8 @@ def _open(
     given = open_density(settings.density, settings.id_column, seen["density"]) if job == "select_subset" else None
     if source:
         check_sources(job, settings, source, given, reference, state)
+        if file := TrainingFile.of(settings):
+            file.column(source)
     return _Inputs(source, reference, given, removed, before)
 
 
@@ -269,6 +282,7 @@ class _Steps:
         nearest = self._nearest(context, pool, factors, log, picks, begun)
         selected["crowded"] = crowded(context, pool, settings, picks, median)
         self._write(context, pool, factors, picks, nearest)
+        self._export(context)
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
             with _spared("the comparison cannot be made"):
@@ -436,6 +450,12 @@ class _Steps:
             if self.settings.map:
                 write_map(context, pool, self.settings, picks, result / MAP)
 
+    def _export(self, context: SparkContext) -> None:
+        """Write the records of the picks to the stage, where a training file is asked for."""
+        if file := TrainingFile.of(self.settings):
+            with self.clock.time("export"):
+                prepare(context, file, self.place, self.settings.id_column)
+
     # --- 9. compare ---------------------------------------------------------------------------------------
 
     def _compare(
@@ -496,6 +516,22 @@ def _pools(place: Workplace) -> tuple[Pool, Pool | None]:
     if thinned:
         return Pool.from_json(place.folder("thin"), thinned["pool"]), corpus
     return Pool.from_json(folder, ingested["pool"]), corpus
+
+
+def _export(job: Job, settings: Settings, place: Workplace, file: TrainingFile) -> None:
+    """Write the training file of a selection that is staged or published, and enter it into the manifest.
+
+    Spark starts again only where the records do not lie in the stage already: where the selection was made before.
+    """
+    if not is_prepared(file, place):
+        context = session.start(job, settings.master)
+        try:
+            prepare(context, file, place, settings.id_column)
+        finally:
+            session.stop(context)
+    exported = finish(file, place)
+    place.note("exported", exported)
+    logger.info("%s records, %s bytes, to %s", exported["records"], exported["bytes"], file.target)
 
 
 def _publish(place: Workplace, lock: Held, state: State | None) -> None:

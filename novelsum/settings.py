@@ -81,6 +81,18 @@ def _meanings(*formulas: Formula) -> str:
     return "; ".join(f"'{name}': {EQUATIONS[name].meaning}" for name in formulas)
 
 
+EXPORTS = ("jsonl", "jsonl.gz", "json", "parquet")
+"""Kinds of a training file, by the end of its name."""
+
+
+def export_kind(path: str) -> str:
+    """The kind of a training file of that name; raise UsageError where there is none."""
+    for kind in EXPORTS:
+        if path.lower().endswith(f".{kind}"):
+            return kind
+    raise UsageError(f"--export must end in .{', .'.join(EXPORTS[:-1])} or .{EXPORTS[-1]}, not {path!r}")
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """All settings of a run that estimates or selects."""
@@ -280,6 +292,26 @@ class Settings:
     )
     content_ids: bool = _of_texts("make ids of the texts, whatever ids the records have", False)
     columns: tuple[str, ...] = _of_texts("fields of JSON records to copy as columns", ())
+    export: str | None = setting(
+        "file to write the chosen records to as they came in, for training: .jsonl, .jsonl.gz, .json or .parquet",
+        jobs=SELECTING,
+        holds="path",
+        parse=export_kind,
+    )
+    export_order: Literal["picks", "input"] = setting(
+        "order of the records in the file of --export: of 'picks', or as in the 'input'",
+        "picks",
+        jobs=SELECTING,
+        group="advanced",
+        needs={"export": "--export-order is about the file of --export; name it"},
+    )
+    record_column: str = setting(
+        "column of text that holds whole records for --export; without it a record is the columns but the embedding",
+        "record",
+        jobs=SELECTING,
+        group="advanced",
+        needs={"export": "--record-column is for the file of --export; name it"},
+    )
     report: bool = setting(
         "write report.html and report.json beside the selection", True, jobs=SELECTING, group="advanced"
     )

@@ -261,16 +261,20 @@ def _open(seen: Look, id_: _Column, value: _Column | None, about: str | None = N
     )
 
 
-def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def read_columns(
+    source: Source, chunk: Chunk, columns: list[str], most_bytes: int | None = None
+) -> Iterator[pa.RecordBatch]:
     """Some columns of the chunk, in batches. Raises InputError when a file cannot be read to its end, or is another.
 
-    What was yielded is what the run saw first only once the chunk has come to its end.
+    What was yielded is what the run saw first only once the chunk has come to its end. ``most_bytes``: of a batch, by
+    what the footer says of its row group.
     """
     for group in chunk:
         location, stamp = Location(source.files[group.file]), source.stamps[group.file]
 
         def batches(file: pq.ParquetFile, group: RowGroup = group) -> Iterator[pa.RecordBatch]:
-            yield from file.iter_batches(_READ_ROWS, row_groups=[group.index], columns=columns)
+            rows = _batch_rows(file, group.index, columns, most_bytes) if most_bytes else _READ_ROWS
+            yield from file.iter_batches(rows, row_groups=[group.index], columns=columns)
 
         try:
             with location.opened() as file:
@@ -280,6 +284,20 @@ def read_columns(source: Source, chunk: Chunk, columns: list[str]) -> Iterator[p
             require_unchanged(location, stamp)
             raise _told(location, location.fault(error, lambda file: deque(batches(file), 0))) from None
         require_unchanged(location, stamp)
+
+
+def _batch_rows(file: pq.ParquetFile, group: int, columns: list[str], most_bytes: int) -> int:
+    """How many rows of a row group have about so many bytes in some columns; one at least."""
+    footer = file.metadata.row_group(group)
+    parts = [footer.column(place) for place in range(footer.num_columns)]
+    size: int = sum(part.total_uncompressed_size for part in parts if part.path_in_schema.split(".")[0] in columns)
+    return max(1, min(_READ_ROWS, most_bytes * int(footer.num_rows) // max(1, size)))
+
+
+def read_others(source: Source, group: RowGroup, columns: list[str], most_bytes: int) -> Iterator[pa.Table]:
+    """Some columns of a row group as in the schema of the whole input, in batches of about ``most_bytes``."""
+    for batch in read_columns(source, (group,), [source.id_column, *columns], most_bytes):
+        yield _as_in_schema(source, group.file, _plain(pa.Table.from_batches([batch])), columns)
 
 
 def read_ids_and_vectors(

@@ -43,12 +43,15 @@ _STAGED_MANIFEST = "manifest.json"
 _NEXT_STATE = "state.json"
 _STAGED_FILES = "files.json"
 _CLEARED = "cleared"
-_RESULTS = ("selected", "_metrics.json", "diversity.parquet", *NO_DATA)
+ROWS = "_rows.parquet"
+"""Where the picks of a selection lie in the input."""
+_RESULTS = ("selected", ROWS, "_metrics.json", "diversity.parquet", *NO_DATA)
 _DONE = "done.json"
 _STEPS: tuple[Step, ...] = get_args(Step)
 """The steps of a run in their order; only one that reads texts has the first."""
-_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows", "in_flight")
-"""Settings that a result does not depend on."""
+_EXPORT = ("export", "export_order", "record_column")
+_NO_MATTER = ("output", "overwrite", "work_dir", "keep_work", "master", "block_rows", "in_flight", *_EXPORT)
+"""Settings that a result does not depend on; what is exported is made of it."""
 
 
 def check_output(output: str, inputs: Sequence[str], work_dir: str | None = None) -> Location:
@@ -473,6 +476,12 @@ class Workplace:
         (self.stage / _STAGED_FILES).write_bytes(json.dumps(self.result.sizes()).encode())
         content = {**manifest, "identity": self.identity}
         (self.stage / _STAGED_MANIFEST).write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def note(self, name: str, value: Any) -> None:
+        """Enter something into the manifest of the results, staged or published."""
+        file = self.stage / _STAGED_MANIFEST if self.is_staged() else self.output / MANIFEST
+        content = {**file.read_json(), name: value}
+        file.write_bytes((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
     def publish(self, lock: Held) -> None:
         """Replace what the output holds by the results in the stage: its manifest goes first and comes last."""

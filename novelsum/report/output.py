@@ -3,22 +3,31 @@
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pyspark
 from pyspark import SparkContext
 
 import novelsum
 from novelsum.files.location import Location
+from novelsum.files.runs import Runs
 from novelsum.files.source import Source, read_rows
 from novelsum.files.store import Pool
+from novelsum.files.workplace import ROWS
 from novelsum.selection.rounds import Candidate
+from novelsum.spark.gathering import as_they_are, gather
 
 OUTPUT_COLUMNS = ("pick", "novelty", "density", "nearest_id", "nearest_distance")
+SELECTED = "selected/part-00000.parquet"
 _PREFIX = "input_"
+_GATHERED = "gathered"
+_GROUP_ROWS = 16384
+_BLOCK_BYTES = 32 << 20
+"""What the driver holds of the columns that are copied, about."""
 
 
 def output_name(column: str, id_column: str) -> str:
@@ -34,6 +43,12 @@ def output_name(column: str, id_column: str) -> str:
         return column
     name = _PREFIX + column
     return _PREFIX + name if name == id_column else name
+
+
+def input_name(column: str, id_column: str) -> str:
+    """What a column of a selection that was copied is called in the input."""
+    names = (column, column.removeprefix(_PREFIX), column.removeprefix(_PREFIX).removeprefix(_PREFIX))
+    return next(name for name in names if output_name(name, id_column) == column)
 
 
 def copied_columns(
@@ -66,9 +81,10 @@ def write_selected(
     id_column: str,
     folder: Location,
 ) -> None:
-    """Write the picks with the other columns of the input, one file in the order of picking.
+    """Write the picks with the other columns of the input, one file in the order of picking; and where they lie there.
 
-    ``nearest``: of each pick the id of the sample nearest to it that was selected before it, and their distance.
+    ``nearest``: of each pick the id of the sample nearest to it that was selected before it, and their distance;
+    ``folder``: the results. Other columns are gathered beside it, and the driver holds no more than a block of them.
     """
     id_type = source.schema.field(id_column).type
     others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
@@ -80,12 +96,34 @@ def write_selected(
         "nearest_id": _in_type(nearest[0], id_type),
         "nearest_distance": nearest[1],
     }
-    if others:
-        copied = copied_columns(context, source, [(pick.file, pick.file_row, pick.id) for pick in picks], others)
-        columns.update({output_name(name, id_column): copied.column(name) for name in others})
-    table = pa.table(columns)
+    own = pa.table(columns)
+    files, rows = (np.array([place[at] for place in ((p.file, p.file_row) for p in picks)]) for at in (0, 1))
     (folder / "selected").make_folder()
-    (folder / "selected" / "part-00000.parquet").write_parquet(table)
+    if others:
+        gathered = folder.parent / _GATHERED
+        chosen = files, rows, np.arange(len(picks))
+        runs = Runs.of(gathered, gather(context, source, others, chosen, as_they_are, gathered, "write"), len(picks))
+        _write_blocks(own, runs.blocks(_BLOCK_BYTES), id_column, folder / SELECTED)
+        gathered.delete()
+    else:
+        (folder / SELECTED).write_parquet(own, row_group_size=_GROUP_ROWS)
+    names = pa.DictionaryArray.from_arrays(pa.array(files, pa.int32()), pa.array(source.files))
+    (folder / ROWS).write_parquet(pa.table({"file": names.cast(pa.string()), "file_row": rows}))
+
+
+def _write_blocks(own: pa.Table, others: Iterator[pa.Table], id_column: str, file: Location) -> None:
+    """Write the selection's own columns and, block by block, those that are copied."""
+    writer, start = None, 0
+    with file.writing() as stream:
+        for block in others:
+            table = own.slice(start, len(block))
+            for name in block.column_names:
+                table = table.append_column(output_name(name, id_column), block.column(name))
+            writer = writer or pq.ParquetWriter(stream, table.schema, write_page_checksum=True)
+            writer.write_table(table, row_group_size=_GROUP_ROWS)
+            start += len(block)
+        if writer:
+            writer.close()
 
 
 def _in_type(ids: pa.Array, id_type: pa.DataType) -> pa.Array:

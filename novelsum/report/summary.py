@@ -7,7 +7,7 @@ from typing import Any, TextIO
 from novelsum.files.location import MANIFEST, MAP, REJECTED, REJECTED_NEAR, Location
 from novelsum.files.store import Pool
 from novelsum.groups import Group, group_of, in_order, in_words
-from novelsum.report.output import output_name
+from novelsum.report.output import SELECTED, output_name
 from novelsum.report.text import printed
 from novelsum.report.write import PAGE
 from novelsum.settings import Job, Settings
@@ -23,11 +23,11 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
     if job == "estimate_density" or pool is None:
         lines += ["", f"density    {output}"]
     else:
-        table = (output / "selected" / "part-00000.parquet").read_parquet()
         columns = [settings.id_column, "novelty", "density"]
         shown = [column for column in (settings.group_column, settings.text_column) if column is not None]
         columns += [output_name(column, settings.id_column) for column in shown]
-        picks = table.select(["pick", *dict.fromkeys(columns)]).slice(0, settings.show).to_pylist()
+        table = (output / SELECTED).read_parquet(["pick", *dict.fromkeys(columns)])
+        picks = table.slice(0, settings.show).to_pylist()
         if picks:
             lines += ["", f"first {len(picks)} of {len(table)} picks"]
             lines += aligned([_pick_cells(settings, pick) for pick in [None, *picks]])
@@ -40,6 +40,7 @@ def print_result(job: Job, settings: Settings, pool: Pool | None, output: Locati
             lines.append(f"report     {output / PAGE}")
         lines += [f"near       {output / REJECTED_NEAR}"] if settings.explain_rejected else []
         lines += [f"map        {output / MAP}"] if settings.map else []
+        lines += [f"exported   {Location.of(settings.export)}"] if settings.export else []
     if pool and (pool.bad_rows or (settings.model and (output / REJECTED).exists())):
         lines.append(f"rejected   {output / REJECTED}")
     lines.append(f"manifest   {output / MANIFEST}")

@@ -128,7 +128,8 @@ def test_a_selection_on_object_storage_is_that_on_a_disk(bucket, tmp_path):
     assert found.equals(pq.read_table(tmp_path / "out" / "selected"))
     files = [f for f in bucket.get_file_info(fs.FileSelector("data/out", recursive=True)) if f.type == fs.FileType.File]
     names = sorted(file.path.removeprefix("data/out/") for file in files)
-    assert names == ["_MANIFEST.json", "metrics.json", "report.html", "report.json", "selected/part-00000.parquet"]
+    assert names[:2] == ["_MANIFEST.json", "_rows.parquet"]
+    assert names[2:] == ["metrics.json", "report.html", "report.json", "selected/part-00000.parquet"]
     for content in (
         done.stdout,
         done.stderr,
@@ -138,6 +139,23 @@ def test_a_selection_on_object_storage_is_that_on_a_disk(bucket, tmp_path):
     again = run_job("curate", "--input", "s3://data/sample", "--output", "s3://data/out", *ARGUMENTS, by="python")
     assert again.returncode == 0
     assert "already" in again.stderr
+
+
+def test_a_training_file_of_a_selection_is_written_to_object_storage(bucket, tmp_path):
+    """From a result that lies there already, as from one on a disk; and a file that is there is not replaced."""
+    arguments = ("--input", "s3://data/sample", "--output", "s3://data/chosen", *ARGUMENTS)
+    target = "s3://data/train/chosen.jsonl"
+    for more in ((), ("--export", target)):
+        done = run_job("curate", *arguments, *more, by="python")
+        assert done.returncode == 0, done.stderr
+    local = ("--input", SAMPLE, "--output", tmp_path / "out", "--export", tmp_path / "chosen.jsonl", *ARGUMENTS)
+    assert run_job("curate", *local).returncode == 0
+    content = bucket.open_input_file("data/train/chosen.jsonl").read()
+    assert content == (tmp_path / "chosen.jsonl").read_bytes()
+    assert content.count(b"\n") == 40
+    taken = run_job("curate", *arguments, "--export", target, "--export-order", "input", by="python")
+    assert taken.returncode == 2
+    assert "exists already; remove it, or name another file" in error_line(taken)
 
 
 def test_a_result_is_replaced_from_a_work_directory_on_another_path(bucket, tmp_path):

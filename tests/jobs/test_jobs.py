@@ -64,6 +64,7 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
     assert {"ingest", "density", "selection", "write", "total"} <= set(content["seconds"])
     assert sorted(entry.name for entry in curated.iterdir()) == [
         "_MANIFEST.json",
+        "_rows.parquet",
         "duplicates",
         "metrics.json",
         "report.html",
@@ -143,7 +144,8 @@ def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(c
     assert replaced.returncode == 0, replaced.stderr
     assert selected(output).column("id").to_pylist()[0] == "n07"
     assert selected(output).num_rows == 6
-    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "metrics.json", "selected"]
+    names = ["_MANIFEST.json", "_rows.parquet", "metrics.json", "selected"]
+    assert sorted(entry.name for entry in output.iterdir()) == names
     (output / "thesis.txt").write_text("mine")
     foreign = run_job("curate", *arguments, "--overwrite")
     assert foreign.returncode == 2

@@ -96,7 +96,8 @@ def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expect
     assert found.drop(["novelty"]).equals(expected.drop(["novelty"]))
     assert found.column("novelty").to_pylist() == pytest.approx(expected.column("novelty").to_pylist(), rel=1e-12)
     names = sorted(entry.name for entry in output.iterdir())
-    assert names == ["_MANIFEST.json", *more, "duplicates", "metrics.json", "report.html", "report.json", "selected"]
+    others = ["duplicates", "metrics.json", "report.html", "report.json", "selected"]
+    assert names == ["_MANIFEST.json", "_rows.parquet", *more, *others]
 
 
 # --- a run that is cut ------------------------------------------------------------------------------------

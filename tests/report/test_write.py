@@ -48,7 +48,7 @@ def test_a_report_that_fails_costs_nothing_but_itself(run_here, tmp_path, monkey
     assert "broken on purpose" in caplog.text
     assert len(pq.read_table(tmp_path / "out" / "selected")) == 4
     names = sorted(entry.name for entry in (tmp_path / "out").iterdir())
-    assert names == ["_MANIFEST.json", "metrics.json", "selected"]
+    assert names == ["_MANIFEST.json", "_rows.parquet", "metrics.json", "selected"]
 
 
 def test_nothing_but_the_page_imports_matplotlib():
