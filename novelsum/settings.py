@@ -433,6 +433,10 @@ class ExplainSettings:
 
 
 _for_embedding = functools.partial(_shared, jobs=EMBEDDING)
+_OF_RECORDS: dict[str, Any] = {
+    "needs": {},
+    "excludes": {"ids": "with --ids no records are read; leave out what is about them, or name them by --input"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -440,7 +444,7 @@ class EmbedSettings:
     """All settings of embed_text."""
 
     input: str = _for_embedding(
-        "input", description="JSON lines, JSON arrays or Parquet with texts: a file, folder or glob", unless=()
+        "input", description="JSON lines, JSON arrays or Parquet with texts: a file, folder or glob", unless=("ids",)
     )
     output: str = _for_embedding("output")
     model: str = _for_embedding(
@@ -448,19 +452,36 @@ class EmbedSettings:
         default="",
         description="model that embeds the texts: a name of Hugging Face, a folder, or what --server calls it",
         group="required",
+        unless=("embeddings",),
+    )
+    embeddings: str | None = setting(
+        "vectors that exist already, in place of a model: .npy or JSON, a file, folder or glob, one for each record in "
+        "its order; files named by numbers, as those of the authors, go by these",
+        jobs=EMBEDDING,
+        holds="path",
+        excludes={"model": "--embeddings and --model both say where embeddings come from; leave one of them out"},
+    )
+    ids: str | None = setting(
+        "file of the ids of these vectors, where there are no texts, in place of --input: .npy, .txt, .json or .jsonl",
+        jobs=EMBEDDING,
+        holds="path",
+        needs={"embeddings": "--ids are those of vectors that exist already; name these with --embeddings"},
+        excludes={"input": "--ids and --input both give ids to the vectors; leave one of them out"},
     )
     backend: Literal["auto", "sentence-transformers", "transformers", "server"] = _for_embedding("backend")
     server: str | None = _for_embedding("server")
     in_flight: int = _for_embedding("in_flight")
     max_tokens: int = _for_embedding("max_tokens")
-    text_field: str | None = _for_embedding("text_field")
+    text_field: str | None = _for_embedding("text_field", **_OF_RECORDS)
     id_column: str = _for_embedding(
         "id_column", description="field of unique ids, integers or strings, if there is one"
     )
-    content_ids: bool = _for_embedding("content_ids")
-    columns: tuple[str, ...] = _for_embedding("columns")
+    content_ids: bool = _for_embedding("content_ids", **_OF_RECORDS)
+    columns: tuple[str, ...] = _for_embedding("columns", **_OF_RECORDS)
     on_bad_rows: Literal["fail", "drop"] = _for_embedding(
-        "on_bad_rows", description="'fail' when a record cannot be embedded, or 'drop' it into <output>/rejected"
+        "on_bad_rows",
+        description="'fail' when a record cannot be embedded, or 'drop' it into <output>/rejected",
+        **_OF_RECORDS,
     )
     overwrite: bool = _for_embedding("overwrite")
     master: str | None = _for_embedding("master")

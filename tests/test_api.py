@@ -224,7 +224,7 @@ def test_an_output_is_kept_and_is_what_the_job_writes(session, prompts_in_spark,
     output = tmp_path / "a [b] {c}*"
     picks, _ = novelsum.select(prompts_in_spark, budget=5, output=output)
     assert sorted(entry.name for entry in output.iterdir()) == [
-        *("_MANIFEST.json", "metrics.json", "report.html", "report.json", "selected")
+        *("_MANIFEST.json", "_rows.parquet", "duplicates", "metrics.json", "report.html", "report.json", "selected")
     ]
     assert picks.count() == 5
     of_path = tmp_path / "of a path"

@@ -43,12 +43,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Embedded:
-    """Embeddings (n, D) float32 of texts, how many tokens each has (n,) before it is cut, and which were cut (n,).
+    """Embeddings (n, D) of texts, how many tokens each has (n,) before it is cut, and which were cut (n,).
 
-    ``limit``: the tokens after which they are cut. Where the tokens of a text are not known, they are -1.
+    What a model makes is float32. ``limit``: the tokens after which they are cut. Where the tokens of a text are not
+    known, they are -1.
     """
 
-    vectors: NDArray[np.float32]
+    vectors: NDArray[np.floating[Any]]
     tokens: NDArray[np.int64]
     truncated: NDArray[np.bool_]
     limit: int

@@ -1,5 +1,7 @@
 """Embedding on Spark: each piece of the records becomes a Parquet file, whole or not at all.
 
+The embeddings come from a model, or from files of vectors that exist already, one for each record.
+
 A run that was cut goes on with the pieces whose file is not there. Columns of a file: the id, ``text`` as it was
 joined, ``embedding``, ``tokens`` before it was cut, the columns that were asked for, and ``record``, the bytes of the
 record as they came in; where the input is Parquet all its other columns instead.
@@ -20,9 +22,11 @@ from novelsum.errors import DamageError, RunError
 from novelsum.files.location import Location
 from novelsum.spark.progress import collect
 from novelsum.text.embedders import CHARACTERS_OF_A_TOKEN, Embedded, Model, embedder_of
+from novelsum.text.given import Given, Matrix
 from novelsum.text.plan import Kind, Plan, repeats_in
 from novelsum.text.reading import Bad, Batch, Good, Wanted, read
 from novelsum.text.texts import CHATS, digest_of, storable
+from novelsum.text.withids import as_column
 
 OWN = ("text", "embedding", "tokens", "record")
 """Columns of the result beside the id."""
@@ -35,14 +39,19 @@ _NOTHING = Embedded(np.zeros((0, 0), np.float32), np.zeros(0, np.int64), np.zero
 
 @dataclass(frozen=True)
 class Work:
-    """What each task of an embedding needs: the ``plan`` and its folder, and where parts and bad records go."""
+    """What each task of an embedding needs: the ``plan`` and its folder, what ``vectors`` come of, where results go."""
 
     plan: Plan
     planned: Location
     wanted: Wanted
-    model: Model
+    vectors: Model | Given
     folder: Location
     rejected: Location
+
+    @property
+    def embeds_repeats_once(self) -> bool:
+        """Whether records with the same text get the same vector; vectors that exist are those of their records."""
+        return isinstance(self.vectors, Model)
 
 
 @dataclass
@@ -71,12 +80,12 @@ def embed(context: SparkContext, work: Work) -> Facts:
     """Embed what is not embedded yet; return what there is to tell of all. Raises RunError where a model fails."""
     pieces = len(work.plan.pieces)
     tasks = pieces
-    if work.model.backend == "server":
-        tasks = max(1, min(pieces, context.defaultParallelism, work.model.flights))
+    if isinstance(work.vectors, Model) and work.vectors.backend == "server":
+        tasks = max(1, min(pieces, context.defaultParallelism, work.vectors.flights))
     found = collect(
         context.parallelize(range(pieces), tasks).mapPartitionsWithIndex(partial(_embed_pieces, work, tasks)), "embed"
     )
-    if work.plan.repeats and work.plan.ids != "content":
+    if work.embeds_repeats_once and work.plan.repeats and work.plan.ids != "content":
         parts = min(pieces, _MOST_PARTS)
         read_again = context.parallelize(range(pieces), pieces).flatMap(partial(_repeats_of, work))
         found += read_again.partitionBy(parts, int).mapPartitions(partial(_write_repeats, work)).collect()
@@ -95,7 +104,9 @@ def part_name(piece: int, what: str = "") -> str:
 
 
 def _embed_pieces(work: Work, tasks: int, task: int, pieces: Iterable[int]) -> Iterator[Facts]:
-    flights = work.model.flights // tasks + (task < work.model.flights % tasks)
+    flights = 0
+    if isinstance(work.vectors, Model):
+        flights = work.vectors.flights // tasks + (task < work.vectors.flights % tasks)
     for piece in pieces:
         yield _done(work.folder / part_name(piece)) or _embed_piece(work, piece, flights)
 
@@ -112,34 +123,45 @@ def _done(file: Location) -> Facts | None:
 
 
 def _embed_piece(work: Work, piece: int, flights: int) -> Facts:
-    repeated = set(repeats_in(work.planned, piece)[0].tolist())
+    repeated = set[int]()
+    if work.embeds_repeats_once or work.plan.ids == "content":
+        repeated.update(repeats_in(work.planned, piece)[0].tolist())
     tables: list[pa.Table] = []
     bad: list[Bad] = []
+    ordinals: list[int] = []
     for batch in read(work.plan.stretch(work.plan.pieces[piece]), work.wanted):
         chosen = [good for good in batch.good if good.ordinal not in repeated]
         if work.plan.ids != "content":
             bad += [Bad(good.number, "no id", "", None) for good in chosen if good.id is None]
             chosen = [good for good in chosen if good.id is not None]
         tables.append(_table(work, batch, chosen))
+        ordinals += [good.ordinal for good in chosen]
         bad += batch.bad
     _write_rejected(work, piece, bad)
     table = pa.concat_tables(tables) if tables else _table(work, Batch(), [])
-    texts: list[str] = table.column("text").to_pylist()
-    found = embedder_of(work.model, flights).embed(texts) if texts else _NOTHING
-    if len(texts) and found.vectors.shape != (len(texts), found.vectors.shape[1]):
-        raise RunError(f"--model {work.model.name} gave {found.vectors.shape} numbers for {len(texts)} texts")
+    found = _NOTHING
+    if isinstance(work.vectors, Given):
+        first = sum(before.records for before in work.plan.pieces[:piece])
+        found = _given(work.vectors.vectors(first + np.array(ordinals, np.int64)))
+    elif len(table):
+        texts: list[str] = table.column("text").to_pylist()
+        found = embedder_of(work.vectors, flights).embed(texts)
+        if found.vectors.shape != (len(texts), found.vectors.shape[1]):
+            raise RunError(f"--model {work.vectors.name} gave {found.vectors.shape} numbers for {len(texts)} texts")
     facts = _write(work.folder / part_name(piece), _with_embeddings(table, found), found)
     return replace(facts, fresh=facts.rows)
 
 
+def _given(vectors: Matrix) -> Embedded:
+    """Vectors that exist already, of which nobody knows how many tokens they are of."""
+    unknown = np.full(len(vectors), -1, np.int64)
+    return Embedded(vectors, unknown, np.zeros(len(vectors), np.bool_), 0)
+
+
 def _with_embeddings(table: pa.Table, found: Embedded) -> pa.Table:
     """The table with the embeddings and the tokens of its rows after the text."""
-    rows = len(table)
-    dimension = found.vectors.shape[1] if rows else 0
-    offsets = pa.array(np.arange(rows + 1, dtype=np.int32) * dimension)
-    vectors = pa.ListArray.from_arrays(offsets, pa.array(found.vectors.reshape(-1)))
     tokens = pa.array(found.tokens, mask=found.tokens < 0)
-    return table.add_column(2, "embedding", vectors).add_column(3, "tokens", tokens)
+    return table.add_column(2, "embedding", as_column(found.vectors)).add_column(3, "tokens", tokens)
 
 
 def _write(file: Location, table: pa.Table, found: Embedded) -> Facts:

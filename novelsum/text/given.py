@@ -255,12 +255,17 @@ def require_as_many(
 # --- ids without texts ------------------------------------------------------------------------------------
 
 
+def look_for_ids(path: str) -> Look:
+    """The first look at a file of ids; raise InputError where there is none."""
+    seen = look(path, None, "file of ids (.npy, .txt, .json or .jsonl)")
+    if seen.files != (Location.of(path),):
+        raise InputError(f"--ids {path} must be one file: .npy, .txt, .json or .jsonl")
+    return seen
+
+
 def read_ids(path: str) -> pa.Array:
     """Ids (n,), strings or int64, of a ``.npy``, a ``.txt`` or ``.jsonl`` with one a line, or a JSON array of them."""
-    location = Location.of(path)
-    seen = look(path, None, "file of ids (.npy, .txt, .json or .jsonl)")
-    if seen.files != (location,):
-        raise InputError(f"--ids {path} must be one file: .npy, .txt, .json or .jsonl")
+    location, seen = Location.of(path), look_for_ids(path)
     ending, stamp = _ending(location), seen.stamps[0]
     if ending == ".npy":
         with location.filesystem.open_input_file(location.path) as file:

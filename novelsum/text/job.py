@@ -1,5 +1,7 @@
 """From records of text to embeddings: the job embed_text, and the first step of a selection that begins with texts.
 
+The job also takes vectors that exist already: of the same records, or with nothing but ids.
+
 Both plan (:mod:`~novelsum.text.plan`), embed (:mod:`~novelsum.text.embedding`), and go on with the pieces that are not
 embedded yet when they are run again. What is planned lies in the work directory; so do the embeddings of a selection,
 those of the job lie in the stage until all are there, and are published together.
@@ -10,6 +12,7 @@ import json
 import logging
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,10 +27,21 @@ from novelsum.settings import EmbedSettings, Settings
 from novelsum.spark import session
 from novelsum.spark.stages import Stages
 from novelsum.text.embedders import Model, model_of
-from novelsum.text.embedding import OWN, Work, embed
+from novelsum.text.embedding import OWN, Facts, Work, embed
+from novelsum.text.given import (
+    Given,
+    counted,
+    in_order,
+    look_for_ids,
+    look_for_vectors,
+    open_vectors,
+    read_ids,
+    require_as_many,
+)
 from novelsum.text.plan import Plan, make_plan
 from novelsum.text.reading import Wanted
 from novelsum.text.records import look_for_text, open_files
+from novelsum.text.withids import write_with_ids
 
 logger = logging.getLogger("novelsum")
 
@@ -39,10 +53,17 @@ def embed_text(settings: EmbedSettings) -> None:
     """Run the job; raise UsageError or InputError where the user has to change something."""
     started = time.monotonic()
     session.require_classic(settings.master)
-    model = the_model(settings)
-    output = check_output(settings.output, [settings.input])
-    seen = look_for_text(settings.input, output)
-    place = Workplace.of(output, None, identity("embed_text", settings.for_manifest(), {"input": seen}))
+    model = None if settings.embeddings else the_model(settings)
+    read = [path for path in (settings.input, settings.embeddings, settings.ids) if path]
+    output = check_output(settings.output, read)
+    seen: dict[str, Look] = {}
+    if settings.input:
+        seen["input"] = look_for_text(settings.input, output)
+    if settings.embeddings:
+        seen["embeddings"] = look_for_vectors(settings.embeddings, output)
+    if settings.ids:
+        seen["ids"] = look_for_ids(settings.ids)
+    place = Workplace.of(output, None, identity("embed_text", settings.for_manifest(), seen))
     if place.is_complete(settings.overwrite):
         logger.info("%s holds the result of this very run already; there is nothing to do", output)
         place.tidy(False)
@@ -50,7 +71,7 @@ def embed_text(settings: EmbedSettings) -> None:
     with place.held(settings.overwrite, False) as lock:
         manifest = place.staged()
         if manifest is None:
-            manifest = _run(settings, model, seen, place, started)
+            manifest = _run(settings, model or seen["embeddings"], seen, place, started)
         place.publish(lock)
     _print(manifest, output)
 
@@ -76,7 +97,7 @@ def embed_input(settings: Settings, place: Workplace, seen: Look, clock: Stages)
         with clock.time("start"):
             context = session.start("curate", settings.master)
         folder = place.begun("embed")
-        content = _embed(context, settings, model, seen, folder, parts, folder / REJECTED, clock)
+        content = _embed(context, settings, seen, model, folder, parts, folder / REJECTED, clock)
         place.finish("embed", content)
     return Texts(content, replace(look(str(parts)), path=seen.path), context)
 
@@ -87,14 +108,19 @@ def the_model(settings: Settings | EmbedSettings) -> Model:
     return model_of(settings.model, settings.backend, settings.max_tokens, settings.server, settings.in_flight)
 
 
-def _run(settings: EmbedSettings, model: Model, seen: Look, place: Workplace, started: float) -> dict[str, Any]:
-    """The manifest of embeddings that lie in the stage."""
+def _run(
+    settings: EmbedSettings, vectors: Model | Look, seen: dict[str, Look], place: Workplace, started: float
+) -> dict[str, Any]:
+    """The manifest of embeddings that lie in the stage: of a model, or of files of ``vectors``."""
     clock = Stages()
     with clock.time("start"):
         context = session.start("embed_text", settings.master)
     try:
         folder, result = place.begun("embed"), place.result
-        content = _embed(context, settings, model, seen, folder, result, result / REJECTED, clock)
+        if isinstance(vectors, Look) and settings.ids:
+            content = _with_ids(context, settings, vectors, settings.ids, result, clock)
+        else:
+            content = _embed(context, settings, seen["input"], vectors, folder, result, result / REJECTED, clock)
     finally:
         session.stop(context)
     clock.seconds["total"] = round(time.monotonic() - started, 3)
@@ -114,8 +140,8 @@ def _run(settings: EmbedSettings, model: Model, seen: Look, place: Workplace, st
 def _embed(
     context: SparkContext,
     settings: Settings | EmbedSettings,
-    model: Model,
     seen: Look,
+    vectors: Model | Look,
     folder: Location,
     parts: Location,
     rejected: Location,
@@ -130,7 +156,10 @@ def _embed(
             for old in (planned, parts, rejected):
                 old.delete()
             planned.make_folder()
-            plan = make_plan(context, seen.path, open_files(seen), wanted, settings.on_bad_rows == "drop", planned)
+            files = open_files(seen)
+            if isinstance(vectors, Look):
+                files = in_order(files)
+            plan = make_plan(context, seen.path, files, wanted, settings.on_bad_rows == "drop", planned)
             (folder / _PLAN).write_bytes(json.dumps(plan.for_json()).encode())
         facts.update(records=plan.records, pieces=len(plan.pieces))
     if plan.bad:
@@ -139,7 +168,8 @@ def _embed(
     rejected.make_folder()
     with clock.time("embed") as facts:
         began = time.monotonic()
-        found = embed(context, Work(plan, planned, wanted, model, parts, rejected))
+        source = vectors if isinstance(vectors, Model) else _given(context, vectors, plan)
+        found = embed(context, Work(plan, planned, wanted, source, parts, rejected))
         seconds = time.monotonic() - began
         facts.update(rows=found.rows)
     rejected.delete_if_empty()
@@ -156,17 +186,58 @@ def _embed(
         },
         "embedded": {
             "rows": found.rows,
-            "model": model.name,
-            "backend": model.backend,
-            "max_tokens": found.limit,
             "dimension": found.dimension,
-            "tokens": found.tokens,
-            "truncated": found.truncated,
-            "truncated_share": round(found.truncated / max(1, found.rows), 6),
+            **(_of_model(vectors, found) if isinstance(vectors, Model) else _of_files(vectors)),
             "seconds": round(seconds, 3),
             "rows_per_second": round(found.fresh / seconds, 1),
         },
     }
+
+
+def _of_model(model: Model, found: Facts) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "backend": model.backend,
+        "max_tokens": found.limit,
+        "tokens": found.tokens,
+        "truncated": found.truncated,
+        "truncated_share": round(found.truncated / max(1, found.rows), 6),
+    }
+
+
+def _of_files(vectors: Look) -> dict[str, Any]:
+    return {"path": str(Location.of(vectors.path)), "files": len(vectors.files)}
+
+
+# --- vectors that exist already ---------------------------------------------------------------------------
+
+
+def _counted(context: SparkContext, seen: Look) -> Given:
+    files = open_vectors(seen)
+    return Given(tuple(context.parallelize(files, len(files)).map(counted).collect()))
+
+
+def _given(context: SparkContext, seen: Look, plan: Plan) -> Given:
+    """The vectors of the records of a plan; raise InputError where there are not as many."""
+    given = _counted(context, seen)
+    records: Counter[int] = Counter()
+    for piece in plan.pieces:
+        records[piece.file] += piece.records
+    of_texts = [(file.location, records[number]) for number, file in enumerate(plan.files)]
+    require_as_many(seen.path, of_texts, [(file.location, file.rows or 0) for file in given.files])
+    return given
+
+
+def _with_ids(
+    context: SparkContext, settings: EmbedSettings, seen: Look, ids: str, to: Location, clock: Stages
+) -> dict[str, Any]:
+    """Write vectors that have ids and no texts; return what the manifest is to say of it."""
+    with clock.time("embed") as facts:
+        given = _counted(context, seen)
+        to.make_folder()
+        rows = write_with_ids(context, seen.path, given, read_ids(ids), settings.id_column, to)
+        facts.update(rows=rows)
+    return {"embedded": {"rows": rows, "dimension": given.dimension, **_of_files(seen)}}
 
 
 def _planned(folder: Location) -> Plan | None:
@@ -202,14 +273,21 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def _cut_line(embedded: dict[str, Any]) -> list[str]:
+    if "truncated_share" not in embedded:
+        return []
+    return [f"{embedded['truncated_share']:.1%} of the texts were cut after {embedded['max_tokens']} tokens"]
+
+
 def _print(manifest: dict[str, Any], output: Location) -> None:
-    text, embedded = manifest["text"], manifest["embedded"]
+    embedded = manifest["embedded"]
+    text = manifest.get("text", {"records": embedded["rows"], "bad_rows": {}, "repeats_left_out": 0})
     bad = [f"{count} {reason}" for reason, count in text["bad_rows"].items()]
     left_out = [f"{text['repeats_left_out']} repeat a text"] if text["repeats_left_out"] else []
     lines = [
         f"{', '.join([str(text['records']) + ' records', *bad, *left_out])}: {embedded['rows']} embeddings of "
         f"{embedded['dimension']} dimensions",
-        f"{embedded['truncated_share']:.1%} of the texts were cut after {embedded['max_tokens']} tokens",
+        *_cut_line(embedded),
         "",
         f"embeddings {output}",
         *([f"rejected   {output / REJECTED}"] if bad else []),

@@ -252,7 +252,7 @@ def test_the_fingerprint_is_of_ids_embeddings_and_faults_alone(spark, tmp_path, 
 
 def test_quality_groups_and_costs_come_with_the_vectors(tmp_path, monkeypatch):
     """A row group of 20,000 rows is opened and read once, whatever is asked of it."""
-    rows, traits = 20_000, stage.Traits("q", "g", "c")
+    rows, asked = 20_000, stage.Asked("q", "g", "c")
     columns = {"q": RNG.random(rows), "g": RNG.choice(["a", "b"], rows), "c": RNG.random(rows) + 1}
     path = write_parquet(tmp_path / "in.parquet", np.arange(rows), RNG.random((rows, 2)), **columns)
     source = open_source(path, "id", "embedding")
@@ -260,12 +260,12 @@ def test_quality_groups_and_costs_come_with_the_vectors(tmp_path, monkeypatch):
     of_machine = Location.opened
     monkeypatch.setattr(Location, "opened", lambda self, *given: opened.append(self) or of_machine(self, *given))
     (chunk,) = source.chunks(rows)
-    scanned = list(stage._scanned(source, True, traits, 0, chunk))
+    scanned = list(stage._scanned(source, True, asked, 0, chunk))
     assert sum(map(len, scanned)) == rows
     assert len(opened) == 1
     places = np.arange(1, rows, 3)
     placed = places, np.arange(len(places)), np.ones(len(places), dtype=bool)
-    pieces = list(stage._pieces(source, chunk, traits, placed))
+    pieces = list(stage._pieces(source, chunk, asked, placed))
     assert len(opened) == 2
     assert np.concatenate([piece.quality for piece in pieces]).tolist() == columns["q"][places].tolist()
     assert np.concatenate([piece.cost for piece in pieces]).tolist() == columns["c"][places].tolist()

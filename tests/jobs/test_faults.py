@@ -149,7 +149,8 @@ def test_a_disk_that_cannot_read_is_not_told_as_damage(faulty_disk, pool_file, t
     (work / "_work" / "run.json").write_text("{}")
     (work / "_work" / "work" / "1-ingest" / "done.json").write_text("{}")
     shutil.copy(pool_file, work / "store" / "b.parquet")
-    picked = {"rows": [4], "powered": [1.0], "quality": [1.0], "groups": [0], "novelty": [0.0], "vector": [[1.0, 2.0]]}
+    numbers = {name: [1.0] for name in ("powered", "quality", "cost", "novelty")}
+    picked = {"rows": [4], **numbers, "groups": [0], "vector": [[1.0, 2.0]]}
     log = pa.table(picked).cast(pa.schema([*list(pa.table(picked).schema)[:-1], ("vector", pa.list_(pa.float32(), 2))]))
     pq.write_table(log, work / "picks" / "000000000.parquet")
     (work / "_STATE.json").write_text("{}")

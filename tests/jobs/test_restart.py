@@ -174,7 +174,7 @@ def test_a_run_killed_in_the_selection_goes_on_from_the_pick_log(expected, tmp_p
     kill_when(output, "_work/work/4-begin/picks/0000000[1-9]*")
     done = curate(output)
     assert_finished(done, output, expected)
-    assert "going on after begin, density, ingest, thin" in done.stderr
+    assert "going on after ingest, thin, density, begin" in done.stderr
     manifest = json.loads((output / "_MANIFEST.json").read_text())
     assert manifest["selected"]["resumed_picks"] >= 64
     assert "ingest" not in manifest["seconds"]
@@ -276,7 +276,7 @@ def test_a_scratch_disk_that_is_too_small_is_refused_before_the_first_round(expe
     )
     assert not (output / "_MANIFEST.json").exists()
     done = curate(output)
-    assert "going on after begin, density, ingest, thin" in done.stderr
+    assert "going on after ingest, thin, density, begin" in done.stderr
     assert_finished(done, output, expected)
 
 

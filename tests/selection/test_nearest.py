@@ -163,7 +163,12 @@ def test_an_audit_is_a_join_and_a_run_that_does_not_explain_leaves_none_of_it(ru
     assert audit.column("pick").to_pylist() == audit.column("nearest_pick").to_pylist()
     assert len(audit) == len(repeated.distinct().ids) - 30
     run_here("curate", input=path, output=str(output), budget=30, report=False, overwrite=True)
-    assert sorted(entry.name for entry in output.iterdir()) == ["_MANIFEST.json", "metrics.json", "selected"]
+    assert sorted(entry.name for entry in output.iterdir()) == [
+        "_MANIFEST.json",
+        "_rows.parquet",
+        "metrics.json",
+        "selected",
+    ]
 
 
 def test_where_all_candidates_are_picked_none_is_left_to_explain(run_here, sample, tmp_path):

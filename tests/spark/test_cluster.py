@@ -101,9 +101,11 @@ def test_work_is_kept_when_asked(expected, tmp_path):
     assert process.returncode == 0, errors
     assert picks(output) == expected
     (kept,) = work.iterdir()
-    assert sorted(entry.name for entry in kept.iterdir()) == ["1-ingest", "3-density", "4-begin"]
+    assert sorted(entry.name for entry in kept.iterdir()) == ["1-ingest", "2-thin", "3-density", "4-begin"]
     assert sorted(entry.name for entry in output.iterdir()) == [
         "_MANIFEST.json",
+        "_rows.parquet",
+        "duplicates",
         "metrics.json",
         "report.html",
         "report.json",

@@ -395,6 +395,8 @@ def test_curate_embeds_texts_and_picks_as_from_their_embeddings(served, embed, t
     assert pq.read_table(tmp_path / "other" / "selected").column("id").to_pylist() == [row["id"] for row in rows]
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
         "_MANIFEST.json",
+        "_rows.parquet",
+        "duplicates",
         "metrics.json",
         "report.html",
         "report.json",
