@@ -48,7 +48,7 @@ def test_the_command_tells_its_version():
     ("arguments", "words"),
     [
         (["curat"], "error: novelsum has no command 'curat'; did you mean curate?"),
-        (["zzz"], "error: novelsum has no command 'zzz'; there are curate, density"),
+        (["zzz"], "error: novelsum has no command 'zzz'; there are curate, embed, density"),
         (["curate", "--zzz"], "error: unknown flag --zzz; see novelsum curate --help"),
         (["curate", "--input", "x"], "error: --output is missing"),
         (["explain", "--json"], "error: --distances is missing"),

@@ -165,6 +165,9 @@ def test_the_tables_of_the_readme_have_every_setting_and_no_other():
         documented = re.findall(r"`(--[a-z-]+)`", " ".join([*cells, others]))
         known = {settings.flag(field) for job in jobs for field in settings.fields_of(job)}
         assert sorted(documented) == sorted(known)
+    rows = (ROOT / "docs" / "text.md").read_text()
+    known = {settings.flag(field) for field in settings.fields_of("embed_text")}
+    assert sorted(re.findall(r"^\| `(--[a-z-]+)` \|", rows, re.MULTILINE)) == sorted(known)
 
 
 @pytest.mark.parametrize(

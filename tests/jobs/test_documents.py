@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import documents
+import numpy as np
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pyspark
@@ -100,9 +101,15 @@ def name_of(block: Block) -> str:
     return f"{block.document}:{block.commands[-1][:60]}"
 
 
+PARSED: dict[str, Callable[..., settings.Settings | settings.MeasureSettings | settings.EmbedSettings]] = {
+    **{job: functools.partial(settings.parse, job) for job in settings.ALL},
+    "measure_diversity": settings.parse_measure,
+    "embed_text": settings.parse_embed,
+}
 SUBMITTED = [(block, command) for block in TYPED for command in commands(block) if command.is_submitted]
 RUN = [block for block in TYPED if is_run(block)]
 YARN = {command.text: command for _, command in SUBMITTED if command.options["--properties-file"] == "conf/yarn.conf"}
+EMBEDDED = [block for block in RUN if ".venv-embed/" in block.text]
 EXPLAINED = [block for block in RUN if {command.program for command in commands(block)} == {"explain_novelty"}]
 
 
@@ -114,6 +121,7 @@ def folder_of(tmp_path_factory) -> Callable[[str], Path]:
 
 def make_folder(here: Path) -> Path:
     (here / ".venv").symlink_to(sys.prefix)
+    (here / ".venv-embed").symlink_to(ROOT / ".venv-embed")
     for name in ("jobs", "novelsum", "tests", "docs"):
         (here / name).symlink_to(ROOT / name)
     for name in ("conf", "dist"):
@@ -133,6 +141,14 @@ def make_folder(here: Path) -> Path:
         (here / "data" / name).mkdir(parents=True)
         pq.write_table(rows.slice(start, stop - start), here / "data" / name / "part-0.parquet")
     pq.write_table(rows.slice(300, 5).select(["id"]), here / "data" / "gone.parquet")
+    vectors = rows.slice(0, 300).column("embedding").to_pylist()
+    np.save(here / "data" / "vectors.npy", np.array(vectors, np.float32))
+    (here / "data" / "ids.txt").write_text("".join(f"{id_}\n" for id_ in rows.column("id").to_pylist()[:300]))
+    for name, content in (("texts", rows.column("text").to_pylist()), ("vectors", vectors)):
+        (here / "data" / name).mkdir()
+        for number in range(3):
+            of_file = json.dumps(content[100 * number : 100 * (number + 1)], indent=4)
+            (here / "data" / name / f"{number}.json").write_text(of_file)
     return here
 
 
@@ -188,14 +204,12 @@ def test_every_command_has_flags_that_exist_and_files_that_are_there(block):
             for file in command.options[option].split(","):
                 file = in_repository(file.partition("#")[0], command)
                 assert file in PACKAGED or (ROOT / file).is_file(), command.text
-        if command.program in (*settings.ALL, *settings.MEASURING):
+        if command.program in PARSED:
             arguments = list(command.arguments)
             if "--config" in arguments:
                 at = arguments.index("--config") + 1
                 arguments[at] = str(ROOT / in_repository(arguments[at], command))
-            parse = settings.parse_measure if command.program == "measure_diversity" else None
-            found = parse("", arguments) if parse else settings.parse(command.program, "", arguments)
-            assert found.output
+            assert PARSED[command.program]("", arguments).output
         if command.program == "make":
             assert re.search(rf"^{command.arguments[0]}:.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
@@ -235,7 +249,7 @@ def test_a_driver_in_a_yarn_container_finds_its_settings_and_its_log_there():
 def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
     """In the text between backquotes, and behind links."""
     text = re.sub(r"^```\w*\n.*?^```\n", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    fields = [field for job in (*settings.ALL, *settings.MEASURING) for field in settings.fields_of(job)]
+    fields = [field for job in PARSED for field in settings.fields_of(job)]
     flags = {settings.flag(field) for field in fields} | {
         "--config",
         "--help",
@@ -481,7 +495,7 @@ def test_the_worked_example_runs_as_it_is_typed(folder_of, block):
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("block", [block for block in RUN if block not in EXPLAINED], ids=name_of)
+@pytest.mark.parametrize("block", [block for block in RUN if block not in EXPLAINED + EMBEDDED], ids=name_of)
 def test_the_commands_of_a_document_run_as_they_are_typed(folder_of, block):
     """Jobs in plain Python are handed one Java in turn; each spark-submit starts its own."""
     folder = folder_of(block.document)
@@ -504,6 +518,22 @@ def test_the_commands_of_a_document_run_as_they_are_typed(folder_of, block):
             assert list(written.parent.glob("*/*metrics.json"))
     if is_submitted:
         assert len([line for line in done.stderr.splitlines() if "Picked up JAVA" not in line]) <= 3, done.stderr
+
+
+@pytest.mark.embed
+@pytest.mark.parametrize("block", EMBEDDED, ids=name_of)
+def test_the_commands_that_embed_run_as_they_are_typed(folder_of, block):
+    """From the lines of the README: what comes out are lines of what went in, as many as it says."""
+    folder = folder_of(block.document)
+    done = run_here("\n".join(block.commands), folder)
+    assert done.returncode == 0, done.stderr + done.stdout
+    (command,) = commands(block)
+    assert (folder / command.arguments[command.arguments.index("--output") + 1] / "_MANIFEST.json").exists()
+    if "--export" in command.arguments:
+        lines = (folder / command.arguments[command.arguments.index("--export") + 1]).read_bytes().splitlines()
+        known = (ROOT / "tests" / "data" / "chats.jsonl").read_bytes().splitlines()
+        assert set(lines) <= set(known)
+        assert f"has {len(lines)} of the {len(known)} lines" in " ".join((ROOT / "README.md").read_text().split())
 
 
 @pytest.mark.more

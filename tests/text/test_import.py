@@ -62,7 +62,7 @@ def rows_of(output: Path) -> list[dict[str, Any]]:
 
 
 def test_the_released_layout_is_taken_in_each_record_with_its_own_vector(take_in, tmp_path):
-    """Numbered files of chats and of vectors, 2 before 10; records with the same text keep the vectors they came with."""
+    """Numbered files of chats and vectors, 2 before 10; records with the same text keep the vectors they came with."""
     vectors = RNG.normal(size=(sum(SIZES), 6)).astype(np.float32)
     chats = [{"id": n, "messages": [{"role": "user", "content": f"<b>{n % 100}</b>\n"}]} for n in range(len(vectors))]
     texts = write_numbered(tmp_path / "texts", cut(chats))
