@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more package bench bench-small bench-large bench-scaling bench-density bench-paper bench-paper-density picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more package bench bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -71,6 +71,10 @@ bench-density: setup ## time and recall of the density beside faiss, its effect 
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py skewed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py update
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py long
+
+bench-text: setup ## a million chats in and out, seconds and memory (6 GB in out/bench-text)
+	mkdir -p out/bench-text
+	$(BIN)/python tests/benchmarks/text.py 2>&1 | tee -a out/bench-text/log
 
 bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper; ends by itself after 35 minutes and goes on when run again
 	mkdir -p out/bench-paper
