@@ -314,7 +314,8 @@ class _Copies:
 
         Raises InputError where one has no such column, or Parquet does not have its kind.
         """
-        options = [field.name for field in fields(settings) if field.name.endswith("_column")]
+        named = {field.name for field in fields(settings) if field.name.endswith("_column")}
+        options = sorted(named - {"record_column"})  # which a DataFrame need not have
         columns = {option: getattr(settings, option) for option in options if getattr(settings, option) is not None}
         for setting, place, frame in self._frames:
             needed = {"input": options, "reference": ["id_column", "embedding_column"]}.get(setting, ["id_column"])

@@ -49,6 +49,7 @@ from novelsum.errors import UsageError, error_of_a_task
 from novelsum.files.ingest import ingest
 from novelsum.files.location import DUPLICATES, MAP, REJECTED, REJECTED_NEAR, Location
 from novelsum.files.lock import Held
+from novelsum.files.reuse import estimated_on
 from novelsum.files.source import Look, Source, look, open_density, open_source
 from novelsum.files.store import Pool
 from novelsum.files.workplace import SelectedBefore, Workplace, check_output, identity, read_manifest, selected_before
@@ -342,7 +343,8 @@ class _Steps:
                 facts.update(method=density["method"])
             return density
 
-        return self.place.do("density", step), self.place.folder("density")
+        on = estimated_on(pool, corpus, self.settings)
+        return self.place.do("density", step, on), self.place.folder("density")
 
     def _change_state(self, context: SparkContext, state: State, pool: Pool | None) -> dict[str, Any]:
         """Density factors of all rows of a state, as a result. Never skipped: what it is to become is not on disk."""

@@ -220,7 +220,7 @@ def test_a_bad_row_of_a_dataframe_is_named_by_its_id(session):
 
 @pytest.mark.more
 def test_an_output_is_kept_and_is_what_the_job_writes(session, prompts_in_spark, tmp_path):
-    """Patterns in its name are none; the same again of a path is not done again, and of another budget refused."""
+    """Patterns in its name are none; the same again of a path is not done again, and with another seed refused."""
     output = tmp_path / "a [b] {c}*"
     picks, _ = novelsum.select(prompts_in_spark, budget=5, output=output)
     assert sorted(entry.name for entry in output.iterdir()) == [
@@ -230,10 +230,11 @@ def test_an_output_is_kept_and_is_what_the_job_writes(session, prompts_in_spark,
     of_path = tmp_path / "of a path"
     first = novelsum.select(SAMPLE, budget=5, output=of_path, report=False)
     assert novelsum.select(SAMPLE, budget=5, output=of_path, report=False).manifest == first.manifest
-    with pytest.raises(
-        novelsum.UsageError, match=r"another run: budget was 5 and is 6; .*replace it with overwrite=True"
-    ):
-        novelsum.select(SAMPLE, budget=6, output=of_path, report=False)
+    words = r"another run: seed was 42 and is 6; .*replace it with overwrite=True"
+    with pytest.raises(novelsum.UsageError, match=words):
+        novelsum.select(SAMPLE, budget=5, output=of_path, report=False, seed=6)
+    longer = novelsum.select(SAMPLE, budget=6, output=of_path, report=False)
+    assert (longer.manifest["selected"]["picks"], longer.manifest["selected"]["resumed_picks"]) == (6, 5)
 
 
 def test_tasks_have_one_blas_thread_within_a_call_and_their_scratch_is_gone_after(session, with_rounds):

@@ -1,12 +1,15 @@
 """What each step of a run depends on: whether what another run has done can be used, and whether its picks go on.
 
-A setting that is new matters to every step until it is named here.
+A setting that is new matters to every step until it is named here. Where a step before density was done anew and has
+come to the same candidates (:func:`estimated_on`), density is used again all the same.
 """
 
 from typing import Any, Literal
 
 import novelsum
+from novelsum.files.store import Pool
 from novelsum.formulas import same_density
+from novelsum.settings import Settings
 
 Step = Literal["embed", "ingest", "thin", "density", "begin", "compare"]
 LAYOUT = 4
@@ -19,11 +22,12 @@ _OF_PICKS = (
 )
 _OF_DENSITY = ("formula", "neighbors", "density_method", "target_recall", "density", *_OF_PICKS)
 _OF_INGEST = ("embedding_column", "metric", "duplicates", "near_duplicates", "reference")
+_TRAITS = ("quality_column", "group_column", "cost_column")
 _NO_MATTER_TO: dict[Step, tuple[str, ...]] = {
     "embed": tuple(name for name in (*_OF_DENSITY, *_OF_INGEST) if name != "text_column"),
     "ingest": _OF_DENSITY,
     "thin": _OF_DENSITY,
-    "density": _OF_PICKS,
+    "density": (*_OF_PICKS, *_TRAITS),
     "begin": _AFTER_PICKS,
     "compare": (),
 }
@@ -35,6 +39,8 @@ by ingest; the log that the step "begin" begins holds the picks.
 def of_step(identity: dict[str, Any], step: Step) -> dict[str, Any]:
     """What of a run's identity a step depends on, as JSON; done with the same, it need not be done again."""
     no_matter = _NO_MATTER_TO[step]
+    if step == "density" and identity.get("settings", {}).get("near_duplicates") is not None:  # which rows stay
+        no_matter = tuple(name for name in no_matter if name != "quality_column")
     settings, files = (
         {name: value for name, value in identity.get(part, {}).items() if name not in no_matter}
         for part in ("settings", "files")
@@ -47,6 +53,18 @@ def of_step(identity: dict[str, Any], step: Step) -> dict[str, Any]:
         settings["formula"] = same_density(settings["formula"])
     made_by = {"version": novelsum.__version__, "layout": LAYOUT, "job": identity.get("job")}
     return {**made_by, "settings": settings, "files": files}
+
+
+def estimated_on(pool: Pool, corpus: Pool | None, settings: Settings) -> dict[str, Any]:
+    """What density factors depend on beside settings, as JSON: which candidates lie where in which block."""
+    on = {}
+    for name, one in (("pool", pool), ("corpus", corpus)):
+        if one is not None:
+            known = one.for_json()
+            on[name] = {key: known[key] for key in ("fingerprint", "blocks", "distinct", "dimension", "itemsize")}
+    if pool.bad_rows.keys() & {"bad quality", "bad cost"}:  # of other columns other rows may be bad
+        on["columns"] = {"quality": settings.quality_column, "cost": settings.cost_column}
+    return on
 
 
 def has_prefixes(settings: dict[str, Any]) -> bool:

@@ -47,6 +47,8 @@ ROWS = "_rows.parquet"
 """Where the picks of a selection lie in the input."""
 _RESULTS = ("selected", ROWS, "_metrics.json", "diversity.parquet", *NO_DATA)
 _DONE = "done.json"
+_SPARE = "spare.json"
+"""The same of a step before which one is done anew: it is done again once that has come to the same."""
 _STEPS: tuple[Step, ...] = get_args(Step)
 """The steps of a run in their order; only one that reads texts has the first."""
 _EXPORT = ("export", "export_order", "record_column")
@@ -270,8 +272,9 @@ class Workplace:
             )
         try:
             kept = self._keep_steps(started) if goes_on else []
+            spares = any((self.folder(step) / _SPARE).exists() for step in _STEPS)
             for folder in (self.stage, self.work):
-                if not kept:
+                if not kept and not spares:
                     folder.delete()
                 folder.make_folder(private=True)
             for entry in self.stage.entries():
@@ -321,7 +324,7 @@ class Workplace:
             kept += ["embed"] if same and self.folder("embed").exists() else []
         for step in _STEPS:
             if step not in kept:
-                self.folder(step).delete()
+                self._undo(step)
         return kept
 
     def _started(self) -> dict[str, Any] | None:
@@ -354,36 +357,76 @@ class Workplace:
         """Where a step writes, and nowhere else but to the results."""
         return self.work / f"{_STEPS.index(step)}-{step}"
 
-    def do(self, step: Step, act: Callable[[Location], dict[str, Any]]) -> dict[str, Any]:
-        """What a step has left for the others, as JSON: of an earlier try, or by ``act`` in its folder, empty then."""
+    def do(
+        self, step: Step, act: Callable[[Location], dict[str, Any]], on: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """What a step has left for the others, as JSON: of an earlier try, or by ``act`` in its folder, empty then.
+
+        ``on``: what it depends on beside settings. With the same it is used again, whatever was done anew before it.
+        """
         content = self.done(step)
+        if content is None and on is not None and self._spared(step, on):
+            content = self.done(step)
+            logger.info("%s is used again: the candidates are the same", step)
         if content is None:
-            content = act(self.emptied(step))
-            self.finish(step, content)
+            folder = self.emptied(step)
+            (folder / _SPARE).delete()
+            content = act(folder)
+            self.finish(step, content, on)
         return content
 
     def emptied(self, step: Step) -> Location:
         """The folder of a step that begins anew; what was done after it is undone."""
-        for undone in reversed(_STEPS[_STEPS.index(step) :]):
-            self.folder(undone).delete()
+        for undone in reversed(_STEPS[_STEPS.index(step) + 1 :]):
+            self._undo(undone)
+        self.folder(step).delete()
         self.folder(step).make_folder()
         return self.folder(step)
 
     def begun(self, step: Step) -> Location:
         """The folder of a step that goes on with what it finds there; what was done after it is undone."""
         for undone in reversed(_STEPS[_STEPS.index(step) + 1 :]):
-            self.folder(undone).delete()
+            self._undo(undone)
         self.folder(step).make_folder()
         return self.folder(step)
+
+    def _undo(self, step: Step) -> None:
+        """A step is no longer done; one that may yet turn out to be keeps its files."""
+        folder = self.folder(step)
+        try:
+            record = self._record(step)
+        except DamageError:
+            record = None
+        if record and record.get("on") and record.get("of") == of_step(self.identity, step):
+            (folder / _SPARE).write_bytes(json.dumps(record).encode())
+            self._done(step).delete()
+        elif record or not (folder / _SPARE).exists():
+            folder.delete()
+
+    def _spared(self, step: Step, on: dict[str, Any]) -> bool:
+        """Make a step done again that was undone, if it was done on the same and nothing of it is lost."""
+        file = self.folder(step) / _SPARE
+        try:
+            record = file.read_json() if file.exists() else {}
+        except DamageError:
+            return False
+        if record.get("on") != json.loads(json.dumps(on)) or record.get("of") != of_step(self.identity, step):
+            return False
+        if self._missing(step, record):
+            return False
+        self._done(step).write_bytes(json.dumps(record).encode())
+        file.delete()
+        return True
 
     def done(self, step: Step) -> dict[str, Any] | None:
         """What a step that is done has left for the others, None where it is not done."""
         record = self._record(step)
         return record and record["content"]
 
-    def finish(self, step: Step, content: dict[str, Any]) -> None:
+    def finish(self, step: Step, content: dict[str, Any], on: dict[str, Any] | None = None) -> None:
         """A step is done, and need not be done again while the files that it has written are as they are now."""
-        record = {"content": content, "files": self.folder(step).sizes(), "of": of_step(self.identity, step)}
+        files, of = self.folder(step).sizes(), of_step(self.identity, step)
+        record = {"content": content, "files": files, "of": of, "on": on}
         self._done(step).write_bytes(json.dumps(record).encode())
 
     def check_steps(self) -> None:
@@ -401,8 +444,10 @@ class Workplace:
     def _lost(self, step: Step) -> str:
         """A file that is not there as the step has left it, in words; empty if there is none."""
         record = self._record(step)
-        if record is None:
-            return f"{self._done(step)} is missing"
+        return f"{self._done(step)} is missing" if record is None else self._missing(step, record)
+
+    def _missing(self, step: Step, record: dict[str, Any]) -> str:
+        """A file that is not there as the record of a step has it, in words; empty if there is none."""
         found = self.folder(step).sizes()
         for file, size in record["files"].items():
             if found.get(file) != size:

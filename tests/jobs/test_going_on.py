@@ -2,6 +2,8 @@
 
 import json
 
+import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -92,7 +94,8 @@ def test_steps_that_do_not_depend_on_what_changed_are_used_again(curate):
         ({"formula": "released"}, ["ingest"]),
         ({"neighbors": 5}, ["ingest"]),
         ({"text_column": "text"}, ["ingest", "density", "begin"]),
-        ({"quality_column": "q"}, []),
+        ({"quality_column": "q"}, ["density"]),
+        ({"near_duplicates": 0.1}, []),
         ({"one_that_is_new": 1}, []),
     ],
     ids=str,
@@ -101,3 +104,32 @@ def test_each_step_depends_on_its_settings(changed, steps):
     settings = {"budget": 5, "formula": "paper", "neighbors": 10, "quota": [], "quality_power": 1.0, "metric": "cosine"}
     before, now = ({"job": "curate", "settings": one, "files": {}} for one in (settings, {**settings, **changed}))
     assert [step for step in ("ingest", "density", "begin") if of_step(before, step) == of_step(now, step)] == steps
+
+
+@pytest.mark.more
+def test_density_is_used_again_where_a_quality_changes_no_candidate(curate, tmp_path):
+    """Ingest reads the column; what is left out for a bad quality, or kept for a good one, makes other candidates."""
+    table = pq.read_table(tmp_path / "in")
+    good = np.random.default_rng(5).uniform(0.5, 1, len(table))
+    bad = np.where(np.arange(len(table)) == 7, np.nan, good)
+    for name, column in (("good", good), ("bad", bad)):
+        table = table.append_column(name, pa.array(column))
+    for file in (tmp_path / "in").iterdir():
+        file.unlink()
+    pq.write_table(table, tmp_path / "in" / "all.parquet")
+    settings = {"budget": 30, "on_bad_rows": "drop", "keep_work": True, "overwrite": True}
+    curate("out", **settings)
+    fresh, *_ = curate("fresh", budget=30, quality_column="good")
+    found, _, _, log = curate("out", quality_column="good", **settings)
+    assert found == fresh
+    assert "density is used again: the candidates are the same" in log
+    assert "stage=density" not in log
+    fresh, *_ = curate("other", budget=30, on_bad_rows="drop", quality_column="bad")
+    found, _, _, log = curate("out", quality_column="bad", **settings)
+    assert found == fresh
+    assert "stage=density" in log
+    fresh, *_ = curate("near", budget=30, quality_column="good", near_duplicates=0.001)
+    curate("out", near_duplicates=0.001, **settings)
+    found, _, _, log = curate("out", quality_column="good", near_duplicates=0.001, **settings)
+    assert found == fresh
+    assert "stage=density" in log
