@@ -343,7 +343,7 @@ def read_rows(
 
     table = _parsed(location, stamp, read)
     if table.column(source.id_column).to_pylist() != list(ids):
-        raise InputError(_written_again(location))
+        raise InputError(written_again(location))
     return _as_in_schema(source, file, table, columns)
 
 
@@ -444,10 +444,10 @@ def _asked(location: Location, ask: Callable[[], T]) -> T:
 def require_unchanged(location: Location, stamp: Stamp) -> None:
     """Raise InputError where the file is not the one that the run saw first."""
     if _stamp(location) != stamp:
-        raise InputError(_written_again(location))
+        raise InputError(written_again(location))
 
 
-def _written_again(location: Location) -> str:
+def written_again(location: Location) -> str:
     return f"{location} was written again while the run read it; let whatever writes it end first, and run again"
 
 

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyspark
 from pyspark import SparkContext
 
 import novelsum
+from novelsum.errors import InputError
 from novelsum.files.location import Location
 from novelsum.files.runs import Runs
-from novelsum.files.source import Source, read_rows
+from novelsum.files.source import Source, read_rows, written_again
 from novelsum.files.store import Pool
 from novelsum.files.workplace import ROWS
+from novelsum.rows import Integers
 from novelsum.selection.rounds import Candidate
 from novelsum.spark.gathering import as_they_are, gather
 
@@ -85,6 +88,7 @@ def write_selected(
 
     ``nearest``: of each pick the id of the sample nearest to it that was selected before it, and their distance;
     ``folder``: the results. Other columns are gathered beside it, and the driver holds no more than a block of them.
+    Raises InputError where a row has another id by now: its file is not what it was.
     """
     id_type = source.schema.field(id_column).type
     others = [name for name in source.schema.names if name not in (id_column, source.value_column)]
@@ -102,13 +106,28 @@ def write_selected(
     if others:
         gathered = folder.parent / _GATHERED
         chosen = files, rows, np.arange(len(picks))
-        runs = Runs.of(gathered, gather(context, source, others, chosen, as_they_are, gathered, "write"), len(picks))
-        _write_blocks(own, runs.blocks(_BLOCK_BYTES), id_column, folder / SELECTED)
+        found = gather(context, source, [id_column, *others], chosen, as_they_are, gathered, "write")
+        blocks = Runs.of(gathered, found, len(picks)).blocks(_BLOCK_BYTES)
+        _write_blocks(own, _with_same_ids(blocks, own.column(id_column), source, files), id_column, folder / SELECTED)
         gathered.delete()
     else:
         (folder / SELECTED).write_parquet(own, row_group_size=_GROUP_ROWS)
     names = pa.DictionaryArray.from_arrays(pa.array(files, pa.int32()), pa.array(source.files))
     (folder / ROWS).write_parquet(pa.table({"file": names.cast(pa.string()), "file_row": rows}))
+
+
+def _with_same_ids(
+    blocks: Iterator[pa.Table], ids: pa.ChunkedArray, source: Source, files: Integers
+) -> Iterator[pa.Table]:
+    """Blocks of rows with these ids (n,), of these files of the source (n,), without the ids."""
+    start = 0
+    for block in blocks:
+        found, expected = block.column(0).combine_chunks(), ids.slice(start, len(block)).combine_chunks()
+        if not found.equals(expected):
+            same = pc.fill_null(pc.equal(found, expected), False).to_numpy(zero_copy_only=False)
+            raise InputError(written_again(Location(source.files[files[start + np.argmin(same)]])))
+        yield block.remove_column(0)
+        start += len(block)
 
 
 def _write_blocks(own: pa.Table, others: Iterator[pa.Table], id_column: str, file: Location) -> None:

@@ -166,6 +166,7 @@ def test_an_audit_is_a_join_and_a_run_that_does_not_explain_leaves_none_of_it(ru
     assert sorted(entry.name for entry in output.iterdir()) == [
         "_MANIFEST.json",
         "_rows.parquet",
+        "duplicates",
         "metrics.json",
         "selected",
     ]

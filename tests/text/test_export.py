@@ -131,7 +131,7 @@ def test_records_that_fit_no_table_are_told_and_the_same_picks_go_to_lines(run_h
     with pytest.raises(Exception, match=r"do not fit into the columns of one Parquet file .* \.jsonl file"):
         run_here("curate", export=str(tmp_path / "train.parquet"), **given)
     assert not (tmp_path / "train.parquet").exists()
-    assert (tmp_path / "out" / "_work" / "work" / "2-density" / "done.json").exists()
+    assert (tmp_path / "out" / "_work" / "work" / "3-density" / "done.json").exists()
     run_here("curate", export=str(tmp_path / "train.jsonl"), **given)
     assert len((tmp_path / "train.jsonl").read_bytes().split(b"\n")) == 31
 
