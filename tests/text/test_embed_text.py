@@ -414,6 +414,7 @@ def test_texts_without_a_model_are_refused_with_what_to_add(tmp_path):
         )
 
 
+@pytest.mark.more
 def test_bad_records_of_a_selection_are_set_aside_in_its_output(served, tmp_path):
     path = write_lines(tmp_path / "in.jsonl", [b"{", *({"text": f"text {n}"} for n in range(30))])
     text = ("--input", path, "--model", "test-model", "--server", served.url, "--on-bad-rows", "drop")
