@@ -22,13 +22,17 @@ def vector_of(text: str) -> np.ndarray:
 
 
 class EmbeddingServer(ThreadingHTTPServer):
-    """Counts what it is asked. ``answer``: status and headers to give to the n-th request instead of embeddings."""
+    """Counts what it is asked.
+
+    ``answer``: status and headers to give to the n-th request instead of embeddings; ``vectors_of``: what embeds texts.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answer: Callable[[int], tuple[int, dict[str, str]] | None] = lambda number: None
+        self.vectors_of: Callable[[list[str]], Any] = lambda texts: [vector_of(text) for text in texts]
         self.seconds = 0.0
         self.requests = self.flights = self.most_flights = 0
         self.texts: list[str] = []
@@ -64,9 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
             if instead is None:
                 server.texts += body["input"]
         status, headers = instead or (200, {})
+        vectors = np.asarray(server.vectors_of(body["input"])) if instead is None else []
         data = [
-            {"index": place, "object": "embedding", "embedding": vector_of(text).tolist()}
-            for place, text in reversed(list(enumerate(body["input"])))
+            {"index": place, "object": "embedding", "embedding": vector.tolist()}
+            for place, vector in reversed(list(enumerate(vectors)))
         ]
         content = json.dumps({"data": data} if instead is None else {"error": {"message": "not now"}}).encode()
         self.send_response(status)
