@@ -7,7 +7,7 @@ factor like a candidate's and rows after all candidates, in the order of ids.
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -90,11 +90,9 @@ def _by_id(context: SparkContext, samples: Source, pool: Pool, factors: Location
     wanted = frozenset(id_ for chunk in samples.chunks(_CHUNK_ROWS) for id_ in _ids(samples, chunk))
     parts = search(context, pool.blocks, wanted, find)
     missing = wanted - {id_ for part in parts for id_ in part.ids}
-    lists = (pool.work / DUPLICATES).entries()
-    if missing and lists:
-        kept_for = dict(search(context, lists, missing, _kept_for))
-        parts += search(context, pool.blocks, frozenset(kept_for.values()), find)
-        missing -= frozenset(kept_for)
+    copies, standing_in = _kept_for_copies(context, pool, missing, find)
+    parts += standing_in
+    missing -= copies
     if missing:
         raise InputError(
             f"{len(missing)} of the {len(wanted)} ids of --already-selected {samples.path} are no candidates "
@@ -140,9 +138,16 @@ def _with_vectors(
                     f"{samples.path}; embed both with one model or give other ids"
                 )
     seen = {key for part in parts for key in (part.digests if by_digest else part.ids)}
+    missing = frozenset(of_id).difference(*(part.ids for part in parts))
+    copies, standing_in = _kept_for_copies(context, pool, missing, find)
+    parts += standing_in
     outside = [
         np.array(
-            [(digest if by_digest else id_) not in seen for id_, digest in _keys_of(block.ids, block.vectors)], bool
+            [
+                (digest if by_digest else id_) not in seen and id_ not in copies
+                for id_, digest in _keys_of(block.ids, block.vectors)
+            ],
+            bool,
         )
         for block in blocks
     ]
@@ -172,6 +177,16 @@ def ids_of_logged(context: SparkContext, pool: Pool, log: Location, rows: Intege
             taken = _ids_of_rows(log / _ALREADY, outside - pool.candidates, file.name)
             found.update((pool.candidates + row, id_) for row, id_ in taken)
     return [found[row] for row in rows.tolist()]
+
+
+def _kept_for_copies(
+    context: SparkContext, pool: Pool, ids: frozenset[str | int], find: Callable[..., Iterator[_Found]]
+) -> tuple[frozenset[str | int], list[_Found]]:
+    """Which of the ids were dropped as copies, and the candidates that were kept for them."""
+    lists = (pool.work / DUPLICATES).entries()
+    kept_for = dict(search(context, lists, ids, _kept_for)) if ids and lists else {}
+    kept = frozenset(kept_for.values())
+    return frozenset(kept_for), search(context, pool.blocks, kept, find) if kept else []
 
 
 def _once(parts: list[_Found]) -> Candidates:

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 from conftest import Points, numbered, run_job, write_parquet
@@ -81,14 +82,20 @@ def test_density_budget_and_groups_are_those_of_what_is_kept(run_here, near, tmp
 
 
 def test_a_sample_selected_before_that_was_dropped_is_the_row_that_was_kept_for_it(run_here, near, tmp_path):
+    """Whether its embedding comes with its id or not."""
     given = {"input": written(near, tmp_path / "in.parquet"), "near_duplicates": EPSILON, "budget": 5, "report": False}
     run_here("curate", output=str(tmp_path / "first"), **given)
-    row = pq.read_table(tmp_path / "first" / "duplicates").to_pylist()[3]
-    for name in ("id", "kept"):
-        pq.write_table(pa.table({"id": [row[name]]}), tmp_path / f"{name}.parquet")
-        before = str(tmp_path / f"{name}.parquet")
-        run_here("curate", output=str(tmp_path / f"after-{name}"), already_selected=before, **given)
+    row = max(pq.read_table(tmp_path / "first" / "duplicates").to_pylist(), key=lambda row: row["distance"])
+    assert row["distance"] > 0
+    whole = pq.read_table(tmp_path / "in.parquet")
+    befores = {name: pa.table({"id": [row[name]]}) for name in ("id", "kept")}
+    befores["with embedding"] = whole.filter(pa.compute.equal(whole["id"], row["id"])).select(["id", "embedding"])
+    for name, before in befores.items():
+        pq.write_table(before, tmp_path / f"{name}.parquet")
+        path = str(tmp_path / f"{name}.parquet")
+        run_here("curate", output=str(tmp_path / f"after-{name}"), already_selected=path, **given)
     assert picks_of(tmp_path / "after-id") == picks_of(tmp_path / "after-kept")
+    assert picks_of(tmp_path / "after-with embedding") == picks_of(tmp_path / "after-kept")
 
 
 def test_the_list_of_what_was_dropped_is_no_data_of_the_result(run_here, near, tmp_path):
