@@ -106,7 +106,7 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
             inputs = _open(job, settings, seen, before, state)
             manifest = _Steps(job, settings, place, inputs, state, clock, texts).run(started)
         if file:
-            _export(job, settings, place, file)
+            _export(job, settings, place, file, manifest)
         _publish(place, lock, state)
         if file:
             file.forget(place)
@@ -456,7 +456,8 @@ class _Steps:
         """Write the records of the picks to the stage, where a training file is asked for."""
         if file := TrainingFile.of(self.settings):
             with self.clock.time("export"):
-                prepare(context, file, self.place, self.settings.id_column)
+                embedded = _embedded(self.settings, self.texts.facts or None)
+                prepare(context, file, self.place, self.settings.id_column, embedded)
 
     # --- 9. compare ---------------------------------------------------------------------------------------
 
@@ -520,7 +521,14 @@ def _pools(place: Workplace) -> tuple[Pool, Pool | None]:
     return Pool.from_json(folder, ingested["pool"]), corpus
 
 
-def _export(job: Job, settings: Settings, place: Workplace, file: TrainingFile) -> None:
+def _embedded(settings: Settings, manifest: dict[str, Any] | None) -> dict[str, Any] | None:
+    """What is told of the input where it was texts: by this run, or by the job that wrote the input."""
+    told = manifest if settings.model else read_manifest(Location.of(settings.input))
+    embedded: dict[str, Any] | None = (told or {}).get("embedded")
+    return embedded
+
+
+def _export(job: Job, settings: Settings, place: Workplace, file: TrainingFile, manifest: dict[str, Any]) -> None:
     """Write the training file of a selection that is staged or published, and enter it into the manifest.
 
     Spark starts again only where the records do not lie in the stage already: where the selection was made before.
@@ -528,7 +536,7 @@ def _export(job: Job, settings: Settings, place: Workplace, file: TrainingFile) 
     if not is_prepared(file, place):
         context = session.start(job, settings.master)
         try:
-            prepare(context, file, place, settings.id_column)
+            prepare(context, file, place, settings.id_column, _embedded(settings, manifest))
         finally:
             session.stop(context)
     exported = finish(file, place)

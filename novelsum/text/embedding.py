@@ -3,8 +3,9 @@
 The embeddings come from a model, or from files of vectors that exist already, one for each record.
 
 A run that was cut goes on with the pieces whose file is not there. Columns of a file: the id, ``text`` as it was
-joined, ``embedding``, ``tokens`` before it was cut, the columns that were asked for, and ``record``, the bytes of the
-record as they came in; where the input is Parquet all its other columns instead.
+joined, ``embedding``, ``tokens`` before it was cut (``text_tokens`` where the records have a column of that name), the
+columns that were asked for, and ``record``, the bytes of the record as they came in; where the input is Parquet all its
+other columns instead.
 """
 
 import json
@@ -25,11 +26,11 @@ from novelsum.text.embedders import CHARACTERS_OF_A_TOKEN, Embedded, Model, embe
 from novelsum.text.given import Given, Matrix
 from novelsum.text.plan import Kind, Plan, repeats_in
 from novelsum.text.reading import Bad, Batch, Good, Wanted, read
-from novelsum.text.texts import CHATS, digest_of, storable
+from novelsum.text.texts import digest_of, storable
 from novelsum.text.withids import as_column
 
-OWN = ("text", "embedding", "tokens", "record")
-"""Columns of the result beside the id."""
+OWN = ("text", "embedding", "record")
+"""Columns of the result beside the id that no field of a record can be."""
 _FACTS = b"novelsum"
 """What the footer of a file calls what its task has to tell."""
 _TYPES: dict[Kind, pa.DataType] = {"int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "text": pa.string()}
@@ -148,7 +149,7 @@ def _embed_piece(work: Work, piece: int, flights: int) -> Facts:
         found = embedder_of(work.vectors, flights).embed(texts)
         if found.vectors.shape != (len(texts), found.vectors.shape[1]):
             raise RunError(f"--model {work.vectors.name} gave {found.vectors.shape} numbers for {len(texts)} texts")
-    facts = _write(work.folder / part_name(piece), _with_embeddings(table, found), found)
+    facts = _write(work.folder / part_name(piece), _with_embeddings(work, table, found), found)
     return replace(facts, fresh=facts.rows)
 
 
@@ -158,10 +159,10 @@ def _given(vectors: Matrix) -> Embedded:
     return Embedded(vectors, unknown, np.zeros(len(vectors), np.bool_), 0)
 
 
-def _with_embeddings(table: pa.Table, found: Embedded) -> pa.Table:
+def _with_embeddings(work: Work, table: pa.Table, found: Embedded) -> pa.Table:
     """The table with the embeddings and the tokens of its rows after the text."""
     tokens = pa.array(found.tokens, mask=found.tokens < 0)
-    return table.add_column(2, "embedding", as_column(found.vectors)).add_column(3, "tokens", tokens)
+    return table.add_column(2, "embedding", as_column(found.vectors)).add_column(3, work.plan.tokens, tokens)
 
 
 def _write(file: Location, table: pa.Table, found: Embedded) -> Facts:
@@ -223,15 +224,15 @@ def _write_repeats(work: Work, found: Iterable[tuple[int, bytes]]) -> Iterator[F
     for piece, content in found:
         held.setdefault(piece, []).append(pa.ipc.open_stream(content).read_all())
     for piece, tables in held.items():
-        part = (work.folder / part_name(piece)).read_parquet(["text", "embedding", "tokens"])
+        part = (work.folder / part_name(piece)).read_parquet(["text", "embedding", work.plan.tokens])
         facts = _done(work.folder / part_name(piece)) or Facts()
         place = {digest_of(text): row for row, text in enumerate(part.column("text").to_pylist())}
         table = pa.concat_tables(tables, promote_options="permissive")
         rows = np.array([place[digest_of(text)] for text in table.column("text").to_pylist()])
         vectors = np.asarray(part.column("embedding").combine_chunks().flatten(), dtype=np.float32)
-        tokens = part.column("tokens").fill_null(-1).to_numpy()[rows]
+        tokens = part.column(work.plan.tokens).fill_null(-1).to_numpy()[rows]
         embedded = Embedded(vectors.reshape(len(part), -1)[rows], tokens, _cut(tokens, table, facts), facts.limit)
-        yield _write(work.folder / part_name(piece, "-repeats"), _with_embeddings(table, embedded), embedded)
+        yield _write(work.folder / part_name(piece, "-repeats"), _with_embeddings(work, table, embedded), embedded)
 
 
 def _cut(tokens: NDArray[np.int64], table: pa.Table, facts: Facts) -> NDArray[np.bool_]:
@@ -257,31 +258,15 @@ def _table(work: Work, batch: Batch, chosen: Sequence[Good]) -> pa.Table:
     }
     if batch.rows is not None:
         rows = pa.Table.from_batches([batch.rows]).take(pa.array([good.place for good in chosen], pa.int64()))
-        for name in _others(work, rows.column_names):
-            columns[_free(name, (*OWN, *columns))] = rows.column(name)
+        for called, name in plan.columns.items():
+            if called not in columns and name in rows.column_names:
+                columns[called] = rows.column(name)
     else:
         for name, kind in plan.kinds.items():
             values = [good.values.get(name) for good in chosen]
             columns[name] = pa.array([_of_kind(kind, value) for value in values], _TYPES[kind])
         columns["record"] = pa.array([good.raw.decode() for good in chosen], pa.string())
     return pa.table(columns)
-
-
-def _others(work: Work, names: list[str]) -> list[str]:
-    """The columns of a Parquet input that are not in the result already, as its id or its text."""
-    field = work.wanted.text_field
-    is_text = field == "text" or (field is None and not any(chat in names for chat in CHATS))
-    done = {"text"} if is_text else set()
-    if work.plan.ids != "content":
-        done.add(work.wanted.id_field)
-    return [name for name in names if name not in done]
-
-
-def _free(name: str, taken: Sequence[str]) -> str:
-    """The name of a column, with ``input_`` before it where another has it."""
-    while name in taken:
-        name = f"input_{name}"
-    return name
 
 
 def _of_kind(kind: Kind, value: Any) -> Any:

@@ -26,7 +26,7 @@ from novelsum.files.location import Location
 from novelsum.files.runs import Runs, one_schema
 from novelsum.files.source import Source, look, open_ids
 from novelsum.files.workplace import ROWS, Workplace, read_manifest
-from novelsum.report.output import OUTPUT_COLUMNS, SELECTED, output_name
+from novelsum.report.output import OUTPUT_COLUMNS, SELECTED, input_name, output_name
 from novelsum.rows import Integers
 from novelsum.settings import Settings, export_kind
 from novelsum.spark.gathering import Make, gather
@@ -135,11 +135,14 @@ class TrainingFile:
 # --- by the executors: records in the stage ---------------------------------------------------------------
 
 
-def prepare(context: SparkContext, file: TrainingFile, place: Workplace, id_column: str) -> None:
+def prepare(
+    context: SparkContext, file: TrainingFile, place: Workplace, id_column: str, embedded: dict[str, Any] | None = None
+) -> None:
     """Write the records of a selection that is staged or published to the stage, for :func:`finish`.
 
-    Raises RunError where a record is missing, or records do not fit into one table; UsageError where the result does
-    not say in which order its picks lie in the input.
+    ``embedded``: what there is to tell of its input, if that was texts. Raises RunError where a record is
+    missing, or records do not fit into one table; UsageError where the result does not say in which order its picks lie
+    in the input.
     """
     source = open_ids(look(str(_result(place, SELECTED))), id_column)
     folder, rows = place.stage / RUNS, np.arange(source.rows)
@@ -148,10 +151,14 @@ def prepare(context: SparkContext, file: TrainingFile, place: Workplace, id_colu
         positions = np.empty_like(rows)
         positions[_input_order(place)] = rows
     column = file.column(source, output_name(file.record_column, id_column))
-    make: Make = partial(columns if file.kind == "parquet" else texts, id_column)
+    names = {name: input_name(name, id_column) for name in source.schema.names if name not in OUTPUT_COLUMNS}
+    if embedded and embedded.get("columns"):  # the columns that were made of the texts did not come in
+        came_in = embedded["columns"]
+        names = {name: came_in[called] for name, called in names.items() if called in came_in}
+    make: Make = partial(columns if file.kind == "parquet" else texts, names)
     if column is not None:
         make = partial(parsed if file.kind == "parquet" else whole if file.kind == "json" else lines, column)
-    read = [column] if column is not None else [name for name in source.schema.names if name not in OUTPUT_COLUMNS]
+    read = [column] if column is not None else list(names)
     found = gather(context, source, read, (np.zeros_like(rows), rows, positions), make, folder, "export")
     if file.kind == "parquet":
         schema = one_schema([pa.ipc.read_schema(pa.py_buffer(run.schema)) for run in found])

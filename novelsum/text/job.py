@@ -18,7 +18,7 @@ from typing import Any
 
 from pyspark import SparkContext
 
-from novelsum.errors import DamageError
+from novelsum.errors import DamageError, UsageError
 from novelsum.files.location import MANIFEST, REJECTED, Location
 from novelsum.files.source import Look, look
 from novelsum.files.workplace import Workplace, check_output, identity
@@ -162,6 +162,11 @@ def _embed(
             plan = make_plan(context, seen.path, files, wanted, settings.on_bad_rows == "drop", planned)
             (folder / _PLAN).write_bytes(json.dumps(plan.for_json()).encode())
         facts.update(records=plan.records, pieces=len(plan.pieces))
+    if getattr(settings, "export", None) and len({file.format == "parquet" for file in plan.files}) == 2:
+        raise UsageError(
+            f"{seen.path} holds JSON and Parquet, whose records do not go into one training file as they came in; name "
+            "those of one kind with a glob, or leave --export out"
+        )
     if plan.bad:
         logger.warning("plan: %d of %d records are bad and set aside: %s", plan.bad_records, plan.records, plan.bad)
     parts.make_folder()
@@ -187,6 +192,7 @@ def _embed(
         "embedded": {
             "rows": found.rows,
             "dimension": found.dimension,
+            "columns": plan.columns,
             **(_of_model(vectors, found) if isinstance(vectors, Model) else _of_files(vectors)),
             "seconds": round(seconds, 3),
             "rows_per_second": round(found.fresh / seconds, 1),

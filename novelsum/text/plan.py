@@ -24,7 +24,7 @@ from novelsum.files.location import Location, Stamp
 from novelsum.spark.progress import collect
 from novelsum.text.reading import Batch, Wanted, read
 from novelsum.text.records import Stretch, TextFile, stretches_of, told_number
-from novelsum.text.texts import FAULTS, digest_of
+from novelsum.text.texts import FAULTS, digest_of, is_the_text
 
 Ids = Literal["content", "integer", "string"]
 Kind = Literal["int", "float", "bool", "text"]
@@ -39,6 +39,8 @@ _PART_BYTES = 256 << 20
 """Digests of the texts in so many bytes of input come together in one task, about."""
 
 DEFAULT_ID = "id"
+TOKENS = "tokens"
+"""The column of the number of tokens, unless the records have one that is called so."""
 _ID_TYPES = {int: "integer", str: "string", type(None): "none"}
 
 
@@ -58,7 +60,8 @@ class Plan:
     """What is to be embedded, and what is known of all of it.
 
     ``ids``: what ids are made of; ``kinds``: types of the columns to copy; ``bad`` records by reason; ``repeats``: how
-    many records repeat the text of an earlier one.
+    many records repeat the text of an earlier one. ``columns``: those of Parquet, by what they are called in the
+    result; ``tokens``: the column there that has the number of tokens of a text.
     """
 
     files: tuple[TextFile, ...]
@@ -68,6 +71,8 @@ class Plan:
     records: int
     bad: dict[str, int]
     repeats: int
+    columns: dict[str, str]
+    tokens: str
 
     @property
     def bad_records(self) -> int:
@@ -123,11 +128,21 @@ def make_plan(
     ids = _check(path, files, wanted, keep_bad, [(files[stretches[one.stretch][0]], one) for one in told])
     pieces = [Piece(stretches[one.stretch][0], *piece) for one in told for piece in one.pieces]
     repeats = _write_repeats(context, together, told, pieces, ids, folder)
+    kinds = {name: _kind({kind for one in told for kind in one.kinds.get(name, ())}) for name in wanted.columns}
+    if TOKENS in kinds and not any(TOKENS in one.kinds for one in told):
+        del kinds[TOKENS]
+    stored = {name: kind for one in told for name, kind in one.stored.items()}
+    tokens = TOKENS if TOKENS not in (*kinds, *stored) else f"text_{TOKENS}"
+    own = {wanted.id_field, "text", "embedding", tokens}
+    if any(file.format != "parquet" for file in files):
+        own.add("record")
     return Plan(
         files=tuple(files),
         pieces=tuple(pieces),
         ids=ids,
-        kinds={name: _kind({kind for one in told for kind in one.kinds.get(name, ())}) for name in wanted.columns},
+        kinds=kinds,
+        columns=_columns(wanted, stored, ids, own),
+        tokens=tokens,
         records=sum(piece.records for piece in pieces),
         bad=_bad_by_reason(told, ids),
         repeats=repeats,
@@ -155,7 +170,8 @@ class _Scanned:
     """What a task tells of a stretch: its pieces, and what it found in its records.
 
     ``pieces``: start, stop, number of the first, records. ``first``: the first bad record of each reason, its number
-    and what is wrong. ``ids``: good records by the type of their id, "none" where they have none.
+    and what is wrong. ``ids``: good records by the type of their id, "none" where they have none. ``stored``: columns
+    of Parquet, and whether they are plain text.
     """
 
     stretch: int
@@ -165,10 +181,14 @@ class _Scanned:
     first: dict[str, tuple[int, str]] = field(default_factory=dict)
     ids: Counter[str] = field(default_factory=Counter)
     kinds: dict[str, set[str]] = field(default_factory=dict)
+    stored: dict[str, bool] = field(default_factory=dict)
 
     def add(self, batch: Batch) -> None:
         """Count the records of a batch."""
         self.last = batch.last
+        for column in batch.rows.schema if batch.rows is not None else ():
+            is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+            self.stored[column.name] = self.stored.get(column.name, True) and is_text
         for bad in batch.bad:
             self.bad[bad.reason] += 1
             self.first.setdefault(bad.reason, (bad.number, bad.detail))
@@ -270,11 +290,32 @@ def _check(
     if not sum(found.values()) - (found["none"] if ids != "content" else 0):
         raise InputError(f"{path} has no good record ({bad or 'none at all'}); there is nothing to embed")
     for name in wanted.columns if all(file.format != "parquet" for file in files) else ():
-        if not any(name in one.kinds for _, one in told):
+        if name != TOKENS and not any(name in one.kinds for _, one in told):
             raise InputError(
                 f"no record of {path} has a field {name!r} to make a column of; name another, or leave it out"
             )
     return ids
+
+
+def _columns(wanted: Wanted, stored: dict[str, bool], ids: Ids, own: set[str]) -> dict[str, str]:
+    """The columns of Parquet by what they are called in the result, which has columns of its ``own``.
+
+    The ids stay, and the texts where they are plain; another that has the name of an own one gets ``input_`` before it.
+    """
+    columns: dict[str, str] = {}
+    if ids != "content" and wanted.id_field in stored:
+        columns[wanted.id_field] = wanted.id_field
+    if stored.get("text") and is_the_text("text", wanted.text_field, stored):
+        columns["text"] = "text"
+    taken = {*own, *stored}
+    for name in stored:
+        called = name
+        while name in own and called in taken:
+            called = f"input_{called}"
+        if name not in columns:
+            taken.add(called)
+            columns[called] = name
+    return columns
 
 
 def _bad_by_reason(told: list[_Scanned], ids: Ids) -> dict[str, int]:

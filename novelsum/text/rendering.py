@@ -16,7 +16,6 @@ import pyarrow.compute as pc
 
 from novelsum.errors import RunError
 from novelsum.files.runs import told_unfit
-from novelsum.report.output import input_name
 from novelsum.rows import Integers
 from novelsum.spark.gathering import Sized, as_they_are
 
@@ -72,15 +71,14 @@ def parsed(column: str, chosen: pa.Table, rows: Integers) -> Sized:
         return sizes, pa.table({RECORD: pa.array(values)})
 
 
-def columns(id_column: str, chosen: pa.Table, rows: Integers) -> Sized:
-    """The columns as they are, by their names in the input."""
-    named = chosen.rename_columns([input_name(name, id_column) for name in chosen.column_names])
-    return as_they_are(named, rows)
+def columns(names: dict[str, str], chosen: pa.Table, rows: Integers) -> Sized:
+    """The columns as they are, by the names that they came in with."""
+    return as_they_are(chosen.rename_columns([names[name] for name in chosen.column_names]), rows)
 
 
-def texts(id_column: str, chosen: pa.Table, rows: Integers) -> Sized:
+def texts(names: dict[str, str], chosen: pa.Table, rows: Integers) -> Sized:
     """The columns of each row as a JSON object."""
-    _, named = columns(id_column, chosen, rows)
+    _, named = columns(names, chosen, rows)
     values = _plain_times(named).to_pylist()
     return _sized(pa.array([as_json(value).encode() for value in values], pa.large_binary()))
 

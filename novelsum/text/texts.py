@@ -7,6 +7,7 @@ they are left out; a prompt that all samples share would only make them alike.
 
 import hashlib
 import json
+from collections.abc import Collection
 from typing import Any
 
 CHATS = ("messages", "conversations")
@@ -72,6 +73,11 @@ def text_of(record: Any, field: str | None = None) -> str:
     if not text.strip():
         raise RecordError("empty text")
     return storable(text)
+
+
+def is_the_text(name: str, field: str | None, names: Collection[str]) -> bool:
+    """Whether the text of records with fields of these names is that of one field alone: ``name``."""
+    return name == field if field is not None else name == "text" and not any(chat in names for chat in CHATS)
 
 
 def storable(text: str) -> str:

@@ -414,6 +414,59 @@ def test_texts_without_a_model_are_refused_with_what_to_add(tmp_path):
         )
 
 
+def pool_of_texts(count: int) -> pa.Table:
+    """Records whose columns are called like those of the result."""
+    return pa.table(
+        {
+            "id": range(count),
+            "prompt": [f"text {n}" for n in range(count)],
+            "text": [f"other {n}" for n in range(count)],
+            "tokens": [100 + n for n in range(count)],
+            "embedding": ["none"] * count,
+            "record": [f'{{"n": {n}}}' for n in range(count)],
+        }
+    )
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_columns_of_the_records_are_theirs_whatever_they_are_called(served, run_here, tmp_path, kind):
+    """A cost is what the records say, not how many tokens a text has; what is exported is what came in."""
+    pool, path = pool_of_texts(40), tmp_path / f"in.{kind}"
+    records_in = pool.to_pylist()
+    if kind == "jsonl":
+        write_lines(path, records_in)
+    else:
+        pq.write_table(pool, path)
+    given = {"input": str(path), "model": "test-model", "server": served.url, "text_field": "prompt", "report": False}
+    given |= {"cost_column": "tokens", "cost_budget": "1000", "output": str(tmp_path / "out")}
+    run_here("curate", **given, record_column="record", export=str(tmp_path / "whole.jsonl"))
+    said = json.loads((tmp_path / "out" / "_MANIFEST.json").read_text())
+    rows = pq.read_table(tmp_path / "out" / "selected").to_pylist()
+    assert said["selected"]["cost"] == sum(100 + row["id"] for row in rows) <= 1000
+    lines = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
+    expected = [records_in[row["id"]] for row in rows]
+    assert lines == (expected if kind == "jsonl" else [{"n": row["id"]} for row in rows])
+    if kind == "parquet":
+        pq.write_table(pool.drop(["record"]), path)
+        run_here("curate", **given, overwrite=True, export=str(tmp_path / "columns.jsonl"))
+        lines = [json.loads(line) for line in (tmp_path / "columns.jsonl").read_text().splitlines()]
+        rows = pq.read_table(tmp_path / "out" / "selected").to_pylist()
+        without = [{name: value for name, value in records_in[row["id"]].items() if name != "record"} for row in rows]
+        assert lines == without
+        run_here("curate", **given, export=str(tmp_path / "later.parquet"))
+        assert pq.read_table(tmp_path / "later.parquet").to_pylist() == without
+
+
+def test_json_beside_parquet_is_not_for_one_training_file(served, run_here, tmp_path):
+    """Told before anything is embedded."""
+    write_lines(tmp_path / "in" / "a.jsonl", [{"text": f"text {n}", "id": n} for n in range(20)])
+    pq.write_table(pa.table({"id": [100], "text": ["other"]}), tmp_path / "in" / "b.parquet")
+    given = {"input": str(tmp_path / "in"), "model": "test-model", "server": served.url, "budget": 3}
+    with pytest.raises(UsageError, match="holds JSON and Parquet, whose records do not go into one training file"):
+        run_here("curate", **given, output=str(tmp_path / "out"), export=str(tmp_path / "o.jsonl"))
+    assert served.requests == 0
+
+
 @pytest.mark.more
 def test_bad_records_of_a_selection_are_set_aside_in_its_output(served, tmp_path):
     path = write_lines(tmp_path / "in.jsonl", [b"{", *({"text": f"text {n}"} for n in range(30))])

@@ -227,9 +227,8 @@ def test_a_run_killed_while_it_embeds_goes_on_with_what_is_not_embedded(embed, t
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     there = {file.name: file.read_bytes() for file in output.glob("_work/result/part-*.parquet")}
-    assert 3 <= len(there) < 11
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {name: (output / name).read_bytes() for name in there} == there
     assert_near(embeddings_of(output), expected, 1e-6)
-    assert len(list(output.glob("part-*.parquet"))) >= 11
+    assert 3 <= len(there) < len(list(output.glob("part-*.parquet")))
