@@ -1,4 +1,4 @@
-"""Select a diverse subset of Parquet embeddings: density factors, then NovelSelect."""
+"""Select a diverse subset of embeddings, or of texts that are embedded: density factors, then NovelSelect."""
 
 import sys
 from pathlib import Path

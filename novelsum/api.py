@@ -27,8 +27,8 @@ from pyspark.sql.types import StructField, StructType
 from novelsum import pipeline
 from novelsum.diversity.job import measure
 from novelsum.errors import InputError, RunError, UsageError, error_of_a_task
-from novelsum.files.location import Location
-from novelsum.files.workplace import read_manifest
+from novelsum.files.location import MANIFEST, Location
+from novelsum.files.workplace import WORK, read_manifest
 from novelsum.report.output import output_name
 from novelsum.settings import SELECTING, Job, MeasureSettings, Settings, given
 from novelsum.spark import interrupt, session
@@ -133,11 +133,13 @@ class _Call:
         copies = _Copies(place.inputs)
         with _in_python(copies), _removed(place):
             paths = {name: copies.path_of(name, value) for name, value in self.data.items() if value is not None}
+            if copies.names and self.output is not None and not self.values.get("overwrite"):
+                _require_new(place.output)
             settings = self._settings(paths, str(place.output))
             with session.lent(context):
                 interrupt.apart(context, partial(self._run, copies, settings))
             manifest = read_manifest(place.output) or {}
-            found = self._read(spark, settings, place.output, copies)
+            found = self._read(spark, settings, place.output, copies, manifest)
         _WRITTEN[found] = str(place.output)
         return Result(found, copies.named(manifest))
 
@@ -154,7 +156,12 @@ class _Call:
             pipeline.run(self.job, settings, is_told=False)
 
     def _read(
-        self, spark: SparkSession, settings: Settings | MeasureSettings, output: Location, copies: "_Copies"
+        self,
+        spark: SparkSession,
+        settings: Settings | MeasureSettings,
+        output: Location,
+        copies: "_Copies",
+        manifest: dict[str, Any],
     ) -> DataFrame:
         """What the job has published, in the types that the columns of a DataFrame had."""
         if self.job == "measure_diversity":
@@ -168,10 +175,21 @@ class _Call:
         data = self.data["input"]
         if not isinstance(data, DataFrame):
             return found
-        kinds = {output_name(field.name, settings.id_column): field.dataType for field in data.schema}
+        of_data = {field.name: field.dataType for field in data.schema}
+        came_in = manifest.get("embedded", {}).get("columns") or {name: name for name in of_data}
+        kinds = {output_name(name, settings.id_column): of_data[came_in[name]] for name in came_in}
         kinds = {**kinds, **{name: found.schema[name].dataType for name in ("pick", "novelty", "density")}}
         schema = StructType([StructField(field.name, kinds.get(field.name, field.dataType)) for field in found.schema])
         return spark.read.schema(schema).parquet(selected)
+
+
+def _require_new(output: Location) -> None:
+    """Raise UsageError where a folder has a result or unfinished work: nobody knows if a DataFrame is the same."""
+    if any(entry.name in (MANIFEST, WORK) for entry in output.entries()):
+        raise UsageError(
+            f"--output {output} holds a result or an unfinished run, and whether this DataFrame is that of before "
+            "cannot be known; give a path to go on from it, name another folder, or replace it with --overwrite"
+        )
 
 
 def _frames(value: Any) -> list[DataFrame]:
@@ -317,7 +335,10 @@ class _Copies:
         named = {field.name for field in fields(settings) if field.name.endswith("_column")}
         options = sorted(named - {"record_column"})  # which a DataFrame need not have
         columns = {option: getattr(settings, option) for option in options if getattr(settings, option) is not None}
+        of_texts = isinstance(settings, Settings) and settings.model is not None
         for setting, place, frame in self._frames:
+            if setting == "input" and of_texts:
+                continue  # which of its columns are what is told where its texts are read
             needed = {"input": options, "reference": ["id_column", "embedding_column"]}.get(setting, ["id_column"])
             for option, column in columns.items():
                 if option in needed and column not in frame.columns:

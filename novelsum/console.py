@@ -33,7 +33,7 @@ class Command:
 COMMANDS = {
     "curate": Command(
         "curate",
-        "Select a diverse subset of Parquet embeddings: density factors, then NovelSelect.",
+        "Select a diverse subset of embeddings, or of texts that are embedded: density factors, then NovelSelect.",
         "{curate} --input /data/night --output /curated/share --budget 5%",
     ),
     "embed": Command(

@@ -223,10 +223,16 @@ class _Steps:
         assert self.inputs.source is not None
         return self.inputs.source
 
+    @property
+    def _files(self) -> int:
+        """How many files the input has: of texts, where they were embedded."""
+        files: int = self.texts.facts.get("text", {}).get("files", len(self.source.files))
+        return files
+
     def run(self, started: float) -> dict[str, Any]:
         """Do all steps; return the manifest, which lies in the stage with the results."""
         source, removed, place = self.inputs.source, self.inputs.removed, self.place
-        read = f"{source.rows} rows in {len(source.files)} file(s) of {source.path}" if source else "no input"
+        read = f"{source.rows} rows in {self._files} file(s) of {source.path}" if source else "no input"
         taken = f", {len(removed)} ids of {self.settings.remove} to take out" if removed else ""
         logger.info("%s: %s%s; result to %s", self.job, read, taken, place.output)
         place.check_steps()
@@ -382,8 +388,11 @@ class _Steps:
         earlier = None if settings.overwrite else self.place.earlier()
         if earlier is None:
             return None
-        same_input = earlier["input"]["fingerprint"], earlier["input"]["candidates"]
-        if (*same_input, earlier["density"]) != (pool.fingerprint, pool.candidates, density):
+        before = earlier["input"]
+        if (before["fingerprint"], before["candidates"]) != (pool.fingerprint, pool.candidates):
+            logger.warning("the candidates of the result in %s were others; the selection begins anew", output)
+            return None
+        if earlier["density"] != density:
             logger.warning("the density in %s was estimated in another way; the selection begins anew", output)
             return None
         most = settings.picks(pool.candidates)
@@ -499,7 +508,7 @@ class _Steps:
             **self.texts.facts,
         }
         if pool:
-            manifest["input"] = {**input_for_manifest(self.source, pool), "files": len(self.source.files)}
+            manifest["input"] = {**input_for_manifest(self.source, pool), "files": self._files}
         manifest |= {"density": density, "versions": versions(), "seconds": self.clock.seconds}
         if corpus and self.inputs.reference:
             manifest["reference"] = input_for_manifest(self.inputs.reference, corpus)

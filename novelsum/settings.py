@@ -98,7 +98,11 @@ class Settings:
     """All settings of a run that estimates or selects."""
 
     input: str = setting(
-        "Parquet file, folder or glob with one embedding a row", "", group="required", unless=("remove",), holds="path"
+        "Parquet file, folder or glob with one embedding a row; with --model also JSON lines or arrays of texts",
+        "",
+        group="required",
+        unless=("remove",),
+        holds="path",
     )
     output: str = setting("folder to write the result to", "", group="required", holds="path")
     density: str = setting(

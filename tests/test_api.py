@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import SAMPLE, Points
+from embedding_server import serving
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -227,6 +228,8 @@ def test_an_output_is_kept_and_is_what_the_job_writes(session, prompts_in_spark,
         *("_MANIFEST.json", "_rows.parquet", "duplicates", "metrics.json", "report.html", "report.json", "selected")
     ]
     assert picks.count() == 5
+    with pytest.raises(novelsum.UsageError, match=r"whether this DataFrame is that of before .* overwrite=True"):
+        novelsum.select(prompts_in_spark, budget=5, output=output)
     of_path = tmp_path / "of a path"
     first = novelsum.select(SAMPLE, budget=5, output=of_path, report=False)
     assert novelsum.select(SAMPLE, budget=5, output=of_path, report=False).manifest == first.manifest
@@ -235,6 +238,20 @@ def test_an_output_is_kept_and_is_what_the_job_writes(session, prompts_in_spark,
         novelsum.select(SAMPLE, budget=5, output=of_path, report=False, seed=6)
     longer = novelsum.select(SAMPLE, budget=6, output=of_path, report=False)
     assert (longer.manifest["selected"]["picks"], longer.manifest["selected"]["resumed_picks"]) == (6, 5)
+
+
+@pytest.mark.more
+def test_texts_of_a_dataframe_are_embedded_and_its_columns_come_back(session, tmp_path):
+    """Chats in a column of structs, without an id; other columns are what they were, in their types."""
+    chats = [[Row(role="user", content=f"question {n}"), Row(role="assistant", content="answer")] for n in range(40)]
+    data = session.createDataFrame([Row(messages=chat, text=[n], tokens=n + 0.5) for n, chat in enumerate(chats)])
+    with serving() as server:
+        picks, manifest = novelsum.select(data, budget=3, model="test-model", server=server.url)
+    assert dict(picks.dtypes)["input_text"] == "array<bigint>"
+    assert manifest["text"]["records"] == 40
+    for row in picks.collect():
+        (n,) = row.input_text
+        assert (row.text, row.tokens, row.messages) == (f"question {n}\nanswer", n + 0.5, chats[n])
 
 
 def test_tasks_have_one_blas_thread_within_a_call_and_their_scratch_is_gone_after(session, with_rounds):

@@ -51,6 +51,8 @@ def require_enough_neighbors(corpus: Pool, settings: Settings) -> None:
     if settings.neighbors >= points:
         kind = "distinct embeddings" if among_distinct else "candidates"
         kind += " of the reference" if settings.reference else ""
+        if corpus.near_duplicates_dropped:
+            kind += f" without the {corpus.near_duplicates_dropped} near-copies that --near-duplicates drops"
         raise InputError(
             f"--neighbors {settings.neighbors} must be below the number of {kind}, which is {points}: "
             "a point is not its own neighbour; ask for fewer"

@@ -144,7 +144,8 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two runs, in words; empty if nothing does."""
     if before["job"] != now["job"]:
         return f"the job was {before['job']}"
-    for name, value in now["settings"].items():
+    last = {"budget": now["settings"]["budget"]} if "budget" in now["settings"] else {}  # rarely what is in the way
+    for name, value in [*(one for one in now["settings"].items() if one[0] not in last), *last.items()]:
         if before["settings"].get(name) != value and (name in before["settings"] or value):  # older runs had it off
             return f"{_flag(name)} was {before['settings'].get(name)!r} and is {value!r}"
     for name, files in now["files"].items():

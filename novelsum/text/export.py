@@ -91,16 +91,15 @@ class TrainingFile:
     def is_owed(self, place: Workplace, complete: bool, overwrite: bool) -> bool:
         """Whether it has to be written yet; raise UsageError where another file has its name.
 
-        It may be there and be written again where this very run has put it there and was cut then.
+        What the output has exported before is replaced, and so is what this very run has put there and was cut then.
         """
         found = self.target.filesystem.get_file_info(self.target.path)
         exists = found.type == fs.FileType.File
-        if complete:
-            written = (read_manifest(place.output) or {}).get("exported", {})
-            is_same = all(written.get(name) == value for name, value in self.asked.items())
-            if exists and is_same and written["bytes"] == found.size:
-                return False
-        if exists and not overwrite and not self._was_begun(place):
+        written = (read_manifest(place.output) or {}).get("exported", {})
+        is_ours = exists and (written.get("path"), written.get("bytes")) == (str(self.target), found.size)
+        if complete and is_ours and all(written.get(name) == value for name, value in self.asked.items()):
+            return False
+        if exists and not is_ours and not overwrite and not self._was_begun(place):
             instead = "remove it" if complete else "replace it with --overwrite"
             raise UsageError(f"--export {self.target} exists already; {instead}, or name another file")
         return True

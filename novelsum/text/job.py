@@ -21,7 +21,7 @@ from pyspark import SparkContext
 from novelsum.errors import DamageError, UsageError
 from novelsum.files.location import MANIFEST, REJECTED, Location
 from novelsum.files.source import Look, look
-from novelsum.files.workplace import Workplace, check_output, identity
+from novelsum.files.workplace import Workplace, check_output, identity, read_manifest
 from novelsum.report.output import metrics, now, versions
 from novelsum.settings import EmbedSettings, Settings
 from novelsum.spark import session
@@ -97,6 +97,12 @@ def embed_input(settings: Settings, place: Workplace, seen: Look, clock: Stages)
         with clock.time("start"):
             context = session.start("curate", settings.master)
         folder = place.begun("embed")
+        if "embedded" in (read_manifest(place.output) or {}):
+            logger.info(
+                "the embeddings of the result in %s are gone, so its texts are embedded again; --keep-work leaves "
+                "them, and embed_text makes them once for many selections",
+                place.output,
+            )
         content = _embed(context, settings, seen, model, folder, parts, folder / REJECTED, clock)
         place.finish("embed", content)
     return Texts(content, replace(look(str(parts)), path=seen.path), context)

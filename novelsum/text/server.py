@@ -3,6 +3,7 @@
 import email.utils
 import http.client
 import json
+import logging
 import os
 import random
 import time
@@ -17,12 +18,17 @@ from numpy.typing import NDArray
 
 from novelsum.errors import RunError, first_line
 
+logger = logging.getLogger("novelsum")
+
 REQUEST_TEXTS = 64
 TRIES = 8
+FIRST_TRIES = 5
+"""Of a server that has never answered: its URL may be wrong."""
 _LONGEST_WAIT_SECONDS = 60.0
 _TIMEOUT_SECONDS = 300.0
 _AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 """Answers after which the same request may succeed."""
+_AGAIN_IN = "%s %s; asked again in %.1f s"
 
 
 class Server:
@@ -33,6 +39,7 @@ class Server:
         if not base.endswith("/embeddings"):
             base += "/embeddings" if base.endswith("/v1") else "/v1/embeddings"
         self._url, self._model = base, model
+        self._has_answered = False
 
     def embed(self, texts: Sequence[str], flights: int) -> NDArray[np.float32]:
         """The embeddings (n, D) of the texts, with at most so many requests at the same time.
@@ -56,17 +63,26 @@ class Server:
             try:
                 request = urllib.request.Request(self._url, body, headers)
                 with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as answer:
+                    self._has_answered = True
                     return self._vectors(answer.read(), len(texts))
             except urllib.error.HTTPError as error:
+                self._has_answered = True
                 told = f"answers {error.code} {error.reason}{_said(error)}"
                 if error.code not in _AGAIN:
                     raise RunError(f"{self._url} {told}; mend that and run again to go on") from None
                 wait = _retry_after(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException) as error:
                 told = f"cannot be reached: {first_line(error)}"
+            if attempt >= min(TRIES, FIRST_TRIES) and not self._has_answered:
+                raise RunError(
+                    f"{self._url} {told}, after {attempt} tries; see that it is what --server is to name and that it "
+                    "runs, and run again to go on"
+                )
             if attempt < TRIES:
                 backoff = min(_LONGEST_WAIT_SECONDS, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)
-                time.sleep(backoff if wait is None else min(wait, _LONGEST_WAIT_SECONDS))
+                seconds = backoff if wait is None else min(wait, _LONGEST_WAIT_SECONDS)
+                logger.log(logging.WARNING if attempt > 2 else logging.INFO, _AGAIN_IN, self._url, told, seconds)
+                time.sleep(seconds)
         raise RunError(f"{self._url} {told}, after {TRIES} tries; run again to go on once it answers")
 
     def _vectors(self, answer: bytes, texts: int) -> NDArray[np.float32]:

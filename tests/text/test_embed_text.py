@@ -335,6 +335,11 @@ def test_a_server_that_refuses_or_is_not_there_is_named(served, monkeypatch):
     monkeypatch.setattr(server, "TRIES", 2)
     with pytest.raises(RunError, match=r"/v1/embeddings cannot be reached: .* after 2 tries"):
         server.Server("http://127.0.0.1:9", "m").embed(["a"], 1)
+    monkeypatch.setattr(server, "TRIES", 8)
+    monkeypatch.setattr(server, "FIRST_TRIES", 2)
+    with pytest.raises(RunError, match=r"cannot be reached: .* after 2 tries; see that it is what --server is to name"):
+        server.Server("http://127.0.0.1:9", "m").embed(["a"], 1)
+    monkeypatch.setattr(server, "TRIES", 2)
     served.answer = lambda number: (503, {"Retry-After": "0"})
     with pytest.raises(RunError, match=r"answers 503 .* after 2 tries; run again to go on"):
         server.Server(served.url, "test-model").embed(["a"], 1)

@@ -201,6 +201,10 @@ def test_the_same_command_writes_a_file_again_that_is_gone_and_no_other(run_here
     target.unlink()
     run_here("curate", **given)
     assert target.read_bytes() == content
+    run_here("curate", **{**given, "budget": 10})
+    assert content.startswith(target.read_bytes())
+    run_here("curate", **given)
+    assert target.read_bytes() == content
     target.write_bytes(b"mine")
     with pytest.raises(UsageError, match="exists already; remove it, or name another file"):
         run_here("curate", **given)
