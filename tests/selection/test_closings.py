@@ -198,7 +198,7 @@ def test_drafts_of_any_length_from_pools_of_any_size_give_the_same(
 @pytest.mark.parametrize("metric", formula.METRICS)
 @pytest.mark.parametrize("duplicates", ["drop", "keep"])
 @pytest.mark.parametrize("closed_by", ["cost", "distance", "both"])
-@pytest.mark.parametrize("others", ["alone", "quality", "quotas"])
+@pytest.mark.parametrize("others", ["alone", "quality and quotas"])
 def test_every_combination_of_settings_gives_the_picks_of_the_formula(
     graded, engine, tmp_path, either_way, formula_, metric, duplicates, closed_by, others
 ):
@@ -208,10 +208,8 @@ def test_every_combination_of_settings_gives_the_picks_of_the_formula(
     if closed_by != "cost":
         given |= {"min_distance": {"cosine": 0.1, "euclidean": 1.5}[metric]}
     if others != "alone":
-        given |= {"quality_power": 1.5}
-    if others == "quotas":
-        given |= {"quota": ("web=:25%", "math=1=5:", "*=3%:")}
-    budget = 90 if others == "quotas" else None
+        given |= {"quality_power": 1.5, "quota": ("web=:25%", "math=1=5:", "*=3%:")}
+    budget = None if others == "alone" else 90
     found = assert_exact(graded, engine, tmp_path / "in", budget, **given)
     shuffled = engine(
         written(graded, tmp_path / "again", COSTS["tokens"]), budget or 0, **{**asked(given), "block_rows": 90}
