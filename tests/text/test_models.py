@@ -136,12 +136,12 @@ def one_by_one(folder: Path, texts: list[str], max_tokens: int) -> tuple[np.ndar
 
 def test_minilm_gives_the_shipped_sample_its_shipped_embeddings(embed, tmp_path):
     """By the command; these are means cut at 128 tokens, not normalised. By its own rules MiniLM normalises them."""
-    output = tmp_path / "means"
+    output, pool = tmp_path / "means", SAMPLE / "part-00000.parquet"
     given = ("--model", MINILM, "--backend", "transformers", "--max-tokens", 128)
-    done = run_job("embed_text", "--input", SAMPLE, "--output", output, *given)
+    done = run_job("embed_text", "--input", pool, "--output", output, *given)
     assert done.returncode == 0, done.stderr
     found = by_id(table_of(output))
-    shipped = by_id(pq.read_table(SAMPLE))
+    shipped = by_id(pq.read_table(pool))
     assert found.column("id").equals(shipped.column("id"))
     assert found.column("text").equals(shipped.column("text"))
     expected = vectors_of(shipped)
@@ -204,7 +204,7 @@ def test_a_run_killed_while_it_embeds_goes_on_with_what_is_not_embedded(embed, t
     path = tmp_path / "in.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = tmp_path / "out"
-    given = ["--input", path, "--output", output, "--model", MINILM, "--max-tokens", 64, "--master", "local[2]"]
+    given = ["--input", path, "--output", output, "--model", MINILM, "--max-tokens", 16, "--master", "local[2]"]
     command = [sys.executable, str(ROOT / "jobs" / "embed_text.py"), *map(str, given)]
     pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes, start_new_session=True)
@@ -219,7 +219,7 @@ def test_a_run_killed_while_it_embeds_goes_on_with_what_is_not_embedded(embed, t
     done = run_job("embed_text", *given)
     assert done.returncode == 0, done.stderr
     undisturbed = tmp_path / "undisturbed"
-    embed(path, undisturbed, max_tokens=64)
+    embed(path, undisturbed, max_tokens=16)
     names = sorted(part.name for part in undisturbed.glob("part-*.parquet"))
     assert len(before) < len([name for name in names if "repeats" not in name])
     assert sorted(part.name for part in output.glob("part-*.parquet")) == names
