@@ -80,7 +80,7 @@ def model_of(name: str, backend: str, max_tokens: int, server: str | None, fligh
     chosen = _backend(name, folder) if backend == "auto" else backend
     found: Backend = "sentence-transformers" if chosen == "sentence-transformers" else "transformers"
     _require(found)
-    return Model(str(folder.resolve()) if folder.is_dir() else name, found, max_tokens)
+    return Model(str(folder.absolute()) if folder.is_dir() else name, found, max_tokens)
 
 
 def _backend(name: str, folder: Path) -> Backend:
@@ -131,7 +131,7 @@ def embedder_of(model: Model, flights: int = 1) -> Embedder:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
         kind = _SentenceTransformers if model.backend == "sentence-transformers" else _Transformers
         return kind(model)
-    except (ImportError, OSError, ValueError, RuntimeError) as error:
+    except Exception as error:  # whatever these packages raise of files that are none of theirs
         raise RunError(
             f"--model {model.name} cannot be loaded by an executor: {first_line(error)}; it needs the packages of "
             "novelsum[embed] and the model's files there as in the driver"
@@ -151,9 +151,17 @@ def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
         yield batch
 
 
-def _limit(max_tokens: int, config: Any) -> int:
-    """The tokens after which texts are cut: as asked, but no more than the model has places for."""
-    places = getattr(config, "max_position_embeddings", None) or max_tokens
+def _limit(max_tokens: int, model: Any) -> int:
+    """The tokens after which texts are cut: as asked, but no more than a model of transformers has places for.
+
+    Models like RoBERTa number places from the one behind that of padding, and have fewer than their config says.
+    """
+    places = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if places is None:
+        return max_tokens
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            places -= module.padding_idx + 1
     return min(max_tokens, int(places))
 
 
@@ -164,7 +172,7 @@ class _SentenceTransformers:
         package: Any = importlib.import_module("sentence_transformers")
         self._model = package.SentenceTransformer(model.name)
         inner = getattr(self._model[0], "auto_model", None) or getattr(self._model[0], "model", None)
-        self._limit = _limit(model.max_tokens, getattr(inner, "config", None))
+        self._limit = _limit(model.max_tokens, inner)
         self._model.max_seq_length = self._limit
 
     def embed(self, texts: Sequence[str]) -> Embedded:
@@ -189,7 +197,7 @@ class _Transformers:
         self._tokenizer = transformers.AutoTokenizer.from_pretrained(model.name)
         kind = "auto" if self._device == "cuda" else self._torch.float32
         self._model = transformers.AutoModel.from_pretrained(model.name, dtype=kind).to(self._device).eval()
-        self._limit = _limit(model.max_tokens, self._model.config)
+        self._limit = _limit(model.max_tokens, self._model)
 
     def embed(self, texts: Sequence[str]) -> Embedded:
         """The means. Texts are padded at their ends, behind all tokens that look at them in a causal model."""

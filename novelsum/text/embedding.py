@@ -105,8 +105,8 @@ def part_name(piece: int, what: str = "") -> str:
 
 
 def _embed_pieces(work: Work, tasks: int, task: int, pieces: Iterable[int]) -> Iterator[Facts]:
-    flights = 0
-    if isinstance(work.vectors, Model):
+    flights = 1  # the same of all tasks, or a worker would load its model anew
+    if isinstance(work.vectors, Model) and work.vectors.backend == "server":
         flights = work.vectors.flights // tasks + (task < work.vectors.flights % tasks)
     for piece in pieces:
         yield _done(work.folder / part_name(piece)) or _embed_piece(work, piece, flights)

@@ -285,10 +285,10 @@ def test_a_model_that_cannot_be_is_told(tmp_path):
 
 
 def test_settings_for_texts_need_a_model():
-    done = run_job("curate", "--input", CHATS, "--output", "o", "--budget", 3, "--max-tokens", 3)
+    done = run_job("curate", "--input", CHATS, "--output", "o", "--budget", 3, "--max-tokens", 3, by="python")
     assert done.returncode == 2
     assert "this is a setting for texts: tokens of a text" in error_line(done)
-    done = run_job("embed_text", "--input", CHATS, "--output", "o")
+    done = run_job("embed_text", "--input", CHATS, "--output", "o", by="python")
     assert done.returncode == 2
     assert "--model is missing" in error_line(done)
 
@@ -376,17 +376,17 @@ def test_a_run_that_failed_goes_on_with_what_is_not_embedded(embed, served, tmp_
 # --- a selection from texts -------------------------------------------------------------------------------
 
 
-def test_curate_embeds_texts_and_picks_as_from_their_embeddings(served, embed, tmp_path):
+def test_curate_embeds_texts_and_picks_as_from_their_embeddings(served, embed, run_here, tmp_path, capsys):
     """In one command, with the group of the records; the record comes along."""
-    text = ("--input", CHATS, "--model", "test-model", "--server", served.url)
-    done = run_job("curate", *text, "--budget", 12, "--group-column", "source", "--output", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert "419 rows, 4 duplicates dropped: 415 candidates of 8 dimensions" in done.stdout
+    text = {"input": str(CHATS), "model": "test-model", "server": served.url}
+    run_here("curate", **text, budget=12, group_column="source", output=str(tmp_path / "out"))
+    told = capsys.readouterr().out
+    assert "419 rows, 4 duplicates dropped: 415 candidates of 8 dimensions" in told
     rows = pq.read_table(tmp_path / "out" / "selected").to_pylist()
     lines = CHATS.read_text().splitlines()
     assert all(row["record"] in lines for row in rows)
     assert [row["source"] for row in rows] == [json.loads(row["record"])["source"] for row in rows]
-    assert all(row["text"].split()[0] in done.stdout for row in rows[:10])
+    assert all(row["text"].split()[0] in told for row in rows[:10])
     said = manifest(tmp_path / "out")
     assert said["text"]["records"] == 419
     assert said["embedded"]["backend"] == "server"
@@ -395,23 +395,16 @@ def test_curate_embeds_texts_and_picks_as_from_their_embeddings(served, embed, t
     path = write_parquet(
         tmp_path / "in.parquet", list(records_of), np.array([vector_of(t) for t in records_of.values()])
     )
-    other = run_job("curate", "--input", path, "--budget", 12, "--output", tmp_path / "other")
-    assert other.returncode == 0, other.stderr
+    run_here("curate", input=path, budget=12, output=str(tmp_path / "other"), report=False)
     assert pq.read_table(tmp_path / "other" / "selected").column("id").to_pylist() == [row["id"] for row in rows]
-    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [
-        "_MANIFEST.json",
-        "_rows.parquet",
-        "duplicates",
-        "metrics.json",
-        "report.html",
-        "report.json",
-        "selected",
-    ]
+    names = sorted(entry.name for entry in (tmp_path / "other").iterdir())
+    reported = sorted([*names, "report.html", "report.json"])
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == reported
 
 
 def test_texts_without_a_model_are_refused_with_what_to_add(tmp_path):
     for job, others in (("curate", ("--budget", 3)), ("estimate_density", ())):
-        done = run_job(job, "--input", CHATS, "--output", tmp_path / "out", *others)
+        done = run_job(job, "--input", CHATS, "--output", tmp_path / "out", *others, by="python")
         assert done.returncode == 3
         assert (
             "chats.jsonl is JSON, not Parquet with embeddings: have its texts embedded by curate.py with --model"
@@ -472,13 +465,11 @@ def test_json_beside_parquet_is_not_for_one_training_file(served, run_here, tmp_
     assert served.requests == 0
 
 
-@pytest.mark.more
-def test_bad_records_of_a_selection_are_set_aside_in_its_output(served, tmp_path):
+def test_bad_records_of_a_selection_are_set_aside_in_its_output(served, run_here, tmp_path, capsys):
     path = write_lines(tmp_path / "in.jsonl", [b"{", *({"text": f"text {n}"} for n in range(30))])
-    text = ("--input", path, "--model", "test-model", "--server", served.url, "--on-bad-rows", "drop")
-    done = run_job("curate", *text, "--budget", 3, "--output", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
+    text = {"input": str(path), "model": "test-model", "server": served.url, "on_bad_rows": "drop"}
+    run_here("curate", **text, budget=3, output=str(tmp_path / "out"), report=False)
     assert pq.read_table(tmp_path / "out" / "rejected").to_pylist() == [
         {"id": None, "reason": "not JSON", "file": str(path), "file_row": 1}
     ]
-    assert "rejected " in done.stdout
+    assert "rejected " in capsys.readouterr().out
