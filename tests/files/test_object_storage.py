@@ -129,7 +129,9 @@ def test_a_selection_on_object_storage_is_that_on_a_disk(bucket, tmp_path):
     files = [f for f in bucket.get_file_info(fs.FileSelector("data/out", recursive=True)) if f.type == fs.FileType.File]
     names = sorted(file.path.removeprefix("data/out/") for file in files)
     assert names[:2] == ["_MANIFEST.json", "_rows.parquet"]
-    assert names[2:] == ["metrics.json", "report.html", "report.json", "selected/part-00000.parquet"]
+    assert names[2:] == [
+        *("duplicates/part-00000.parquet", "metrics.json", "report.html", "report.json", "selected/part-00000.parquet")
+    ]
     for content in (
         done.stdout,
         done.stderr,
@@ -153,6 +155,8 @@ def test_a_training_file_of_a_selection_is_written_to_object_storage(bucket, tmp
     content = bucket.open_input_file("data/train/chosen.jsonl").read()
     assert content == (tmp_path / "chosen.jsonl").read_bytes()
     assert content.count(b"\n") == 40
+    with bucket.open_output_stream("data/train/chosen.jsonl") as stream:
+        stream.write(b"mine")
     taken = run_job("curate", *arguments, "--export", target, "--export-order", "input", by="python")
     assert taken.returncode == 2
     assert "exists already; remove it, or name another file" in error_line(taken)
