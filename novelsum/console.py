@@ -17,15 +17,19 @@ USAGE, INPUT = 2, 3
 
 @dataclass(frozen=True)
 class Command:
-    """A job as a command. ``does``: a line; ``example``: what to type, with names of commands for what starts them."""
+    """A job as a command. ``does``: a line; ``example``: what to type, with names of commands for what starts them.
+
+    ``python``: the environment that has what it needs.
+    """
 
     job: Job
     does: str
     example: str
+    python: str = ".venv"
 
-    def help(self, start: str = ".venv/bin/python jobs/{job}.py") -> str:
+    def help(self, start: str = "{python}/bin/python jobs/{job}.py") -> str:
         """The text of ``--help``; ``start`` starts a command of that ``name`` and ``job``."""
-        starts = {name: start.format(name=name, job=command.job) for name, command in COMMANDS.items()}
+        starts = {name: start.format(name=name, **vars(command)) for name, command in COMMANDS.items()}
         example = "\n".join(f"    {line}" for line in self.example.format(**starts).splitlines())
         return f"{self.does}\n\nFor example:\n\n{example}\n"
 
@@ -40,6 +44,7 @@ COMMANDS = {
         "embed_text",
         "Embed texts: JSON lines, JSON arrays or Parquet, plain or chats, become Parquet with embeddings.",
         "{embed} --input tests/data/chats.jsonl --model .venv-embed/all-MiniLM-L6-v2 --output out/embedded",
+        python=".venv-embed",
     ),
     "density": Command(
         "estimate_density",
