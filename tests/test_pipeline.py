@@ -13,7 +13,6 @@ from novelsum.files.workplace import Workplace
 from novelsum.spark.stages import Stages
 
 OWN = {"ingest": "1-ingest", "density": "3-density", "begin": "4-begin", "selection": "4-begin", "compare": "5-compare"}
-THIN = {"thin": "2-thin"}
 """The folder of each stage of a run; the picks go on with the log that was begun. The others have none."""
 RNG = np.random.default_rng(5)
 VECTORS = RNG.normal(size=(90, 6)).astype(np.float32)

@@ -144,8 +144,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What differs between two runs, in words; empty if nothing does."""
     if before["job"] != now["job"]:
         return f"the job was {before['job']}"
-    last = {"budget": now["settings"]["budget"]} if "budget" in now["settings"] else {}  # rarely what is in the way
-    for name, value in [*(one for one in now["settings"].items() if one[0] not in last), *last.items()]:
+    for name, value in sorted(now["settings"].items(), key=lambda one: one[0] == "budget"):  # rarely what is in the way
         if before["settings"].get(name) != value and (name in before["settings"] or value):  # older runs had it off
             return f"{_flag(name)} was {before['settings'].get(name)!r} and is {value!r}"
     for name, files in now["files"].items():
@@ -370,19 +369,16 @@ class Workplace:
             content = self.done(step)
             logger.info("%s is used again: the candidates are the same", step)
         if content is None:
-            folder = self.emptied(step)
-            (folder / _SPARE).delete()
-            content = act(folder)
+            content = act(self.emptied(step))
             self.finish(step, content, on)
         return content
 
     def emptied(self, step: Step) -> Location:
         """The folder of a step that begins anew; what was done after it is undone."""
-        for undone in reversed(_STEPS[_STEPS.index(step) + 1 :]):
-            self._undo(undone)
-        self.folder(step).delete()
-        self.folder(step).make_folder()
-        return self.folder(step)
+        folder = self.begun(step)
+        folder.delete()
+        folder.make_folder()
+        return folder
 
     def begun(self, step: Step) -> Location:
         """The folder of a step that goes on with what it finds there; what was done after it is undone."""
@@ -399,8 +395,7 @@ class Workplace:
         except DamageError:
             record = None
         if record and record.get("on") and record.get("of") == of_step(self.identity, step):
-            (folder / _SPARE).write_bytes(json.dumps(record).encode())
-            self._done(step).delete()
+            self._done(step).move_to(folder / _SPARE)
         elif record or not (folder / _SPARE).exists():
             folder.delete()
 
@@ -415,8 +410,7 @@ class Workplace:
             return False
         if self._missing(step, record):
             return False
-        self._done(step).write_bytes(json.dumps(record).encode())
-        file.delete()
+        file.move_to(self._done(step))
         return True
 
     def done(self, step: Step) -> dict[str, Any] | None:

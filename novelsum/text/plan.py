@@ -128,10 +128,10 @@ def make_plan(
     ids = _check(path, files, wanted, keep_bad, [(files[stretches[one.stretch][0]], one) for one in told])
     pieces = [Piece(stretches[one.stretch][0], *piece) for one in told for piece in one.pieces]
     repeats = _write_repeats(context, together, told, pieces, ids, folder)
-    kinds = {name: _kind({kind for one in told for kind in one.kinds.get(name, ())}) for name in wanted.columns}
-    if TOKENS in kinds and not any(TOKENS in one.kinds for one in told):
-        del kinds[TOKENS]
-    stored = {name: kind for one in told for name, kind in one.stored.items()}
+    of_values = {name: {kind for one in told for kind in one.kinds.get(name, ())} for name in wanted.columns}
+    kinds = {name: _kind(of_column) for name, of_column in of_values.items() if of_column or name != TOKENS}
+    names = dict.fromkeys(name for one in told for name in one.stored)
+    stored = {name: all(one.stored.get(name, True) for one in told) for name in names}
     tokens = TOKENS if TOKENS not in (*kinds, *stored) else f"text_{TOKENS}"
     own = {wanted.id_field, "text", "embedding", tokens}
     if any(file.format != "parquet" for file in files):

@@ -73,7 +73,7 @@ class Server:
                 wait = _retry_after(error.headers.get("Retry-After"))
             except (OSError, http.client.HTTPException) as error:
                 told = f"cannot be reached: {first_line(error)}"
-            if attempt >= min(TRIES, FIRST_TRIES) and not self._has_answered:
+            if attempt >= FIRST_TRIES and not self._has_answered:
                 raise RunError(
                     f"{self._url} {told}, after {attempt} tries; see that it is what --server is to name and that it "
                     "runs, and run again to go on"

@@ -116,6 +116,20 @@ def test_parquet_keeps_its_other_columns(embed, tmp_path):
     assert {row["input_text"] for row in rows} == {"other"}
 
 
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_a_column_of_texts_that_is_plain_in_one_file_alone_is_kept_beside_the_joined_texts(
+    embed, tmp_path, plain_first
+):
+    """Whichever file comes first."""
+    plain, turns = ("a", "b") if plain_first else ("b", "a")
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table({"id": [1], "text": ["whole"]}), tmp_path / "in" / f"{plain}.parquet")
+    pq.write_table(pa.table({"id": [2], "text": [["one", "two"]]}), tmp_path / "in" / f"{turns}.parquet")
+    rows = {row["id"]: row for row in rows_of(embed(tmp_path / "in", tmp_path / "out"))}
+    assert {id_: row["text"] for id_, row in rows.items()} == {1: "whole", 2: "one\ntwo"}
+    assert {id_: row["input_text"] for id_, row in rows.items()} == {1: "whole", 2: ["one", "two"]}
+
+
 def test_ids_are_made_of_the_texts_where_there_are_none(embed, tmp_path):
     """Records with the same text are one sample then: the first stays, and the others are counted."""
     texts = ["a", "b", "a", "c", "b", "a"]
