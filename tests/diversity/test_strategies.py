@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from conftest import SAMPLE, Points, run_job
+from novelsum.diversity.strategies import Comparison, farthest_first, kmeans, print_comparison
 
 from novelsum import formula
 from novelsum.diversity.onepass import DataSet, draw_rows
-from novelsum.diversity.strategies import Comparison, farthest_first, kmeans, print_comparison
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
