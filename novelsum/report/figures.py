@@ -193,9 +193,9 @@ def comparison(found: dict[str, Any], metric: str) -> str:
     """NovelSum and two distances of each strategy; the selection's own bar is solid, the others hatched."""
     strategies, by = found["strategies"], found["measured_as"]
     panels: tuple[tuple[Callable[[dict[str, Any]], float], str, str], ...] = (
-        (lambda row: row["novelsum"][by]["mean"], f"novelsum_{by}", "mean NovelSum\n(weighted distance)"),
+        (lambda row: row["novelsum"][by]["mean"], f"novelsum_{by}", "mean NovelSum\n(weighted)"),
         (lambda row: row["mean_nearest_distance"], "mean_nearest_distance", f"nearest other\n({metric})"),
-        (lambda row: row["coverage"], "coverage", f"coverage\n({metric}, less is better)"),
+        (lambda row: row["coverage"], "coverage", f"coverage\n({metric})"),
     )
     with _drawing(1.1 + 0.3 * len(strategies)) as figure:
         every = figure.subplots(1, 3, sharey=True)

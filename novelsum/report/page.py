@@ -255,7 +255,8 @@ def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     picture = numbered.figure(figures.comparison(found, metric), comparison.caption(found, metric))
     heads, cells = zip(*comparison.columns(found), strict=True)
     table = _table(heads, [tuple(cell(row) for cell in cells) for row in found["strategies"]])
-    return _section("Against other strategies", f"<p>{escaped(found['verdict'])}</p>{picture}{table}")
+    beside = f"<div class=pair>{picture}<div><p>{escaped(found['verdict'])}</p></div></div>"
+    return _section("Against other strategies", beside + table)
 
 
 def _first_picks(data: dict[str, Any], metric: str) -> str:

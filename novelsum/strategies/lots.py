@@ -87,7 +87,7 @@ def _drawn(reading: Reading, message: Shared[_Asked], block: Block) -> _Drawn:
     able = np.flatnonzero(open_places(traits.groups, traits.cost, asked.groups_open, asked.left)).tolist()
     rows, quality = traits.rows.tolist(), traits.quality.tolist()
     lots = ((lot(asked.seed, ids[place]), place) for place in able)
-    keyed = (((_time(drawn, quality[place]), drawn, rows[place]), place) for drawn, place in lots)
+    keyed = (((turn_of(drawn, quality[place]), drawn, rows[place]), place) for drawn, place in lots)
     found = heapq.nsmallest(asked.most + 1, (one for one in keyed if one[0] > asked.after))
     at = np.array([place for _, place in found[: asked.most]], np.int64)
     points = np.array(reading.points(block).points[at]) if asked.with_points else np.empty((len(at), 0))
@@ -95,7 +95,7 @@ def _drawn(reading: Reading, message: Shared[_Asked], block: Block) -> _Drawn:
     return _Drawn(keys, traits.groups[at], traits.cost[at], points, len(found) <= asked.most)
 
 
-def _time(drawn: bytes, quality: float) -> float:
-    """When a candidate's turn comes."""
+def turn_of(drawn: bytes, quality: float) -> float:
+    """When the turn of a candidate with that lot and that q comes."""
     number = int.from_bytes(drawn[:_OF_LOT]) >> 11
     return -math.log1p(-number * 2.0**-53) / quality if quality else math.inf
