@@ -50,11 +50,12 @@ class _Drawn(NamedTuple):
 
 def draw(common: Common, seed: int, first: int | None = None) -> Integers:
     """Rows in the order in which they are picked; ``first``, if it is given, comes before all that are drawn."""
-    turn, picks = common.turn(), list[int]()
+    turn, picks, taken = common.turn(), list[int](), set(common.begun.rows.tolist())
     if first is not None:
         given = common.stored(np.array([first]))
         turn.take(int(given.groups[0]), float(given.cost[0]), metric_space(given.vectors, common.settings.metric)[0])
         picks.append(first)
+        taken.add(first)
     after: Key = (-1.0, b"", -1)
     while not turn.is_over:
         count = 2 * -(-turn.missing // len(common.pool.blocks)) + _AT_LEAST
@@ -69,7 +70,7 @@ def draw(common: Common, seed: int, first: int | None = None) -> Integers:
         for key, part, i in sorted(places, key=lambda place: place[0]):
             if turn.is_over:
                 break
-            if key[2] == first or not turn.is_open(int(part.groups[i]), float(part.cost[i])):
+            if key[2] in taken or not turn.is_open(int(part.groups[i]), float(part.cost[i])):
                 continue
             point = part.points[i] if near else None
             if point is None or not turn.is_near(point):

@@ -109,8 +109,8 @@ def rows_by(strategy: str, common: Common, first: int | None, work: Location, se
         return draw(common, seed, None if common.settings.first is None else first)
     if strategy == "farthest-first":
         return farthest_first(common, first, work, np.zeros(0, np.int64))
-    start = draw(replace(common, closings=Closings(_centroids(common))), seed)
-    return kmeans(common, start, work)
+    plain = replace(common, closings=Closings(_centroids(common)), reading=replace(common.reading, groups=()))
+    return kmeans(common, draw(plain, seed), work)
 
 
 def _centroids(common: Common) -> int:

@@ -99,7 +99,8 @@ class Plain:
         count = self.budget
         if self.limit is not None:
             count = max(1, min(count, math.floor(self.limit * len(self.ids) / sum(map(Fraction, self.cost.tolist())))))
-        centers, fixed = self.points[self.lots(42)[:count]], self.points[self.begun]
+        start = [one for one in self.lots(42) if one not in self.begun][:count]
+        centers, fixed = self.points[start], self.points[self.begun]
         for _ in range(rounds):
             nearest = formula.squared_distances(self.points, np.concatenate([centers, fixed])).argmin(axis=1)
             weight = np.array([self.q[nearest == i].sum() for i in range(count)])
@@ -157,6 +158,7 @@ def novelties(plain, picks, **settings):
     [
         ("none", "cosine", False),
         ("all", "cosine", True),
+        ("none", "euclidean", True),
         *(
             pytest.param(rules, metric, begun, marks=pytest.mark.exact)
             for rules in RULES
