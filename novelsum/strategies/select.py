@@ -30,7 +30,7 @@ from novelsum.selection.rounds import (
     require_room,
 )
 from novelsum.selection.scoring import Scoring
-from novelsum.selection.scratch import compared_bytes
+from novelsum.selection.scratch import compared_bytes, selections_bytes
 from novelsum.settings import Settings
 from novelsum.spark.progress import collect
 from novelsum.strategies.common import Common
@@ -137,6 +137,8 @@ def _preflight(common: Common) -> None:
     ):
         needed[host, device] += compared_bytes(rows, pool.dimension)
         free[host, device] = (available, folder)
+    for disk in needed:
+        needed[disk] += selections_bytes(common.closings.picks, pool.dimension) if common.settings.compare else 0
     logger.info(
         "selection by %s: up to %d of %d candidates; %.1f GiB of scratch on %d host(s)",
         common.settings.strategy,
