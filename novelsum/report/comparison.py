@@ -32,23 +32,20 @@ def compared(manifest: dict[str, Any], formula: Formula) -> dict[str, Any]:
     return {**manifest, "measured_as": by, "strategies": rows}
 
 
-Cell = Callable[[dict[str, Any]], str]
-
-
-def columns(found: dict[str, Any]) -> list[tuple[str, Cell]]:
-    """The columns of the table: heading, and what a strategy has there."""
-    rows = found["strategies"]
-    shown: list[tuple[str, Cell]] = [
-        ("strategy", lambda row: escaped(row["name"], 40)),
-        ("picks", lambda row: f"{row['picks']:,g}"),
-        *((f"NovelSum, {formula}", partial(_novelsum, formula)) for formula in rows[0]["novelsum"]),
-        ("nearest", partial(_measure, "mean_nearest_distance")),
+def table(found: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Measures beside each other: the headings, and of each measure its name and what every strategy has."""
+    strategies = found["strategies"]
+    rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
+        ("picks", lambda one: f"{one['picks']:,g}"),
+        *((f"mean NovelSum, {formula}", partial(_novelsum, formula)) for formula in strategies[0]["novelsum"]),
+        ("mean nearest", partial(_measure, "mean_nearest_distance")),
         ("coverage", partial(_measure, "coverage")),
     ]
-    shown += [
-        (head, partial(_plain, key, digits)) for key, head, digits in _OPTIONAL if any(key in row for row in rows)
-    ]
-    return [*shown, ("seconds", lambda row: f"{row['seconds']:,.1f}")]
+    asked = [measure for measure in _OPTIONAL if any(measure[0] in one for one in strategies)]
+    rows += [(name, partial(_plain, key, digits)) for key, name, digits in asked]
+    rows.append(("seconds", lambda one: f"{one['seconds']:,.1f}"))
+    heads = ["", *(escaped(one["name"], 40) for one in strategies)]
+    return heads, [[name, *(f"<bdi>{cell(one)}</bdi>" for one in strategies)] for name, cell in rows]
 
 
 def _novelsum(formula: str, row: dict[str, Any]) -> str:

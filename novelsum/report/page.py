@@ -253,10 +253,8 @@ def _groups(data: dict[str, Any], numbered: _Numbering) -> str:
 def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
     found = data["comparison"]
     picture = numbered.figure(figures.comparison(found, metric), comparison.caption(found, metric))
-    heads, cells = zip(*comparison.columns(found), strict=True)
-    table = _table(heads, [tuple(cell(row) for cell in cells) for row in found["strategies"]])
-    beside = f"<div class=pair>{picture}<div><p>{escaped(found['verdict'])}</p></div></div>"
-    return _section("Against other strategies", beside + table)
+    beside = f"<div><p>{escaped(found['verdict'])}</p>{_table(*comparison.table(found))}</div>"
+    return _section("Against other strategies", f"<div class=pair>{picture}{beside}</div>")
 
 
 def _first_picks(data: dict[str, Any], metric: str) -> str:

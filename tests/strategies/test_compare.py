@@ -262,7 +262,7 @@ def test_a_strategy_goes_on_after_a_cut_and_with_a_greater_budget(run_here, tmp_
     """Farthest-first from its log and from its result; k-means from its centroids."""
     from novelsum.strategies import farthest, kmeans
 
-    monkeypatch.setattr(farthest, "_LOGGED_AT_ONCE", 16)
+    monkeypatch.setattr(farthest, "_LOGGED_AT_ONCE", 1)
     monkeypatch.setattr(farthest, "_REPORTED", 1)
     vectors = np.random.default_rng(3).normal(size=(300, 8)).astype(np.float32)
     path = Points([f"p{i:03d}" for i in range(300)], vectors).write(tmp_path / "in")
