@@ -13,11 +13,12 @@ before them have left, and are skipped where an earlier try has done them:
     one. What only the checked rows can tell is refused here.
  5. Density, from 4 to ``3-density/``: the density factor of every candidate. With a state, those of all its rows.
  6. Begin, from 4 and 5 to ``4-begin/``: the pick log, with the samples selected before.
- 7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked.
+ 7. Select, from 4, 5 and 6: go on with that log, the only thing written to, until the budget is picked; by NovelSelect
+    or another strategy (:mod:`novelsum.strategies`).
  8. Write the results to the stage: density factors, or the rows of the picks with what is nearest to each of all
     selected before it, and their records for a training file; on request what is nearest to the candidates left out,
     and where all lie on the map.
- 9. Compare, from 4, 5 and 7 to ``5-compare/``: other ways to select as many.
+ 9. Compare, from 4, 5, 6 and 7 to ``5-compare/``: what other strategies select under the same rules.
 10. Report, from 4, 5 and 7: survey pool and picks, and draw.
 11. Publish: the manifest is staged, the training file is written, and the results move from the stage to the output.
     Last comes the state.
@@ -44,7 +45,6 @@ from novelsum.density.given import load_density
 from novelsum.density.reference import mark_itself
 from novelsum.density.state import State, state_of, tidy_state
 from novelsum.density.thin import thin
-from novelsum.diversity.strategies import Comparison, compare, for_manifest, print_comparison
 from novelsum.errors import UsageError, error_of_a_task
 from novelsum.files.ingest import ingest
 from novelsum.files.location import DUPLICATES, MAP, REJECTED, REJECTED_NEAR, Location
@@ -68,6 +68,8 @@ from novelsum.settings import SELECTING, Job, Settings
 from novelsum.spark import interrupt, session
 from novelsum.spark.local import remove_dead
 from novelsum.spark.stages import Stages
+from novelsum.strategies.compare import compare, print_comparison
+from novelsum.strategies.select import select_by
 from novelsum.text.export import TrainingFile, finish, is_prepared, prepare
 from novelsum.text.job import Texts, embed_input, the_model
 from novelsum.text.records import look_for_text
@@ -115,8 +117,7 @@ def run(job: Job, settings: Settings, is_told: bool = True) -> None:
         return
     print_result(job, settings, pool, place.output)
     if "comparison" in manifest:
-        comparison = {name: Comparison(**values) for name, values in manifest["comparison"].items()}
-        print_comparison(comparison, settings.formula)
+        print_comparison(manifest["comparison"])
 
 
 # --- 1. look ----------------------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ class _Steps:
         manifest = {**self._manifest(pool, corpus, density), "selected": selected}
         if settings.compare:
             with _spared("the comparison cannot be made"):
-                manifest["comparison"] = self._compare(context, pool, factors, picks)
+                manifest["comparison"] = self._compare(context, pool, corpus, factors, log, first, begun, picks)
         return manifest, self._survey(context, pool, factors, picks)
 
     # --- 4. ingest ----------------------------------------------------------------------------------------
@@ -411,15 +412,18 @@ class _Steps:
     ) -> tuple[list[Candidate], dict[str, Any]]:
         """The picks, and what the manifest says of them."""
         with self.clock.time("selection") as facts:
-            picks, effort = select(context, pool, factors, log, self.settings, first, begun["samples"], earlier)
-            facts.update(picks=len(picks), rounds=effort.rounds)
+            by = select if self.settings.strategy == "novelselect" else select_by
+            picks, effort = by(context, pool, factors, log, self.settings, first, begun["samples"], earlier)
+            told = effort.for_manifest()
+            facts.update(picks=len(picks), **{"rounds": told["rounds"]} if "rounds" in told else {})
         selected = {
+            "strategy": self.settings.strategy,
             "picks": len(picks),
             "already_selected": begun["samples"],
             **{name: value for name, value in begun.items() if name != "samples"},
             "first": picks[0].id,
             "seed": self.settings.seed,
-            **effort.for_manifest(),
+            **told,
         }
         return picks, selected
 
@@ -471,13 +475,22 @@ class _Steps:
     # --- 9. compare ---------------------------------------------------------------------------------------
 
     def _compare(
-        self, context: SparkContext, pool: Pool, factors: Location, picks: list[Candidate]
-    ) -> dict[str, dict[str, float]]:
-        """What the manifest says of other ways to select as many."""
-        rows, seconds = [pick.row for pick in picks], self.clock.seconds["selection"]
+        self,
+        context: SparkContext,
+        pool: Pool,
+        corpus: Pool | None,
+        factors: Location,
+        log: Location,
+        first: int | None,
+        begun: dict[str, Any],
+        picks: list[Candidate],
+    ) -> dict[str, Any]:
+        """What the manifest says of other ways to select under the same rules."""
+        seconds = self.clock.seconds["selection"]
         with self.clock.time("compare"):
             folder = self.place.emptied("compare")
-            return for_manifest(compare(context, pool, factors, self.settings, rows, seconds, folder))
+            begun_with = (first, begun["samples"], picks, seconds)
+            return compare(context, pool, corpus, factors, log, self.settings, *begun_with, folder)
 
     # --- 10. report ---------------------------------------------------------------------------------------
 

@@ -30,6 +30,8 @@ MEASURING: tuple[Job, ...] = ("measure_diversity",)
 EXPLAINING: tuple[Job, ...] = ("explain_novelty",)
 EMBEDDING: tuple[Job, ...] = ("embed_text",)
 
+Strategy = Literal["novelselect", "k-means", "farthest-first", "random"]
+
 Group = Literal["required", "common", "advanced"]
 """Under which heading of ``--help`` a setting stands; a required one must be given."""
 
@@ -41,8 +43,8 @@ class Rules:
     A number is at least ``minimum``, greater than ``above`` and at most ``maximum``. ``holds``: whether a text is a
     path, or an id, which may be empty. ``parse`` raises UsageError for a malformed value. A required setting may be
     left out where one of ``unless`` is given. ``needs`` and ``excludes``: other settings that must be given with this
-    one, or must not, and what to tell where that is broken. ``refuses``: values of its type that the job does not take,
-    and what to tell.
+    one, or must not (``name=value``: not with that value), and what to tell where that is broken. ``refuses``: values
+    of its type that the job does not take, and what to tell.
     """
 
     help: str
@@ -171,10 +173,18 @@ class Settings:
         },
     )
     first: str | None = setting(
-        "id of the first pick (default: drawn from the ids by --seed)", jobs=SELECTING, group="advanced", holds="id"
+        "id of the first pick (default: drawn from the ids by --seed)",
+        jobs=SELECTING,
+        group="advanced",
+        holds="id",
+        excludes={"strategy=k-means": "--strategy k-means picks what is nearest to centroids; leave --first out"},
     )
     seed: int = setting(
-        "draws the first pick when --first is not given", 42, jobs=SELECTING, group="advanced", minimum=0
+        "draws the first pick when --first is not given, random picks, and where k-means begins",
+        42,
+        jobs=SELECTING,
+        group="advanced",
+        minimum=0,
     )
     id_column: str = setting("column of unique ids, integer or string", "id")
     embedding_column: str = setting("column of embeddings: list of float or double, or Spark ML vector", "embedding")
@@ -245,8 +255,14 @@ class Settings:
         "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
     )
     overwrite: bool = setting("replace an earlier result in the output folder", False)
+    strategy: Strategy = setting(
+        "by what to select: 'novelselect'; 'k-means': what is nearest to as many centroids; 'farthest-first': always "
+        "what is farthest from all that is selected; 'random'",
+        "novelselect",
+        jobs=("curate",),
+    )
     compare: bool = setting(
-        "also select as many at random, farthest-first and by k-means, and compare their diversity",
+        "also select by the other strategies under the same rules, and say which selection is better by what",
         False,
         jobs=("curate",),
     )
@@ -518,6 +534,7 @@ def check(settings: Settings | MeasureSettings | ExplainSettings | EmbedSettings
     """Raise UsageError naming the first setting of the job that has a bad value, or goes with another or without it."""
     fields = fields_of(job)
     given = {field.name for field in fields if getattr(settings, field.name) != field.default}
+    given |= {f"{name}={getattr(settings, name)}" for name in given}
     for field in fields:
         value, rules = getattr(settings, field.name), rules_of(field)
         if field.name not in given and given.intersection(rules.unless):
@@ -534,6 +551,8 @@ def check(settings: Settings | MeasureSettings | ExplainSettings | EmbedSettings
             broken += [told for other, told in rules.excludes.items() if other in given]
             if broken:
                 raise UsageError(broken[0])
+    if "strategy=k-means" in given and not given.intersection(("budget", "cost_budget")):
+        raise UsageError("--strategy k-means has a centroid for each pick; say how many by --budget or --cost-budget")
 
 
 def _check_value(field: dataclasses.Field[Any], value: Any) -> None:

@@ -32,6 +32,7 @@ from novelsum.selection.already import log_already_selected
 from novelsum.selection.rounds import first_row, select
 from novelsum.settings import Settings
 from novelsum.spark import session
+from novelsum.strategies.select import select_by
 
 # Short runs spend their time starting Java: one fast compiler, one simple collector and no web page.
 os.environ.setdefault(
@@ -197,7 +198,8 @@ def engine(spark: Any, tmp_path: Path) -> Callable[..., Outcome]:
             begun = log_already_selected(spark, source, pool, None, work, None, chosen, before, work)["samples"]
         else:
             first = first_row(spark, pool, chosen)
-        picks, effort = select(spark, pool, work, work, chosen, first, begun)
+        by = select if chosen.strategy == "novelselect" else select_by
+        picks, effort = by(spark, pool, work, work, chosen, first, begun)
         return Outcome([pick.id for pick in picks], [pick.novelty for pick in picks], density, pool, effort)
 
     return run

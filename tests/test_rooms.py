@@ -13,6 +13,7 @@ KNOWS = {
     "selection": {"files", "spark", "density"},
     "report": {"files", "spark", "density", "selection"},
     "diversity": {"files", "spark", "density", "selection", "report"},
+    "strategies": {"files", "spark", "density", "selection", "report", "diversity"},
     "text": {"files", "spark", "report"},
 }
 """The rooms that each may import from, beside itself and the ground that all stand on."""
@@ -22,6 +23,7 @@ KERNELS = [
     *("formula", "formulas", "explain", "amounts", "groups", "rows"),
     *(f"density/{name}" for name in ("axes", "points", "loops", "neighbors", "cells", "within")),
     "diversity/novelsum",
+    *("strategies/turn", "strategies/verdict"),
     *(
         f"selection/{name}"
         for name in ("scoring", "weights", "quotas", "closings", "candidates", "sketch", "ranking", "picked")

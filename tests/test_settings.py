@@ -125,7 +125,7 @@ def test_the_rules_of_settings_name_settings():
     for kind in (settings.Settings, settings.MeasureSettings, settings.ExplainSettings):
         for field in dataclasses.fields(kind):
             rules = settings.rules_of(field)
-            named = {*rules.needs, *rules.excludes, *rules.unless}
+            named = {name.split("=")[0] for name in (*rules.needs, *rules.excludes, *rules.unless)}
             assert named <= set(settings.Settings.__dataclass_fields__)
 
 

@@ -18,7 +18,7 @@ LAYOUT = 4
 _AFTER_PICKS = ("compare", "show", "text_column", "report", "explain_rejected", "map")
 _OF_PICKS = (
     *("budget", "cost_budget", "cost_power", "min_distance", "quota", "quality_power", "first", "seed"),
-    *("proximity_power", "density_power", "already_selected", *_AFTER_PICKS),
+    *("proximity_power", "density_power", "already_selected", "strategy", *_AFTER_PICKS),
 )
 _OF_DENSITY = ("formula", "neighbors", "density_method", "target_recall", "density", *_OF_PICKS)
 _OF_INGEST = ("embedding_column", "metric", "duplicates", "near_duplicates", "reference")
@@ -68,8 +68,10 @@ def estimated_on(pool: Pool, corpus: Pool | None, settings: Settings) -> dict[st
 
 
 def has_prefixes(settings: dict[str, Any]) -> bool:
-    """Whether the picks of a smaller budget are the first ones of a greater: quotas are shared out of the budget."""
-    return not settings.get("quota")
+    """Whether the picks of a smaller budget are the first ones of a greater: quotas are shared out of the budget, and
+    k-means has as many centroids as picks.
+    """
+    return not settings.get("quota") and settings.get("strategy") != "k-means"
 
 
 def differ_in_budget(before: dict[str, Any], now: dict[str, Any]) -> bool:

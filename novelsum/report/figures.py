@@ -189,28 +189,43 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
     return figure.svg("map", "Map of pool and picks")
 
 
-def comparison(strategies: list[dict[str, Any]], metric: str) -> str:
-    """NovelSum and mean nearest distance of each strategy; the selection's own bar is solid, the others hatched."""
-    panels = (
-        ("novelsum_mean", "mean NovelSum\n(weighted distance)"),
-        ("mean_nearest_distance", f"mean nearest distance\n({metric})"),
+def comparison(found: dict[str, Any], metric: str) -> str:
+    """NovelSum and two distances of each strategy; the selection's own bar is solid, the others hatched."""
+    strategies, by = found["strategies"], found["measured_as"]
+    panels: tuple[tuple[Callable[[dict[str, Any]], float], str, str], ...] = (
+        (lambda row: row["novelsum"][by]["mean"], f"novelsum_{by}", "mean NovelSum\n(weighted)"),
+        (lambda row: row["mean_nearest_distance"], "mean_nearest_distance", f"nearest other\n({metric})"),
+        (lambda row: row["coverage"], "coverage", f"coverage\n({metric})"),
     )
-    with _drawing(0.95 + 0.3 * len(strategies)) as figure:
-        both = figure.subplots(1, 2, sharey=True)
-        figure.name_rows(both[0], [row["name"] for row in strategies])
-        for axes, (measure, label) in zip(both, panels, strict=True):
-            values = [row[measure] for row in strategies]
+    with _drawing(1.1 + 0.3 * len(strategies)) as figure:
+        every = figure.subplots(1, 3, sharey=True)
+        figure.name_rows(every[0], [row["name"] for row in strategies])
+        for axes, (measure, name, label) in zip(every, panels, strict=True):
+            values = [measure(row) for row in strategies]
+            spread = [row.get("spread", {}).get(name, 0.0) for row in strategies]
             bars = axes.barh(range(len(values)), values, height=0.62, color="white", edgecolor=RULE, linewidth=0.8)
             for bar, row in zip(bars, strategies, strict=True):
                 own = row["own"]
                 bar.set(
                     facecolor=PICKED if own else "white", edgecolor=PICKED if own else RULE, hatch="" if own else "////"
                 )
-            axes.bar_label(bars, [number(row[measure]) for row in strategies], padding=2, fontsize=8.0)
-            axes.set_xlim(0, max(1e-12, *values) * 1.3)
+            places = [place for place, of_row in enumerate(spread) if of_row]
+            axes.errorbar(
+                [values[place] for place in places],
+                places,
+                xerr=[spread[place] for place in places],
+                fmt="none",
+                ecolor=INK,
+                elinewidth=1.2,
+                capsize=2.5,
+            )
+            for place, value in enumerate(values):
+                at = (value + spread[place], place)
+                axes.annotate(number(value), at, (3, 0), textcoords="offset points", va="center", fontsize=8.0)
+            axes.set_xlim(0, max(1e-12, *values) * 1.5)
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(values) - 0.4, -0.6)
-            axes.locator_params(axis="x", nbins=4)
+            axes.locator_params(axis="x", nbins=3)
             _separate_thousands(axes.xaxis)
             axes.set_xlabel(label)
     return figure.svg("comparison", "Comparison of strategies")

@@ -9,7 +9,7 @@ from typing import Any
 
 from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
-from novelsum.report import figures
+from novelsum.report import comparison, figures
 from novelsum.report.template import SKELETON, STYLE
 from novelsum.report.text import escaped, number
 
@@ -87,7 +87,7 @@ def _summary(data: dict[str, Any]) -> str:
     out.append(f"By density the selection {lean} (median factor {medians[0]:.3g}, the pool’s {medians[1]:.3g}).")
     if data["groups"]:
         out.append(f"It reaches {data['groups']['reached']:,} of {data['groups']['count']:,} groups{_shifts(data)}.")
-    return asked + " ".join(out) + _led(data) + "</p>"
+    return asked + " ".join(out) + "</p>"
 
 
 def _shifts(data: dict[str, Any]) -> str:
@@ -103,23 +103,6 @@ def _shifts(data: dict[str, Any]) -> str:
         f"{_name(in_words(low['group']), 40)} loses most "
         f"({_share(low['pool'], pool)} → {_share(low['selected'], picked)})"
     )
-
-
-def _led(data: dict[str, Any]) -> str:
-    if not data["comparison"]:
-        return ""
-    best = data["comparison"][0]
-    return (
-        f" Of {len(data['comparison'])} strategies at this budget, {escaped(best['name'])} has the highest "
-        f"{_novelsum(data)}."
-    )
-
-
-def _novelsum(data: dict[str, Any]) -> str:
-    """The measure that strategies are compared by, with the formula where it is not that of the selection."""
-    formula = data["settings"]["formula"]
-    measured_as = EQUATIONS[formula].measured_as
-    return "NovelSum" if measured_as == formula else f"NovelSum by {EQUATIONS[measured_as].words}"
 
 
 def returns_in_words(data: dict[str, Any]) -> str:
@@ -268,22 +251,10 @@ def _groups(data: dict[str, Any], numbered: _Numbering) -> str:
 
 
 def _comparison(data: dict[str, Any], metric: str, numbered: _Numbering) -> str:
-    rows = [
-        (
-            escaped(row["name"], 40),
-            *(number(row[name], 4) for name in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")),
-            f"{row['seconds']:,.1f}",
-        )
-        for row in data["comparison"]
-    ]
-    picture = numbered.figure(
-        figures.comparison(data["comparison"], metric),
-        f"{data['selected']['picks']:,} samples chosen by each strategy. {_novelsum(data)} is what NovelSelect "
-        f"optimises; the mean {metric} distance of a sample to the nearest other is not. Longer is more diverse in "
-        "both.",
-    )
-    table = _table(("strategy", "mean NovelSum", "sum", "mean nearest", "seconds"), rows)
-    return _section("Against other strategies", f"<div class=pair>{picture}<div>{table}</div></div>")
+    found = data["comparison"]
+    picture = numbered.figure(figures.comparison(found, metric), comparison.caption(found, metric))
+    beside = f"<div><p>{escaped(found['verdict'])}</p>{_table(*comparison.table(found))}</div>"
+    return _section("Against other strategies", f"<div class=pair>{picture}{beside}</div>")
 
 
 def _first_picks(data: dict[str, Any], metric: str) -> str:

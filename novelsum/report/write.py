@@ -7,16 +7,10 @@ from typing import Any
 
 from novelsum.errors import UsageError
 from novelsum.files.location import Location
+from novelsum.report.comparison import compared
 from novelsum.settings import Settings
 
 PAGE, DATA = "report.html", "report.json"
-
-_STRATEGIES = {
-    "novelselect": "NovelSelect",
-    "random": "random",
-    "farthest_first": "farthest first",
-    "kmeans": "k-means",
-}
 
 
 def check_report(settings: Settings) -> None:
@@ -52,22 +46,8 @@ def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, A
         "input": {name: value for name, value in manifest["input"].items() if name != "path"},
         "selected": {name: manifest["selected"][name] for name in ("picks", "first", "seed", "crowded")},
         **survey,
-        "comparison": compared(manifest.get("comparison", {})),
+        "comparison": compared(manifest.get("comparison", {}), manifest["settings"]["formula"]),
         "density_estimate": manifest["density"],
         "seconds": dict(manifest["seconds"]),
         "versions": {**manifest["versions"], "matplotlib": matplotlib.__version__},
     }
-
-
-def compared(comparison: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
-    """The strategies of a comparison as rows, the greatest NovelSum first."""
-    rows = [
-        {
-            "strategy": strategy,
-            "name": _STRATEGIES[strategy],
-            "own": strategy == "novelselect",
-            **measured,
-        }
-        for strategy, measured in comparison.items()
-    ]
-    return sorted(rows, key=lambda row: -row["novelsum_mean"])

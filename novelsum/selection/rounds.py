@@ -20,7 +20,7 @@ import shutil
 import socket
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache, partial
@@ -29,7 +29,6 @@ from typing import Literal, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark import SparkContext
 
 from novelsum.amounts import CostBudget
@@ -70,6 +69,10 @@ T = TypeVar("T")
 End = Literal["budget", "cost", "distance", "cost or distance", "candidates"]
 """What ends a selection: enough picks, no cost that fits, nobody far enough away, or nobody at all."""
 
+Disk = tuple[str, int]
+"""A host and a device of it."""
+Detail = tuple[int, int | str, float, int, int]
+
 CAPACITY = 2048
 """Contenders in the driver's pool."""
 WHOLE_BYTES = 256 << 20
@@ -100,15 +103,70 @@ class Candidate:
 
 
 @dataclass
-class Effort:
-    """What a selection took: counts, and seconds of the driver by phase.
+class Outcome:
+    """What a selection came to: what it went on from, ``resumed_picks`` made by runs before it, and how it ended.
 
-    ``resumed_picks``: made by runs before it. ``multiplied``: picks, drafted or final, whose products with all
-    candidates were computed. ``ended_by``: what let no more be picked. ``cost``: what the picks cost together, of a
-    ``cost_budget``; ``unmet``: least numbers of quotas that were not reached, and how many were picked.
+    ``ended_by``: what let no more be picked. ``cost``: what the picks cost together, of a ``cost_budget``; ``unmet``:
+    least numbers of quotas that were not reached, and how many were picked.
     """
 
     resumed_picks: int = 0
+    ended_by: End = "budget"
+    cost: float | None = None
+    cost_budget: float | None = None
+    unmet: dict[str, tuple[int, int]] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def end(
+        self,
+        closings: Closings,
+        pool: Pool,
+        picked: int,
+        taken: int,
+        spent: Fraction,
+        by_group: Integers,
+        begun: int,
+        is_asked: bool,
+    ) -> None:
+        """Say why a selection is over after so many picks; raise InputError where nothing could be picked.
+
+        ``taken``: candidates of the pool that are selected, those before the selection included; ``spent``: what the
+        picks cost; ``by_group`` (G,): picks of each group of the quotas; ``begun``: samples selected before;
+        ``is_asked``: whether there was a budget of picks.
+        """
+        if pool.costs:
+            self.cost = float(spent)
+        if closings.cost is not None:
+            self.cost_budget = float(closings.cost)
+        if not picked:
+            raise InputError(
+                f"nothing can be picked after the {begun} samples of --already-selected: every other "
+                "candidate is too near to one of them by --min-distance or costs more than --cost-budget"
+            )
+        self.ended_by = _end(closings, picked, spent, pool, taken, is_asked)
+        if quotas := closings.quotas:
+            missing = np.flatnonzero(by_group < quotas.least)
+            of_each = by_group.tolist(), quotas.least.tolist()
+            self.unmet = {in_words(quotas.groups[i]): (of_each[0][i], of_each[1][i]) for i in missing}
+            for name, (found, least) in self.unmet.items():
+                logger.warning(
+                    "the selection has ended after %d picks, before --quota was met: %s has %d of at least %d picks",
+                    *(picked, name, found, least),
+                )
+
+    def for_manifest(self) -> dict[str, object]:
+        """As it goes into the manifest."""
+        asked = {name: value for name, value in vars(self).items() if value is not None and value != {}}
+        return {**asked, "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
+
+
+@dataclass
+class Effort(Outcome):
+    """What a selection in rounds took, too: counts, and ``seconds`` of the driver by phase.
+
+    ``multiplied``: picks, drafted or final, whose products with all candidates were computed.
+    """
+
     rounds: int = 0
     drafted: int = 0
     rejected: int = 0
@@ -118,16 +176,6 @@ class Effort:
     reported: int = 0
     evaluated: int = 0
     seconds: dict[str, float] = field(default_factory=lambda: {"draft": 0.0, "verify": 0.0, "admit": 0.0, "log": 0.0})
-
-    ended_by: End = "budget"
-    cost: float | None = None
-    cost_budget: float | None = None
-    unmet: dict[str, tuple[int, int]] = field(default_factory=dict)
-
-    def for_manifest(self) -> dict[str, object]:
-        """As it goes into the manifest."""
-        asked = {name: value for name, value in vars(self).items() if value is not None and value != {}}
-        return {**asked, "seconds": {name: round(value, 3) for name, value in self.seconds.items()}}
 
 
 @dataclass(frozen=True)
@@ -313,10 +361,10 @@ def require_finite_quality(pool: Pool, settings: Settings) -> None:
 def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: Settings, run: Run) -> None:
     """Tell what the selection will take; raise RunError where a scratch disk cannot hold it."""
     places, dimension = run.places, pool.dimension
-    needed: dict[tuple[str, int], int] = defaultdict(int)
-    free: dict[tuple[str, int], tuple[int, str]] = {}
+    needed: dict[Disk, int] = defaultdict(int)
+    free: dict[Disk, tuple[int, str]] = {}
     if run.has_rounds or settings.compare:
-        found = blocks.on_executors(partial(_free_scratch, run.id), "free scratch")
+        found = blocks.on_executors(partial(free_scratch, run.id), "free scratch")
         for host, device, available, folder, rows in found:
             needed[host, device] += block_bytes(rows, dimension, pool.itemsize) if run.has_rounds else 0
             needed[host, device] += compared_bytes(rows, dimension) if settings.compare else 0
@@ -342,6 +390,11 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
         memory,
         2 * pool.candidates * places * dimension,
     )
+    require_room(needed, free)
+
+
+def require_room(needed: Mapping[Disk, int], free: Mapping[Disk, tuple[int, str]]) -> None:
+    """Raise RunError where a scratch disk has fewer bytes free than are needed; ``free`` names its folder too."""
     for disk, bytes_ in needed.items():
         available, folder = free[disk]
         if bytes_ > available:
@@ -352,7 +405,8 @@ def _preflight(context: SparkContext, blocks: "_Blocks", pool: Pool, settings: S
             )
 
 
-def _free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
+def free_scratch(run: str, block: Block) -> tuple[str, int, int, str, int]:
+    """Where a task on a block has its scratch: host, device, bytes free and folder; and the rows of the block."""
     folder = folder_of(run).parent
     return socket.gethostname(), os.stat(folder).st_dev, shutil.disk_usage(folder).free, str(folder), block.rows
 
@@ -508,27 +562,18 @@ class _Selection:
 
     def end(self, pool: Pool, settings: Settings) -> None:
         """Say of the selection, which is over, why it is; raise InputError where nothing could be picked."""
-        effort, closings, picked = self.effort, self._closings, self.picked
-        if pool.costs:
-            effort.cost = float(self.contenders.spent)
-        if closings.cost is not None:
-            effort.cost_budget = float(closings.cost)
-        if not picked:
-            raise InputError(
-                f"nothing can be picked after the {self.run.begun} samples of --already-selected: every other "
-                "candidate is too near to one of them by --min-distance or costs more than --cost-budget"
-            )
-        of_pool = int(np.sum(self.contenders.rows(slice(None)) < pool.candidates))
-        effort.ended_by = _end(closings, picked, self.contenders.spent, pool, of_pool, bool(settings.budget))
-        if quotas := closings.quotas:
-            missing = np.flatnonzero(self.contenders.by_group < quotas.least)
-            of_each = self.contenders.by_group.tolist(), quotas.least.tolist()
-            effort.unmet = {in_words(quotas.groups[i]): (of_each[0][i], of_each[1][i]) for i in missing}
-            for name, (found, least) in effort.unmet.items():
-                logger.warning(
-                    "the selection has ended after %d picks, before --quota was met: %s has %d of at least %d picks",
-                    *(picked, name, found, least),
-                )
+        contenders = self.contenders
+        taken = int(np.sum(contenders.rows(slice(None)) < pool.candidates))
+        self.effort.end(
+            self._closings,
+            pool,
+            self.picked,
+            taken,
+            contenders.spent,
+            contenders.by_group,
+            self.run.begun,
+            bool(settings.budget),
+        )
 
     def _heavy(self) -> float:
         """From which σ^κ2 on a pick is heavy: it is above most others and the few heaviest begin there."""
@@ -639,14 +684,20 @@ def _details(blocks: _Blocks, selection: _Selection) -> list[Candidate]:
     """The picks with id, density and place in the input."""
     run = selection.run
     rows, units = selection.contenders.rows(slice(run.begun, None)), run.units
-    parts = blocks.map(partial(_ids_of_rows, run, np.sort(rows)), "rows of the picks")
-    found = {detail[0]: detail[1:] for part in parts for detail in part}
+    parts = blocks.map(partial(details, run.work, run.factors, np.sort(rows)), "rows of the picks")
     scale = units.powered * units.length
+    divisors = (int(run.scoring.equation.divisor(run.begun + place)) for place in range(len(rows)))
+    novelty = [sums / divisor * scale for sums, divisor in zip(selection.novelty, divisors, strict=True)]
+    return described(rows, novelty, parts)
+
+
+def described(rows: Integers, novelty: list[float], parts: list[list[Detail]]) -> list[Candidate]:
+    """The picks of some rows (n,), by what :func:`details` has found of them in all blocks."""
+    found = {detail[0]: detail[1:] for part in parts for detail in part}
     picks = []
-    for place, row in enumerate(rows.tolist()):
+    for row, of_pick in zip(rows.tolist(), novelty, strict=True):
         id_, density, file, file_row = found[row]
-        novelty = selection.novelty[place] / int(run.scoring.equation.divisor(run.begun + place)) * scale
-        picks.append(Candidate(row, id_, novelty, density, file, file_row))
+        picks.append(Candidate(row, id_, of_pick, density, file, file_row))
     return picks
 
 
@@ -718,11 +769,11 @@ def _spare_collector() -> None:
     gc.freeze()
 
 
-def _ids_of_rows(run: Run, rows: NDArray[np.int64], block: Block) -> list[tuple[int, str | int, float, int, int]]:
+def details(work: Location, factors: Location, rows: Integers, block: Block) -> list[Detail]:
     """Row, id, density and place in the input of those of some sorted rows that the block has."""
-    table = read_block_columns(run.work, block.name, ["row", "id", "file", "file_row"])
+    table = read_block_columns(work, block.name, ["row", "id", "file", "file_row"])
     at, _ = common_places(table.column("row").to_numpy(), rows)
-    density = read_density(run.factors, block.name).density[at]
+    density = read_density(factors, block.name).density[at]
     row, id_, file, file_row = (column.to_pylist() for column in table.take(pa.array(at)).columns)
     return list(zip(row, id_, density.tolist(), file, file_row, strict=True))
 

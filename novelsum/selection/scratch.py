@@ -45,15 +45,15 @@ def block_bytes(rows: int, dimension: int, itemsize: int) -> int:
 
 
 def compared_bytes(rows: int, dimension: int) -> int:
-    """Bytes of scratch that ``--compare`` takes for a block besides: float64 points for two ways to select, and the
-    distance of each to its nearest pick.
+    """Bytes of scratch that other strategies take for a block: float64 points, and the distance of each to its nearest
+    pick.
     """
-    return rows * (2 * 8 * (dimension + 1) + 8)
+    return rows * (8 * (dimension + 1) + 8)
 
 
 def selections_bytes(picks: int, dimension: int) -> int:
-    """Bytes that it takes on every host: float64 points of four selections."""
-    return 4 * picks * 8 * (dimension + 1)
+    """Bytes that ``--compare`` takes on every host besides: float64 points of four selections, five at random."""
+    return 8 * picks * 8 * (dimension + 1)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import pytest
 from conftest import run_job
 from hostile import COLUMN, HOSTILE_SHOWN, WIDE_GROUP, hostile_sample
 
-from novelsum.report.page import _led, returns_in_words
+from novelsum.report.comparison import NAMES
+from novelsum.report.page import returns_in_words
 from novelsum.report.text import number
 
 BUDGET, SHOWN = 40, 5
@@ -122,17 +123,8 @@ def test_hostile_text_is_shown_as_text(page, output):
     assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
 
 
-@pytest.mark.parametrize(
-    ("formula", "measure"),
-    [("paper", "NovelSum"), ("released", "NovelSum"), ("symmetric", "NovelSum by the published equation")],
-)
-def test_the_summary_names_the_formula_of_its_novelsum_where_it_is_another(formula, measure):
-    data = {"settings": {"formula": formula}, "comparison": [{"name": "k-means"}]}
-    assert _led(data) == f" Of 1 strategies at this budget, k-means has the highest {measure}."
-
-
 def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, source, run_here, tmp_path):
-    """The strategies in the order of NovelSum."""
+    """The strategies in the order of NovelSum, and the verdict."""
     path, output = tmp_path / "in.parquet", tmp_path / "out"
     pq.write_table(source.slice(0, 500), path)
     options = {"density_method": "approximate", "compare": True, "budget": BUDGET, "group_column": COLUMN}
@@ -142,17 +134,25 @@ def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, so
         assert_whole_and_alone(page, output / "report.html", PICTURES_OF_COMPARISON, width)
         assert_no_overflow(page)
     rows = page.evaluate('[...document.querySelectorAll("tr")].map(row => row.innerText.split(/\\t|\\n/).join(" | "))')
-    names = {"NovelSelect": "novelselect", "random": "random", "farthest first": "farthest_first", "k-means": "kmeans"}
-    shown = [row.split(" | ") for row in rows if row.split(" | ")[0] in names]
-    found = {names[name]: cells for name, *cells in shown}
-    assert sorted(found) == sorted(manifest["comparison"])
-    for name, measured in manifest["comparison"].items():
-        values = [measured[key] for key in ("novelsum_mean", "novelsum_sum", "mean_nearest_distance")]
-        assert found[name] == [*(number(value, 4) for value in values), f"{measured['seconds']:,.1f}"]
-    in_order = sorted(manifest["comparison"], key=lambda name: -manifest["comparison"][name]["novelsum_mean"])
-    assert list(found) == [row["strategy"] for row in data["comparison"]] == in_order
+    strategies = manifest["comparison"]["strategies"]
+    in_order = sorted(strategies, key=lambda name: -strategies[name]["novelsum"]["paper"]["mean"])
+    assert [row["strategy"] for row in data["comparison"]["strategies"]] == in_order
+    shown = {row.split(" | ")[0]: row.split(" | ")[1:] for row in rows}
+    assert shown[""] == [NAMES[name] for name in in_order]
+    for row, key, digits in (
+        ("mean NovelSum, paper", "novelsum_paper", 4),
+        ("mean NovelSum, released", "novelsum_released", 4),
+        ("mean nearest", "mean_nearest_distance", 4),
+        ("coverage", "coverage", 4),
+        ("groups", "groups", 3),
+    ):
+        for cell, name in zip(shown[row], in_order, strict=True):
+            one = strategies[name]
+            value = one["novelsum"][key[9:]]["mean"] if key.startswith("novelsum_") else one[key]
+            spread = one.get("spread", {}).get(key)
+            assert cell == number(value, digits) + (f" ± {number(spread, 2)}" if spread is not None else "")
     seen = page.evaluate("document.body.innerText")
-    assert f"Of 4 strategies at this budget, {shown[0][0]} has the highest NovelSum." in seen
+    assert manifest["comparison"]["verdict"] in seen
     recall = manifest["density"]["recall"]
     assert 0.95 <= recall <= 1
     assert re.search(rf"recall of neighbours\s+{100 * recall:.1f}%", seen)
