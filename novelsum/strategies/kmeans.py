@@ -12,20 +12,24 @@ A sum that rounds depends on the order of its terms. So coordinates and weights 
 where products leave it open.
 """
 
+import functools
 import io
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pyspark import RDD
 
 from novelsum.density.neighbors import paired_squared_distances
 from novelsum.files.location import Location
 from novelsum.files.store import Block
 from novelsum.formula import Array, Metric, from_squared, metric_space
 from novelsum.rows import Integers
+from novelsum.selection.candidates import Candidates
 from novelsum.spark.progress import Progress
 from novelsum.spark.shared import Shared
 from novelsum.strategies.common import Common, Reading
@@ -38,6 +42,9 @@ _TOGETHER = 256
 """Centroids of which sums and offers travel together."""
 _OFFERED = 8
 """The nearest candidates that are looked for of each centroid at a time."""
+
+
+Sums = tuple[Integers, Integers]
 
 
 class _Centers(NamedTuple):
@@ -191,7 +198,7 @@ def nearest_center(points: Array, centers: Array) -> Integers:
     return nearest
 
 
-def _sums(reading: Reading, message: Shared[_Centers], block: Block) -> Any:
+def _sums(reading: Reading, message: Shared[_Centers], block: Block) -> Iterator[tuple[int, Sums]]:
     """Of some centroids together the sums (c, D) of their candidates' weighted points, and the weights, as integers."""
     columns, asked = reading.points(block), message.value
     weights = reading.traits(block)[0].quality
@@ -214,66 +221,65 @@ def _sums(reading: Reading, message: Shared[_Centers], block: Block) -> Any:
         yield first, (total, of_each)
 
 
-def _added(a: Any, b: Any) -> Any:
+def _added(a: Sums, b: Sums) -> Sums:
     return a[0] + b[0], a[1] + b[1]
 
 
 # --- picks ------------------------------------------------------------------------------------------------
 
 
-def _picked(common: Common, blocks: Any, centers: Array) -> Integers:
+class _Picks:
+    """What the centroids have picked so far, and what may not be: those, samples selected before, and what is near."""
+
+    def __init__(self, common: Common) -> None:
+        self.turn, self.rows = common.turn(), list[int]()
+        self.closed = set(common.begun.rows[common.begun.rows < common.pool.candidates].tolist())
+
+    def settle(self, offers: _Offers, i: int) -> bool:
+        """Let a centroid, the i-th of those that have offers, pick; False where none of its offers can be taken and
+        there may be others.
+        """
+        for j, row in enumerate(offers.rows[i].tolist()):
+            if row < 0:
+                return True
+            group, cost = int(offers.groups[i, j]), float(offers.cost[i, j])
+            if row in self.closed or not self.turn.is_open(group, cost):
+                continue
+            self.closed.add(row)
+            point = offers.points[i, j] if offers.points.shape[2] else None
+            if point is None or not self.turn.is_near(point):
+                self.turn.take(group, cost, point)
+                self.rows.append(row)
+                return True
+        return False
+
+
+def _picked(common: Common, blocks: RDD[Block], centers: Array) -> Integers:
     """What the centroids (c, D) pick in their order, again and again until there are as many picks as there may be."""
-    turn, picks, near = common.turn(), list[int](), list[int]()
-    own = common.begun.rows[common.begun.rows < common.pool.candidates].tolist()
-    pending = np.arange(len(centers))
+    picks, pending = _Picks(common), np.arange(len(centers))
     with_points = bool(common.closings.distance)
-    while not turn.is_over:
+    while not picks.turn.is_over:
         asking = pending[:_TOGETHER] if with_points else pending
-        closed = np.unique(np.array([*own, *picks, *near], np.int64))
-        asked = _Asked(centers[asking], closed, turn.groups_open, turn.left, with_points)
+        closed = np.array(sorted(picks.closed), np.int64)
+        asked = _Asked(centers[asking], closed, picks.turn.groups_open, picks.turn.left, with_points)
         message = Shared.of(common.context, asked)
         common.context.setJobDescription(f"novelsum k-means: candidates nearest to {len(asking)} centroids")
-        offers = dict(
-            blocks.flatMap(partial(_offers, common.reading, common.settings.metric, message))
-            .reduceByKey(_Offers.joined)
-            .collect()
-        )
+        task = partial(_offers, common.reading, message)
+        offers = dict(blocks.flatMap(task).reduceByKey(_Offers.joined).collect())
         message.destroy()
-        settled, taken = 0, set[int]()
-        for place in range(len(asking)):
-            if turn.is_over:
+        if (offers[0].rows[0] < 0).all():
+            break  # nobody is left for the first that asks, and so for none
+        settled = 0
+        while settled < len(asking) and not picks.turn.is_over:
+            if not picks.settle(offers[settled - settled % _TOGETHER], settled % _TOGETHER):
                 break
-            of_chunk, i = offers[place - place % _TOGETHER], place % _TOGETHER
-            chosen, is_sure = -1, False
-            for j, row in enumerate(of_chunk.rows[i].tolist()):
-                if row < 0:
-                    is_sure = True
-                    break
-                group, cost = int(of_chunk.groups[i, j]), float(of_chunk.cost[i, j])
-                if row in taken or not turn.is_open(group, cost):
-                    continue
-                point = of_chunk.points[i, j] if with_points else None
-                if point is not None and turn.is_near(point):
-                    near.append(row)
-                    taken.add(row)
-                    continue
-                chosen, is_sure = row, True
-                turn.take(group, cost, point)
-                picks.append(row)
-                taken.add(row)
-                break
-            if not is_sure:
-                break
-            if chosen < 0 and not place and len(of_chunk.rows[i]) and (of_chunk.rows[i] < 0).all():
-                return np.array(picks, np.int64)  # nobody is left for the first that asks, and so for none
             settled += 1
-        pending = pending[settled:]
-        if not len(pending):
-            pending = np.arange(len(centers))
-    return np.array(picks, np.int64)
+        pending = pending[settled:] if settled < len(pending) else np.arange(len(centers))
+    return np.array(picks.rows, np.int64)
 
 
-def _offers(reading: Reading, metric: Metric, message: Shared[_Asked], block: Block) -> Any:
+def _offers(reading: Reading, message: Shared[_Asked], block: Block) -> Iterator[tuple[int, _Offers]]:
+    """What a block offers to centroids, to some of them together by the number of the first."""
     columns, asked = reading.points(block), message.value
     traits = reading.traits(block)[0]
     able = open_places(traits.groups, traits.cost, asked.groups_open, asked.left)
@@ -281,16 +287,14 @@ def _offers(reading: Reading, metric: Metric, message: Shared[_Asked], block: Bl
     at = np.flatnonzero(able)
     for first in range(0, len(asked.centers), _TOGETHER):
         centers = asked.centers[first : first + _TOGETHER]
-        found = None
         step = max(_OFFERED, _TILE_BYTES // (8 * len(centers)))
-        for start in range(0, max(1, len(at)), step):
-            some = at[start : start + step]
-            part = _nearest(np.asarray(columns.points[some]), traits[some], centers, metric, asked.with_points)
-            found = part if found is None else found.joined(part)
-        yield first, found
+        parts = (at[start : start + step] for start in range(0, max(1, len(at)), step))
+        metric = reading.scoring.metric
+        offered = (_nearest(columns.points[part], traits[part], centers, metric, asked.with_points) for part in parts)
+        yield first, functools.reduce(_Offers.joined, offered)
 
 
-def _nearest(points: Array, traits: Any, centers: Array, metric: Metric, with_points: bool) -> _Offers:
+def _nearest(points: Array, traits: Candidates, centers: Array, metric: Metric, with_points: bool) -> _Offers:
     """The nearest of some candidates (n, D) to each of the centers (c, D)."""
     c, k, n = len(centers), _OFFERED, len(points)
     rows, keys = np.full((c, k), -1, np.int64), np.full((c, k), np.inf)
