@@ -62,7 +62,8 @@ def _plain(key: str, digits: int, row: dict[str, Any]) -> str:
 
 def _spread(row: dict[str, Any], key: str) -> str:
     """The standard deviation of a measure where there are several selections."""
-    return f" ± {number(row['spread'][key], 2)}" if key in row.get("spread", {}) else ""
+    spread = row.get("spread", {}).get(key)
+    return "" if spread is None else f" ± {number(spread, 2)}"
 
 
 def caption(found: dict[str, Any], metric: str) -> str:

@@ -202,7 +202,7 @@ def comparison(found: dict[str, Any], metric: str) -> str:
         figure.name_rows(every[0], [row["name"] for row in strategies])
         for axes, (measure, name, label) in zip(every, panels, strict=True):
             values = [measure(row) for row in strategies]
-            spread = [row.get("spread", {}).get(name, 0.0) for row in strategies]
+            spread = [row.get("spread", {}).get(name) or 0.0 for row in strategies]
             bars = axes.barh(range(len(values)), values, height=0.62, color="white", edgecolor=RULE, linewidth=0.8)
             for bar, row in zip(bars, strategies, strict=True):
                 own = row["own"]

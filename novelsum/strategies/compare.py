@@ -122,34 +122,29 @@ def _plain(one: Measures, seconds: float) -> dict[str, Any]:
 
 
 def _together(found: dict[str, dict[str, Any]], own: str) -> dict[str, dict[str, Any]]:
-    """The selections by strategy; random ones as the mean of all seeds, with their standard deviations."""
-    drawn = [one for name, one in found.items() if name.startswith("random-")]
+    """The selections by strategy, random ones as one."""
     strategies = {name: one for name, one in found.items() if not name.startswith("random-")}
+    drawn = [one for name, one in found.items() if name.startswith("random-")]
     if drawn:
-        mean: dict[str, Any] = {}
-        spread: dict[str, float] = {}
-        for name, number in NUMBERS.items():
-            values = [value for value in map(number, drawn) if value is not None]
-            if values:
-                spread[name] = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-        mean["picks"] = round(float(np.mean([one["picks"] for one in drawn])), 1)
-        formulas = drawn[0]["novelsum"]
-        mean["novelsum"] = {
-            formula: {
-                part: float(np.mean([one["novelsum"][formula][part] for one in drawn])) for part in ("sum", "mean")
-            }
-            for formula in formulas
-        }
-        for name in ("mean_nearest_distance", "coverage", "cost", "mean_quality", "groups", "seconds"):
-            if name in drawn[0]:
-                mean[name] = float(np.mean([one[name] for one in drawn]))
-        if "by_group" in drawn[0]:
-            reached = {group for one in drawn for group in one["by_group"]}
-            mean["by_group"] = {
-                group: float(np.mean([one["by_group"].get(group, 0) for one in drawn])) for group in sorted(reached)
-            }
-        strategies["random"] = {**mean, "spread": spread, "selections": len(drawn)}
+        spread = {name: _spread([number(one) for one in drawn]) for name, number in NUMBERS.items()}
+        strategies["random"] = {**_mean(drawn), "spread": spread, "selections": len(drawn)}
     return {name: {"own": name == own, **strategies[name]} for name in _ORDER if name in strategies}
+
+
+def _mean(found: list[Any]) -> Any:
+    """The mean of numbers, or of each part of what has parts; a part that is missing, as a group that is not reached,
+    counts as 0.
+    """
+    if isinstance(found[0], dict):
+        names = dict.fromkeys(name for one in found for name in one)
+        return {name: _mean([one.get(name, 0) for one in found]) for name in names}
+    return float(np.mean(found))
+
+
+def _spread(values: list[float | None]) -> float | None:
+    """Their standard deviation, None where there are none."""
+    known = [value for value in values if value is not None]
+    return float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
 def print_comparison(comparison: dict[str, Any]) -> None:

@@ -64,6 +64,8 @@ def _beside_random(
     drawn = strategies["random"]
     mean, spread = by_novelsum["random"], drawn["spread"][f"novelsum_{formula}"]
     more = by_novelsum[own] - mean
+    if spread is None:
+        return f"a random selection has {mean:.5g}"
     numbers = f"{mean:.5g} ± {spread:.2g} in {drawn['selections']} random selections"
     if abs(more) <= _APART * spread:
         return f"by this measure {NAMES[own]} cannot be told from chance ({numbers})"
