@@ -52,6 +52,9 @@ package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar
 	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|numba|pyarrow|matplotlib)==' requirements.txt); \
 	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
 
+docs: setup ## the parts of pages that are made: settings from their rules, figures from what benchmarks have kept
+	$(BIN)/python tests/made.py
+
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
 	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
 

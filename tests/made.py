@@ -108,16 +108,18 @@ def jobs() -> str:
 # --- figures ----------------------------------------------------------------------------------------------
 
 _WORDS = {
-    "": ["embeddings", "picks", "time", "of it density", "of it selection", "memory", "s", "GiB", "{} on {}, {} cores"],
-    "zh": ["向量", "选出", "总时间", "其中密度", "其中选择", "内存", "秒", "GiB", "{}，{}，{} 核"],
+    "": ["embeddings", "picks", "time", "of it density", "of it selection", "memory", "s", "GiB"],
+    "zh": ["向量", "选出", "总时间", "其中密度", "其中选择", "内存", "秒", "GiB"],
 }
 _KINDS_ZH = {"shipped prompts": "自带样例", "real texts": "真实文本", "generated": "生成数据"}
 
 
 def costs(language: str) -> str:
     """What curate costs, from file to report, in English or ``zh``."""
+    if not (FOLDER / "curate.json").exists():
+        return _not_measured("bench-curate")
     result = Result.read(FOLDER / "curate.json")
-    *columns, seconds, gib, _ = _WORDS[language]
+    *columns, seconds, gib = _WORDS[language]
     rows = []
     for values in result.tables[0].rows:
         row = dict(zip(result.tables[0].columns, values, strict=True))
@@ -143,17 +145,22 @@ def _benchmark(name: str, one: Benchmark) -> str:
     path = FOLDER / f"{name}.json"
     parts = [f"## {one.title}", one.does]
     if not path.exists():
-        return "\n\n".join([*parts, f"Not measured yet; `make {one.target}` does."])
+        return "\n\n".join([*parts, _not_measured(one.target)])
     result = Result.read(path)
     machine, versions = result.machine, ", ".join(f"{name} {value}" for name, value in result.versions.items())
+    load = f"load {result.load[0]:g} before and {result.load[1]:g} after" if result.load else "load not noted"
     parts.append(
         f"`{result.command}`, {result.date}, {machine['cores']} cores ({machine['processor']}), "
-        f"{machine['memory_gib']} GiB; load {result.load[0]:g} before and {result.load[1]:g} after; {versions}."
+        f"{machine['memory_gib']} GiB, {load}; {versions}."
     )
     for table in result.tables:
         parts += [table.title] if table.title else []
         parts.append(_figures(table))
     return "\n\n".join(parts)
+
+
+def _not_measured(target: str) -> str:
+    return f"Not measured yet: `make {target}`."
 
 
 def _figures(table: Table) -> str:

@@ -7,7 +7,6 @@ versions, and tables of figures. What a benchmark prints besides is for whoever 
 import json
 import os
 import platform
-import subprocess
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -121,7 +120,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What a benchmark has kept; ``load``: of the machine, before and after the run."""
+    """What a benchmark has kept; ``load``: of the machine, before and after the run, if it was noted."""
 
     command: str
     date: str
@@ -137,32 +136,28 @@ class Result:
         return Result(**{**values, "tables": [Table(**table) for table in values["tables"]]})
 
 
-def keep(name: str, *tables: Table, date: str = "") -> None:
-    """Write what a benchmark has found to its file. ``date``: of figures that were measured before this run."""
-    changed = [f"{key}={os.environ[key]} " for key in CHANGES if key in os.environ]
-    result = Result(
-        command=f"{''.join(changed)}make {BENCHMARKS[name].target}",
-        date=date or datetime.now(UTC).date().isoformat(),
-        machine={"cores": os.cpu_count(), "memory_gib": _memory(), "processor": _processor()},
-        load=[round(_LOAD, 1), round(os.getloadavg()[0], 1)],
-        versions={
-            "novelsum": f"{version('novelsum')} ({_commit()})",
+def facts() -> dict[str, Any]:
+    """When and where this is run, how busy the machine was when it began and is now, and with which versions."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"cores": os.cpu_count(), "memory_gib": _memory(), "processor": _processor()},
+        "load": [round(_LOAD, 1), round(os.getloadavg()[0], 1)],
+        "versions": {
+            **{package: version(package) for package in ("novelsum", "pyspark", "numpy", "numba", "pyarrow")},
             "python": platform.python_version(),
-            **{package: version(package) for package in ("pyspark", "numpy", "numba", "pyarrow")},
         },
-        tables=list(tables),
-    )
+    }
+
+
+def keep(name: str, *tables: Table, measured: dict[str, Any] | None = None) -> None:
+    """Write what a benchmark has found to its file. ``measured``: the facts of figures that were measured before."""
+    changed = [f"{key}={os.environ[key]} " for key in CHANGES if key in os.environ]
+    command = f"{''.join(changed)}make {BENCHMARKS[name].target}"
+    result = Result(command=command, tables=list(tables), **(measured or facts()))
     FOLDER.mkdir(exist_ok=True)
     unfinished = FOLDER / f".{name}.unfinished"
     unfinished.write_text(json.dumps(asdict(result), indent=1, ensure_ascii=False) + "\n")
     unfinished.rename(FOLDER / f"{name}.json")
-
-
-def _commit() -> str:
-    done = subprocess.run(
-        ["git", "log", "-1", "--format=%h", "--", "novelsum", "jobs"], cwd=ROOT, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "no commit"
 
 
 def _memory() -> int:

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,7 +23,7 @@ import numpy as np
 from cost import COUNTS, PHASES, ROUND_OF_TASKS, Case, Latency, Model, exponent, seconds_of
 from generated import Generated
 from plot import Panel, draw
-from results import Table, keep
+from results import Table, facts, keep
 from timed import CORES, Timed, floor, latency, timed_selection
 
 from novelsum.files.location import Location
@@ -100,13 +99,13 @@ def grid() -> None:
             file.write(json.dumps({"case": case, **timed.for_json()}) + "\n")
             file.flush()
             print(f"{timed.rows} x {timed.dimension}, budget {timed.budget}: {timed.selection:.1f} s", flush=True)
+    (FOLDER / "facts.json").write_text(json.dumps(facts()))
     unfinished.rename(FOLDER / "grid.jsonl")
 
 
 def model() -> None:
     """Exponents, the fitted model, its predictions, and the picture."""
-    grid = FOLDER / "grid.jsonl"
-    lines = [json.loads(line) for line in grid.read_text().splitlines()]
+    lines = [json.loads(line) for line in (FOLDER / "grid.jsonl").read_text().splitlines()]
     measured = {tuple(line.pop("case")): Timed(**line) for line in lines}
     found = Latency(**json.loads((FOLDER / "latency.json").read_text()))
     fitted = Model.fitted([timed for case, timed in measured.items() if case != HELD_OUT], CORES, found)
@@ -124,8 +123,8 @@ def model() -> None:
         _print_prediction(name, Case(rows, dimension, budget, cores, ROUND_OF_TASKS * cores, operations), fitted)
     held_out = {"candidates": timed.rows, "dimension": timed.dimension, "budget": timed.budget}
     held_out |= {"selection, s": timed.selection, "predicted, s": fitted.total(case), "error, %": 100 * error}
-    date = datetime.fromtimestamp(grid.stat().st_mtime, UTC).date().isoformat()
-    keep("scaling", cases, powers, Table.of(held_out, "The case held out of the fit"), date=date)
+    measured = json.loads((FOLDER / "facts.json").read_text())
+    keep("scaling", cases, powers, Table.of(held_out, "The case held out of the fit"), measured=measured)
 
 
 def _print_measured(measured: dict[tuple[int, ...], Timed], fitted: Model) -> Table:

@@ -81,7 +81,7 @@ class Timed:
     def figures(self) -> dict[str, Any]:
         """All of it by name, as results keep it."""
         effort = self.effort
-        counts = {name: value for name, value in effort.items() if name not in ("seconds", "resumed_picks")}
+        counts = {name: value for name, value in effort.items() if name not in ("seconds", "resumed_picks", "ended_by")}
         floor = {"floor, s": median(self.floor), "selection over the floor": self.ratio} if self.floor else {}
         return {
             "candidates": self.rows,
