@@ -218,7 +218,7 @@ def outcome() -> None:
         **{f"--target-recall {target:g}": replace(SETTINGS, target_recall=target) for target in TARGETS},
     }
     picks: dict[str, list[int]] = {}
-    rows: list[list[Any]] = []
+    results: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         spark = session.start("bench-density", f"local[{CORES}]")
         pool = _ingested(spark, SETTINGS, Location.of(folder), {})
@@ -233,14 +233,14 @@ def outcome() -> None:
             chosen = np.sort(picks[name])
             total = formula.novelsum(formula.distances(vectors[chosen], vectors[chosen]), exact[chosen]).sum
             same = len(set(picks[name]) & set(picks["exact"]))
-            rows.append([name, round(report.get("recall", 1.0), 4), same, round(total, 1)])
+            results.append([name, round(report.get("recall", 1.0), 4), same, round(total, 1)])
             print(
                 f"{name:<28} recall {report.get('recall', 1):.4f}, {same} of {len(found)} picks as with exact density, "
                 f"NovelSum {total:.3f}",
                 flush=True,
             )
         spark.stop()
-    keep("density-outcome", Table(["density factors", "recall", "picks as with exact ones", "NovelSum"], rows))
+    keep("density-outcome", Table(["density factors", "recall", "picks as with exact ones", "NovelSum"], results))
 
 
 def skewed() -> None:
