@@ -7,6 +7,7 @@ versions, and tables of figures. What a benchmark prints besides is for whoever 
 import json
 import os
 import platform
+import shlex
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -66,7 +67,8 @@ BENCHMARKS = {
         "bench-density",
         "Density beside faiss",
         "Exact and approximate density of the 40,000 real embeddings, K = 10, beside IndexFlat, IVFFlat and HNSW, of "
-        "which the least probes or breadth count that reach the target; all they take to build is counted.",
+        "which the least probes or breadth count that reach the target; all they take to build is counted. "
+        "[density.md](density.md#measured) has a run of before figures were kept.",
     ),
     "density-outcome": Benchmark(
         "bench-density",
@@ -81,7 +83,11 @@ BENCHMARKS = {
     "density-update": Benchmark(
         "bench-density", "A night more", "A full run over the same embeddings, and an update by 1% of them."
     ),
-    "density-long": Benchmark("bench-density", "Density of long embeddings", "100,000 × 4,096 generated ones."),
+    "density-long": Benchmark(
+        "bench-density",
+        "Density of long embeddings",
+        "100,000 × 4,096 generated ones; [density.md](density.md#measured) has a run of before.",
+    ),
     "diversity": Benchmark(
         "bench-diversity",
         "Measuring diversity",
@@ -151,7 +157,7 @@ def facts() -> dict[str, Any]:
 
 def keep(name: str, *tables: Table, measured: dict[str, Any] | None = None) -> None:
     """Write what a benchmark has found to its file. ``measured``: the facts of figures that were measured before."""
-    changed = [f"{key}={os.environ[key]} " for key in CHANGES if key in os.environ]
+    changed = [f"{key}={shlex.quote(os.environ[key])} " for key in CHANGES if key in os.environ]
     command = f"{''.join(changed)}make {BENCHMARKS[name].target}"
     result = Result(command=command, tables=list(tables), **(measured or facts()))
     FOLDER.mkdir(exist_ok=True)

@@ -99,7 +99,7 @@ def _measured(what: str) -> Iterator[None]:
         seconds = time.perf_counter() - started
     peak = ", ".join(f"{kind} {size / 2**20:,.0f} MiB" for kind, size in memory.peak.items())
     print(f"{what}: {seconds:.1f} s; {peak}", flush=True)
-    sizes = [round(memory.peak[kind] / 2**30, 2) for kind in ("driver", "workers", "java")]
+    sizes = [round(memory.peak[kind] / 2**30, 2) or "" for kind in ("driver", "workers", "java")]  # none in a second
     MEASURED.append([what, round(seconds, 1), *sizes])
 
 
