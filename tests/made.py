@@ -1,4 +1,4 @@
-"""What ``make docs`` makes of the pages: tables of settings from their rules, figures from what benchmarks have kept.
+"""What ``make docs`` makes of the pages: settings from their rules, rooms from their test, figures of benchmarks.
 
 A page says where a part goes:
 
@@ -38,6 +38,7 @@ def part(name: str) -> str:
     parts: dict[str, Callable[[str], str]] = {
         "settings": settings_of,
         "jobs": lambda _: jobs(),
+        "rooms": lambda _: rooms(),
         "costs": costs,
         "benchmarks": lambda _: benchmarks(),
     }
@@ -103,6 +104,16 @@ def jobs() -> str:
         for name, command in COMMANDS.items()
     ]
     return _table(["job", "command", "does"], rows)
+
+
+def rooms() -> str:
+    """Which rooms of the package may import from which, and its kernels, as tests/test_rooms.py holds them to it."""
+    from test_rooms import KERNELS, KNOWS
+
+    names = list(KNOWS)
+    rows = [[f"`{room}`", ", ".join(f"`{one}`" for one in names if one in knows)] for room, knows in KNOWS.items()]
+    kernels = ", ".join(f"`{kernel}`" for kernel in KERNELS)
+    return _table(["room", "may know"], rows) + f"\n\n*Kernels*, which know neither Spark nor files: {kernels}."
 
 
 # --- figures ----------------------------------------------------------------------------------------------

@@ -228,9 +228,7 @@ def outcome() -> None:
             report = estimate_density(spark, pool, settings, pool.work)
             if not picks:
                 exact[rows] = np.concatenate([read_density(pool.work, block.name).density for block in pool.blocks])
-            log = (
-                pool.work / f"picks-{len(picks)}"
-            )  # one of its own, or the selection would go on with the picks before
+            log = pool.work / f"picks-{len(picks)}"  # its own, or a selection would go on with the picks before
             found, _ = select(spark, pool, pool.work, log, settings, first_row(spark, pool, settings))
             picks[name] = [pick.row for pick in found]
             chosen = np.sort(picks[name])
