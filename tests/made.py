@@ -66,9 +66,9 @@ def _setting(field: dataclasses.Field[Any], job: Any) -> list[str]:
     told = settings.meaning(field, job)
     if isinstance(field.default, tuple) and field.default:
         told += "; several make a grid"
-    by_itself = re.search(r" \(default: ((?:[^()]|\([^()]*\))*)\)", told)
-    default = _markdown(by_itself[1]) if by_itself else _default(field.default)
-    return [f"`{settings.flag(field)}`", _markdown(told.replace(by_itself[0], "") if by_itself else told), default]
+    by_itself = re.compile(r" \(default: ((?:[^()]|\([^()]*\))*)\)")
+    default = "; ".join(map(_markdown, by_itself.findall(told))) or _default(field.default)
+    return [f"`{settings.flag(field)}`", _markdown(by_itself.sub("", told)), default]
 
 
 def _default(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""make bench-diversity: NovelSum of 100,000 generated embeddings in clusters, on two cores, seconds and memory.
+"""make bench: NovelSum of 100,000 generated embeddings in clusters, on two cores, seconds and memory.
 
 ROWS, FORMULA ("paper", "released" or both, the default) and EXACT_LIMIT in the environment change what they say.
 """

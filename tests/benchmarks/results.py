@@ -89,7 +89,7 @@ BENCHMARKS = {
         "100,000 × 4,096 generated ones; [density.md](density.md#measured) has a run of before.",
     ),
     "diversity": Benchmark(
-        "bench-diversity",
+        "bench",
         "Measuring diversity",
         "NovelSum of 100,000 generated embeddings of 384 dimensions in clusters, over a grid of settings.",
     ),
