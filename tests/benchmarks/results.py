@@ -68,7 +68,7 @@ BENCHMARKS = {
         "Density beside faiss",
         "Exact and approximate density of the 40,000 real embeddings, K = 10, beside IndexFlat, IVFFlat and HNSW, of "
         "which the least probes or breadth count that reach the target; all they take to build is counted. "
-        "[density.md](density.md#measured) has a run of before figures were kept.",
+        "[density.md](density.md#measured) has an earlier run.",
     ),
     "density-outcome": Benchmark(
         "bench-density",
@@ -86,7 +86,7 @@ BENCHMARKS = {
     "density-long": Benchmark(
         "bench-density",
         "Density of long embeddings",
-        "100,000 × 4,096 generated ones; [density.md](density.md#measured) has a run of before.",
+        "100,000 × 4,096 generated ones; [density.md](density.md#measured) has an earlier run.",
     ),
     "diversity": Benchmark(
         "bench",
