@@ -560,6 +560,7 @@ def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of
         assert f"{sums[name]:.1f} {words}" in told
     assert told.endswith(f"{sums['farthest-first']:.1f}")
     symmetric = run_here(f"{command} --compare --formula symmetric", folder_of("symmetric"), **_gateway())
+    assert symmetric.returncode == 0, symmetric.stderr
     assert f"counts the σ of x too: {novelsums(symmetric.stdout)['novelselect']:.1f}." in " ".join(page.split())
     needed = re.search(
         r"selection: 200 of 2771 candidates; (\d+) MiB of scratch .*, about (\d+) MiB of memory", done.stderr
