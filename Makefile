@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-curate bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density docs picture lint types check-java clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -52,11 +52,18 @@ package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar
 	  build/environment/bin/pip install --quiet --disable-pip-version-check $$(grep -E '^(numpy|numba|pyarrow|matplotlib)==' requirements.txt); \
 	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
 
+docs: setup ## the parts of pages that are made: settings from their rules, figures from what benchmarks have kept
+	$(BIN)/python tests/made.py
+
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
 	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
 
-bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
+bench: setup ## exact NovelSum of 100,000 generated embeddings; 4,000 of 40,000 real ones (BENCH40K: their folder)
+	$(BIN)/python tests/benchmarks/diversity.py
 	$(BIN)/python tests/benchmarks/selection.py bench40k
+
+bench-curate: setup ## curate from file to report on three pools (1.6 GB in out/bench-large, and twice that while it runs)
+	$(BIN)/python tests/benchmarks/curate.py
 
 bench-small: setup ## curate on small pools against a bare PySpark program, with the seconds of each stage
 	$(BIN)/python tests/benchmarks/small.py

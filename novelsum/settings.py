@@ -100,7 +100,7 @@ class Settings:
     """All settings of a run that estimates or selects."""
 
     input: str = setting(
-        "Parquet file, folder or glob with one embedding a row; with --model also JSON lines or arrays of texts",
+        "Parquet file, folder or glob with one embedding a row",
         "",
         group="required",
         unless=("remove",),
@@ -116,8 +116,7 @@ class Settings:
     )
     budget: int | str = setting(
         "how many samples to select, or which share of the candidates, such as 5%: rounded down, but at least 1; "
-        "candidates are the rows left without bad ones and dropped duplicates; may be left out with --cost-budget or "
-        "--min-distance",
+        "candidates are the rows left without bad ones and dropped duplicates",
         0,
         jobs=SELECTING,
         group="required",
@@ -152,7 +151,7 @@ class Settings:
     )
     already_selected: str | None = setting(
         "samples selected before, from which the picks are to differ too: Parquet with their ids, and with their "
-        "embeddings where they may lie outside the input",
+        "embeddings where they may lie outside the input; a glob may name all nights",
         jobs=SELECTING,
         holds="path",
         excludes={"first": "--first begins a selection, but --already-selected has begun it; leave one out"},
@@ -163,7 +162,8 @@ class Settings:
     quality_power: float = setting("γ, the power of the quality", 1.0, jobs=SELECTING, group="advanced", minimum=0)
     quota: tuple[str, ...] = setting(
         "least and greatest number of picks of a group of --group-column: GROUP=LEAST:MOST or GROUP=NUMBER, in picks "
-        "or in % of the budget; the group * is all others, and the rows that have none",
+        "or in % of the budget, such as code=100:500, chat=:20% or math=10%; the group * is all others, and the rows "
+        "that have none",
         (),
         jobs=SELECTING,
         parse=Quota.parse,
@@ -180,7 +180,7 @@ class Settings:
         excludes={"strategy=k-means": "--strategy k-means picks what is nearest to centroids; leave --first out"},
     )
     seed: int = setting(
-        "draws the first pick when --first is not given, random picks, and where k-means begins",
+        "draws the first pick from the ids, random picks, and where k-means begins; row order and files do not matter",
         42,
         jobs=SELECTING,
         group="advanced",
@@ -218,7 +218,8 @@ class Settings:
         jobs=ESTIMATING,
     )
     target_recall: float = setting(
-        "share of the K nearest neighbours that the approximate search must find; 1 probes all cells",
+        "share of the K nearest neighbours that the approximate search must find, with an error of σ to match; 1 "
+        "probes all cells",
         0.95,
         jobs=ESTIMATING,
         group="advanced",
@@ -252,7 +253,7 @@ class Settings:
         needs={"update": "--remove takes ids out of a state; name it with --update"},
     )
     on_bad_rows: Literal["fail", "drop"] = setting(
-        "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected", "fail"
+        "'fail' when a row breaks the input contract, or 'drop' it into <output>/rejected, with the reason", "fail"
     )
     overwrite: bool = setting("replace an earlier result in the output folder", False)
     strategy: Strategy = setting(
@@ -267,7 +268,7 @@ class Settings:
         jobs=("curate",),
     )
     show: int = setting(
-        "how many picks to print at the end and to show in the report",
+        "how many picks to print at the end and to show in the report, there 50 at most",
         10,
         jobs=SELECTING,
         group="advanced",
@@ -311,7 +312,9 @@ class Settings:
         "input and output, or prompt with completion or response)"
     )
     content_ids: bool = _of_texts("make ids of the texts, whatever ids the records have", False)
-    columns: tuple[str, ...] = _of_texts("fields of JSON records to copy as columns", ())
+    columns: tuple[str, ...] = _of_texts(
+        "fields of JSON records to copy as columns; one that another flag names is copied anyway", ()
+    )
     export: str | None = setting(
         "file to write the chosen records to as they came in, for training: .jsonl, .jsonl.gz, .json or .parquet",
         jobs=SELECTING,
@@ -406,7 +409,7 @@ class MeasureSettings:
     sample_rows: int = setting(
         "rows of the sample, each against the whole data set", 5_000, jobs=MEASURING, group="advanced", minimum=100
     )
-    seed: int = _for_measuring("seed", description="draws the sample from the ids")
+    seed: int = _for_measuring("seed", description="draws the sample from the ids; row order and files do not matter")
     id_column: str = _for_measuring("id_column")
     embedding_column: str = _for_measuring("embedding_column")
     duplicates: Literal["drop", "keep"] = _for_measuring("duplicates")
@@ -500,7 +503,8 @@ class EmbedSettings:
     columns: tuple[str, ...] = _for_embedding("columns", **_OF_RECORDS)
     on_bad_rows: Literal["fail", "drop"] = _for_embedding(
         "on_bad_rows",
-        description="'fail' when a record cannot be embedded, or 'drop' it into <output>/rejected",
+        description="'fail' when a record cannot be embedded, or 'drop' it into <output>/rejected, with file, line and "
+        "reason",
         **_OF_RECORDS,
     )
     overwrite: bool = _for_embedding("overwrite")
@@ -525,6 +529,16 @@ def fields_of(job: Job) -> list[dataclasses.Field[Any]]:
 def flag(field: dataclasses.Field[Any]) -> str:
     """The command-line flag of a setting."""
     return "--" + field.name.replace("_", "-")
+
+
+def meaning(field: dataclasses.Field[Any], job: Job) -> str:
+    """What ``--help`` of the job says of a setting beside its default: what it is, what it needs, what replaces it."""
+    rules, flags = rules_of(field), {other.name: flag(other) for other in fields_of(job)}
+    needed = [flags[name] for name in rules.needs if name in flags and flags[name] not in rules.help]
+    instead = [flags[name] for name in rules.unless if name in flags]
+    told = [f"; needs {' and '.join(needed)}"] if needed else []
+    told += [f"; may be left out with {' or '.join(instead)}"] if instead else []
+    return rules.help + "".join(told)
 
 
 # --- the rules kept ---------------------------------------------------------------------------------------
@@ -644,7 +658,7 @@ def _complete(job: Job, values: Mapping[str, Any]) -> dict[str, Any]:
     for field in fields_of(job):
         rules = rules_of(field)
         if rules.group == "required" and field.name not in values and not any(map(values.get, rules.unless)):
-            raise UsageError(f"{flag(field)} is missing: {rules.help}")
+            raise UsageError(f"{flag(field)} is missing: {meaning(field, job)}")
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
@@ -657,7 +671,7 @@ def _parsed(job: Job, description: str, arguments: Sequence[str] | None, program
         group = parser.add_argument_group(f"{name} settings")
         for field in fields:
             if rules_of(field).group == name:
-                group.add_argument(flag(field), **_argument(field))
+                group.add_argument(flag(field), **_argument(field, meaning(field, job)))
         if name == "common" and job not in EXPLAINING:
             group.add_argument("--config", metavar="FILE.toml", help="read settings from this file; flags win over it")
     by_flags = parser.given(arguments)
@@ -738,10 +752,10 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{message} (see {self.prog} --help)")
 
 
-def _argument(field: dataclasses.Field[Any]) -> dict[str, Any]:
-    """Arguments of add_argument for a setting."""
+def _argument(field: dataclasses.Field[Any], told: str) -> dict[str, Any]:
+    """Arguments of add_argument for a setting, of which ``told`` is told."""
     if field.type is bool:
-        return {"action": argparse.BooleanOptionalAction, "help": rules_of(field).help}
+        return {"action": argparse.BooleanOptionalAction, "help": told}
     note, default = "", field.default
     if default not in (None, "", ()) and rules_of(field).group != "required":
         note = f" (default: {default})"
@@ -750,7 +764,7 @@ def _argument(field: dataclasses.Field[Any]) -> dict[str, Any]:
     types = _value_types(field)
     argument: dict[str, Any] = {
         "type": types[0] if len(types) == 1 else _number_or_text,
-        "help": (rules_of(field).help + note).replace("%", "%%"),
+        "help": (told + note).replace("%", "%%"),
         "metavar": _metavar(field),
     }
     if _is_several(field):

@@ -1,4 +1,4 @@
-"""What README.md, docs/, the comments of conf/ and the help of jobs tell people to type, taken from their own text."""
+"""What the pages, the comments of conf/ and the help of jobs tell people to type, taken from their own text."""
 
 import re
 import shlex
@@ -11,7 +11,9 @@ from conftest import ROOT
 
 from novelsum.console import COMMANDS
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+TRANSLATED = ROOT / "README.zh-CN.md"
+"""The README in Chinese: what it tells people to type is what the README does, and is run from there."""
 FILES = [path for path in sorted((ROOT / "conf").iterdir()) if path.suffix != ".py" and path.is_file()]
 
 SHOWN = (
@@ -73,13 +75,13 @@ class Command:
 
 def blocks() -> list[Block]:
     """All that documents set apart, in their order."""
-    found = [block for path in PAGES for block in _of_page(path, path.read_text())]
+    found = [block for path in PAGES for block in of_page(path, path.read_text())]
     for command in COMMANDS.values():
-        found += _of_page(ROOT / "jobs" / f"{command.job}.py", command.help())
+        found += of_page(ROOT / "jobs" / f"{command.job}.py", command.help())
     return found + [block for path in FILES for block in _of_comments(path)]
 
 
-def _of_page(path: Path, text: str) -> Iterator[Block]:
+def of_page(path: Path, text: str) -> Iterator[Block]:
     """Blocks between fences, and those indented by four spaces after an empty line."""
     name = path.relative_to(ROOT).as_posix()
     parts = re.split(r"^```(\w*)\n(.*?)^```\n", f"{text}\n", flags=re.DOTALL | re.MULTILINE)

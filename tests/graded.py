@@ -41,7 +41,7 @@ def kept(graded, duplicates):
 
 
 def plain_bounds(quota, name, budget):
-    """Least and greatest number of picks of a group, by the words of the README and by no code of the engine."""
+    """Least and greatest number of picks of a group, by the words of docs/jobs/curate.md and no code of the engine."""
     of_group = {text[: text.rindex("=")]: text[text.rindex("=") + 1 :] for text in quota}
     bounds = of_group.get(name, of_group.get("*"))
     if bounds is None:

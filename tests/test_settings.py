@@ -4,12 +4,14 @@ import dataclasses
 import re
 from pathlib import Path
 
+import made
 import pytest
 from conftest import ROOT, error_line, run_job
 
 from novelsum import settings
 from novelsum.errors import UsageError
 
+JOBS = [*settings.ALL, *settings.MEASURING, *settings.EXPLAINING, *settings.EMBEDDING]
 GIVEN = ["--input", "in", "--output", "out", "--budget", "3"]
 
 
@@ -156,18 +158,41 @@ def test_the_example_files_are_valid(path: Path):
         settings.parse("curate", "", [*arguments, "--budget", "3"])
 
 
-def test_the_tables_of_the_readme_have_every_setting_and_no_other():
-    """A flag that is not documented does not exist for its users."""
-    selecting, measuring = (ROOT / "README.md").read_text().split("`measure_diversity.py` takes these flags")
-    shared, measuring = measuring.split("Its\nown are below", 1)
-    for jobs, text, others in ((settings.ALL, selecting, ""), (settings.MEASURING, measuring, shared)):
-        cells = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `--")]
-        documented = re.findall(r"`(--[a-z-]+)`", " ".join([*cells, others]))
-        known = {settings.flag(field) for job in jobs for field in settings.fields_of(job)}
-        assert sorted(documented) == sorted(known)
-    rows = (ROOT / "docs" / "text.md").read_text()
-    known = {settings.flag(field) for field in settings.fields_of("embed_text")}
-    assert sorted(re.findall(r"^\| `(--[a-z-]+)` \|", rows, re.MULTILINE)) == sorted(known)
+@pytest.mark.parametrize("path", made.PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_what_make_docs_makes_of_a_page_is_in_it(path: Path):
+    """A flag that is not documented does not exist for its users: run ``make docs`` after a change of a setting."""
+    text = path.read_text()
+    assert made.made(text) == text, f"{path} is not what make docs makes of it"
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_the_page_of_a_job_has_every_setting_and_no_other_under_what_it_is(job: settings.Job):
+    page = (ROOT / "docs" / "jobs" / f"{job}.md").read_text()
+    of_job = page.partition(f"made by make docs: settings {job} -->")[2].partition("<!-- end -->")[0]
+    _, *parts = re.split(r"^\*\*(\w+)\*\*$", of_job, flags=re.MULTILINE)
+    for heading, rows in zip(parts[::2], parts[1::2], strict=True):
+        group = [field for field in settings.fields_of(job) if settings.rules_of(field).group == heading.lower()]
+        documented = re.findall(r"^\| `(--[a-z-]+)` \| (.+) \| ?(.*) \|$", rows, re.MULTILINE)
+        assert [flag for flag, _, _ in documented if flag != "--config"] == [settings.flag(field) for field in group]
+        for flag, told, _ in documented:
+            assert re.search(r"\w", told), flag
+    assert len(parts) == 6
+
+
+@pytest.mark.parametrize(
+    ("job", "row"),
+    [
+        ("curate", "| `--neighbors` | K, the nearest neighbours in a density factor | 10 |"),
+        ("curate", "| `--compare` |"),
+        ("curate", "| `--first` | id of the first pick | drawn from the ids by `--seed` |"),
+        ("curate", "| on |"),
+        ("select_subset", "| `--density` | what estimate\\_density wrote: Parquet with the id and density | |"),
+        ("measure_diversity", "several make a grid | `paper` `released` |"),
+        ("embed_text", "; may be left out with `--embeddings` | |"),
+    ],
+)
+def test_a_table_has_meanings_and_defaults_in_markdown(job: settings.Job, row: str):
+    assert row in made.settings_of(job)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from measure import PeakMemory, processor_seconds
 from pyarrow import dataset
 from pyspark import SparkContext
+from results import Table, keep
 from selection import CORES, GENERATED, PAPER_ROWS, _generate, _ingested
 
 from novelsum import formula
@@ -83,11 +84,17 @@ def curve() -> None:
     medians = {name: Taken(*map(median, zip(*taken, strict=True))) for name, taken in seconds.items()}
     for name, taken in medians.items():
         print(f"{name:<18} {taken}{said.get(name, '')}", flush=True)
-    print(f"exact over IndexFlat: {medians['novelsum exact'].over(medians['IndexFlat'])}")
+    over = medians["novelsum exact"].over(medians["IndexFlat"])
+    print(f"exact over IndexFlat: {over}")
+    rows = [[name, *_rounded(taken), said.get(name, "").strip(", ")] for name, taken in medians.items()]
+    ratios: dict[str, Any] = {"exact over IndexFlat": over}
     for target in TARGETS:
         rivals = [name for name in medians if name.endswith(f" {target:g}") and not name.startswith("novelsum")]
         fastest = min(rivals, key=medians.__getitem__)
-        print(f"at {target:g} over {fastest}: {medians[f'novelsum {target:g}'].over(medians[fastest])}")
+        ratios[f"at {target:g} over {fastest}"] = medians[f"novelsum {target:g}"].over(medians[fastest])
+        print(f"at {target:g} over {fastest}: {ratios[f'at {target:g} over {fastest}']}")
+    columns = ["search", "seconds", "of processors", "found"]
+    keep("density-curve", Table(columns, rows, f"Medians of {REPEATS}"), Table.of(ratios))
 
 
 class Taken(NamedTuple):
@@ -102,6 +109,10 @@ class Taken(NamedTuple):
     def over(self, other: "Taken") -> str:
         """How many times as many they are."""
         return f"{self.clock / other.clock:.2f} ({self.processors / other.processors:.2f} in processor time)"
+
+
+def _rounded(taken: Taken) -> list[float]:
+    return [round(seconds, 1) for seconds in taken]
 
 
 class Clock:
@@ -207,6 +218,7 @@ def outcome() -> None:
         **{f"--target-recall {target:g}": replace(SETTINGS, target_recall=target) for target in TARGETS},
     }
     picks: dict[str, list[int]] = {}
+    results: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         spark = session.start("bench-density", f"local[{CORES}]")
         pool = _ingested(spark, SETTINGS, Location.of(folder), {})
@@ -216,21 +228,25 @@ def outcome() -> None:
             report = estimate_density(spark, pool, settings, pool.work)
             if not picks:
                 exact[rows] = np.concatenate([read_density(pool.work, block.name).density for block in pool.blocks])
-            found, _ = select(spark, pool, pool.work, pool.work, settings, first_row(spark, pool, settings))
+            log = pool.work / f"picks-{len(picks)}"  # its own, or a selection would go on with the picks before
+            found, _ = select(spark, pool, pool.work, log, settings, first_row(spark, pool, settings))
             picks[name] = [pick.row for pick in found]
             chosen = np.sort(picks[name])
             total = formula.novelsum(formula.distances(vectors[chosen], vectors[chosen]), exact[chosen]).sum
             same = len(set(picks[name]) & set(picks["exact"]))
+            results.append([name, round(report.get("recall", 1.0), 4), same, round(total, 1)])
             print(
                 f"{name:<28} recall {report.get('recall', 1):.4f}, {same} of {len(found)} picks as with exact density, "
                 f"NovelSum {total:.3f}",
                 flush=True,
             )
         spark.stop()
+    keep("density-outcome", Table(["density factors", "recall", "picks as with exact ones", "NovelSum"], results))
 
 
 def skewed() -> None:
     """Seconds and memory of the search in a pool half of which is a crowd, beside those of the pool without."""
+    results: list[list[Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         spark = session.start("bench-density", f"local[{CORES}]")
         as_is = _ingested(spark, SETTINGS, Location.of(folder) / "as-is", {})
@@ -247,6 +263,8 @@ def skewed() -> None:
         for name, pool in {"as it is": as_is, "half a crowd": crowded}.items():
             with PeakMemory() as memory:
                 seconds, report = _timed(spark, pool, SETTINGS)
+            sizes = [report["probes"], report["cells"], report["sigma_error_p99"], memory.peak["workers"] >> 20]
+            results.append([name, *_rounded(seconds), round(report["recall"], 4), *sizes])
             print(
                 f"{name:<18} {seconds}, recall {report['recall']:.4f}; {report['probes']} of {report['cells']} "
                 f"cells; error of density p99 {report['sigma_error_p99']:.2g}; workers' peak memory "
@@ -254,10 +272,13 @@ def skewed() -> None:
                 flush=True,
             )
         spark.stop()
+    columns = ["pool", "seconds", "of processors", "recall", "probes", "cells", "error of σ, p99", "workers, MiB"]
+    keep("density-skewed", Table(columns, results))
 
 
 def update() -> None:
     """Seconds of a full run over all rows and of an update by one in a hundred of them, ingest and all."""
+    tables: list[Table] = []
     for source in os.environ.get("UPDATED", SETTINGS.input).split():
         table = dataset.dataset(source).to_table(["id", "embedding"])
         with tempfile.TemporaryDirectory(dir=".") as folder:
@@ -284,7 +305,11 @@ def update() -> None:
             spark.stop()
         medians = {name: Taken(*map(median, zip(*taken, strict=True))) for name, taken in seconds.items()}
         print(f"{source}: " + ", ".join(f"{name} {value}" for name, value in medians.items()))
-        print(f"update over a full run: {medians['update'].over(medians['full run'])}", flush=True)
+        over = medians["update"].over(medians["full run"])
+        print(f"update over a full run: {over}", flush=True)
+        kept = [[name, *_rounded(taken)] for name, taken in medians.items()]
+        tables.append(Table(["run", "seconds", "of processors"], [*kept, ["update over a full run", over, ""]]))
+    keep("density-update", *tables)
 
 
 def _run_job(spark: SparkContext, settings: Settings, output: str) -> dict:
@@ -343,6 +368,10 @@ def _of_generated(rows: int, repeats: int) -> None:
     )
     print("density      " + ", ".join(f"{name} {value}" for name, value in report.items()))
     print("peak memory  " + ", ".join(f"{name} {value / 2**20:.0f} MiB" for name, value in memory.peak.items()))
+    figures: dict[str, Any] = {"candidates": pool.candidates, "dimension": pool.dimension}
+    figures |= {"seconds": taken.clock, "seconds of processors": taken.processors, **report}
+    figures |= {f"peak memory, {kind}, MiB": size >> 20 for kind, size in memory.peak.items()}
+    keep("paper-density" if rows == PAPER_ROWS else "density-long", Table.of(figures))
 
 
 def _columns(pool: Pool) -> tuple[np.ndarray, np.ndarray]:

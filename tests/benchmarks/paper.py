@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from results import Table, keep
 from selection import FORMULA, PAPER
 from timed import CORES, Timed, floor, timed_selection
 
@@ -77,6 +78,7 @@ def _is_whole(parts: list[Timed]) -> bool:
 def _report(parts: list[Timed]) -> None:
     whole = Timed.joined(parts)
     whole.report()
+    keep("paper", Table.of({**whole.figures(), "parts": len(parts)}))
     print(f"parts        {len(parts)}: " + ", ".join(f"{part.selection:.0f} s" for part in parts))
     reached = [0, *(part.picked for part in parts)]
     for before, part in zip(reached, parts, strict=False):

@@ -17,11 +17,13 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 from cost import COUNTS, PHASES, ROUND_OF_TASKS, Case, Latency, Model, exponent, seconds_of
 from generated import Generated
 from plot import Panel, draw
+from results import Table, facts, keep
 from timed import CORES, Timed, floor, latency, timed_selection
 
 from novelsum.files.location import Location
@@ -75,6 +77,14 @@ def executors() -> None:
     ratio = best[1].selection / best[2].selection
     alone = seconds_of(best[1])["executors"] / seconds_of(best[2])["executors"]
     print(f"\nratio {ratio:.2f}, to be {LEAST_RATIO} at least; of the executors' part alone {alone:.2f}", flush=True)
+    rows = [
+        [count, *(round(seconds, 1) for seconds in (timed.selection, *seconds_of(timed).values(), timed.driver_cpu))]
+        for count, timed in best.items()
+    ]
+    columns = ["executors", "selection, s", *(f"of it {phase}" for phase in PHASES), "processor time of the driver, s"]
+    title = f"{size[0]:,} × {size[2]:,}, budget {size[1]:,}, least of {len(taken[1])} runs each, in turn"
+    ratios = {"one over two": ratio, "to be at least": LEAST_RATIO, "of the executors' part alone": alone}
+    keep("scaling-executors", Table(columns, rows, title), Table.of(ratios))
 
 
 def grid() -> None:
@@ -89,6 +99,7 @@ def grid() -> None:
             file.write(json.dumps({"case": case, **timed.for_json()}) + "\n")
             file.flush()
             print(f"{timed.rows} x {timed.dimension}, budget {timed.budget}: {timed.selection:.1f} s", flush=True)
+    (FOLDER / "facts.json").write_text(json.dumps(facts()))
     unfinished.rename(FOLDER / "grid.jsonl")
 
 
@@ -99,8 +110,8 @@ def model() -> None:
     found = Latency(**json.loads((FOLDER / "latency.json").read_text()))
     fitted = Model.fitted([timed for case, timed in measured.items() if case != HELD_OUT], CORES, found)
     (FOLDER / "model.json").write_text(json.dumps(fitted.for_json(), indent=1))
-    _print_measured(measured, fitted)
-    _print_exponents(measured, fitted)
+    cases = _print_measured(measured, fitted)
+    powers = _print_exponents(measured, fitted)
     _print_model(fitted)
     timed = measured[HELD_OUT]
     case = _case(measured, timed)
@@ -110,9 +121,14 @@ def model() -> None:
     for name, (rows, budget, dimension, cores) in PREDICTED.items():
         operations = _operations(measured, dimension)
         _print_prediction(name, Case(rows, dimension, budget, cores, ROUND_OF_TASKS * cores, operations), fitted)
+    held_out = {"candidates": timed.rows, "dimension": timed.dimension, "budget": timed.budget}
+    held_out |= {"selection, s": timed.selection, "predicted, s": fitted.total(case), "error, %": 100 * error}
+    measured = json.loads((FOLDER / "facts.json").read_text())
+    keep("scaling", cases, powers, Table.of(held_out, "The case held out of the fit"), measured=measured)
 
 
-def _print_measured(measured: dict[tuple[int, ...], Timed], fitted: Model) -> None:
+def _print_measured(measured: dict[tuple[int, ...], Timed], fitted: Model) -> Table:
+    rows: list[list[Any]] = []
     print("\n| N | B | D | selection, s | start | executors | driver | rounds | drafted / B | over floor | model, s |")
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for timed in measured.values():
@@ -123,11 +139,17 @@ def _print_measured(measured: dict[tuple[int, ...], Timed], fitted: Model) -> No
             + f" | {timed.effort['rounds']} | {timed.effort['drafted'] / timed.budget:.2f} | {timed.ratio:.1f} | "
             f"{fitted.total(_case(measured, timed)):.1f} |"
         )
+        seconds = [round(value, 1) for value in (timed.selection, *(parts[phase] for phase in PHASES))]
+        counts = [timed.effort["rounds"], round(timed.effort["drafted"] / timed.budget, 2), round(timed.ratio, 1)]
+        modelled = round(fitted.total(_case(measured, timed)), 1)
+        rows.append([timed.rows, timed.budget, timed.dimension, *seconds, *counts, modelled])
+    columns = ["N", "B", "D", "selection, s", *(f"of it {phase}" for phase in PHASES), "rounds", "drafted / B"]
+    return Table([*columns, "over floor", "model, s"], rows)
 
 
-def _print_exponents(measured: dict[tuple[int, ...], Timed], fitted: Model) -> None:
+def _print_exponents(measured: dict[tuple[int, ...], Timed], fitted: Model) -> Table:
     """A line for each axis, and the picture of all three."""
-    panels = []
+    panels, rows = [], []
     print("\n| seconds grow with | all | executors | driver |\n|---|---|---|---|")
     for name, cases in AXES.items():
         runs = [measured[case] for case in cases]
@@ -135,6 +157,7 @@ def _print_exponents(measured: dict[tuple[int, ...], Timed], fitted: Model) -> N
         powers = [exponent(sizes, [timed.selection for timed in runs])[0]]
         powers += [exponent(sizes, [seconds_of(timed)[phase] for timed in runs])[0] for phase in PHASES[1:]]
         print(f"| {UNITS[name]} | " + " | ".join(f"{name}^{power:.2f}" for power in powers) + " |")
+        rows.append([UNITS[name], *(f"{name}^{power:.2f}" for power in powers)])
         centre = zip("NBD", _scaled(CENTRE), strict=True)
         fixed = ", ".join(f"{letter} = {size:,}" for letter, size in centre if letter != name)
         panels.append(
@@ -149,6 +172,7 @@ def _print_exponents(measured: dict[tuple[int, ...], Timed], fitted: Model) -> N
             )
         )
     draw(panels, PICTURE if SCALE == 1 else FOLDER / PICTURE.name)
+    return Table(["seconds grow with", "all", *PHASES[1:]], rows)
 
 
 def _print_model(fitted: Model) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 from generated import Generated, generate, ingested
 from measure import straightforward_seconds, with_one_blas_thread
 from pyspark import SparkContext
+from results import Table, keep
 from timed import CORES, floor, timed_selection
 
 from novelsum.density.exact import estimate_density
@@ -33,6 +34,7 @@ from novelsum.spark import session
 from novelsum.spark.progress import log_to_stderr
 
 FORMULA = os.environ.get("FORMULA", "paper")
+BENCH40K = Path(os.environ.get("BENCH40K", "../shared/data/bench40k"))
 LARGE = Generated(Path("out/bench-large"), int(os.environ.get("ROWS", "100000")), 4096)
 PAPER = Generated(Path("out/bench-paper"), int(os.environ.get("ROWS", "396000")), 4096)
 MOST_MEMORY = 16.0
@@ -40,17 +42,17 @@ MOST_MEMORY = 16.0
 
 def bench40k() -> int:
     """Ingest, exact density and selection of the real embeddings."""
-    data = Path(os.environ.get("BENCH40K", "../shared/data/bench40k"))
-    if not data.exists():
-        print(f"bench: {data} is absent; set BENCH40K to the folder of the 40,000 embeddings", file=sys.stderr)
+    if not BENCH40K.exists():
+        print(f"bench: {BENCH40K} is absent; set BENCH40K to the folder of the 40,000 embeddings", file=sys.stderr)
         return 3
-    settings = Settings(input=str(data), budget=int(os.environ.get("BUDGET", "4000")), formula=FORMULA)  # type: ignore[arg-type]
+    settings = Settings(input=str(BENCH40K), budget=int(os.environ.get("BUDGET", "4000")), formula=FORMULA)  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         spark = session.start("bench", f"local[{CORES}]")
         pool, seconds = ingested(spark, settings, Location.of(folder))
         clock = time.perf_counter()
         estimate_density(spark, pool, settings, pool.work)
-        print(f"before       ingest {seconds:.1f} s, density {time.perf_counter() - clock:.1f} s")
+        before = {"ingest, s": seconds, "density, s": time.perf_counter() - clock}
+        print("before       " + ", ".join(f"{name} {value:.1f}" for name, value in before.items()))
         around = floor(pool, settings.budget)
         timed = timed_selection(spark, pool, settings, pool.work)
         spark.stop()
@@ -59,6 +61,8 @@ def bench40k() -> int:
     timed.report()
     loop, steps = with_one_blas_thread(straightforward_seconds, vectors, settings.budget, CORES)
     print(f"loop         {loop:.0f} s ({steps}): {loop / timed.selection:.0f} x the selection")
+    of_loop = {"loop, s": loop, "loop over the selection": loop / timed.selection}
+    keep("selection", Table.of({**before, **timed.figures(), **of_loop}))
     return 0
 
 
@@ -73,7 +77,9 @@ def large() -> int:
     around = floor(pool, settings.budget)
     timed = timed_selection(spark, pool, settings, Location.of(str(log)))
     spark.stop()
-    replace(timed, floor=around + floor(pool, settings.budget)).report(MOST_MEMORY)
+    timed = replace(timed, floor=around + floor(pool, settings.budget))
+    timed.report(MOST_MEMORY)
+    keep("large", Table.of(timed.figures()))
     return 0
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
+from results import Table, keep
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT / "tests" / "data" / "sample"
@@ -54,15 +55,21 @@ def main(folder: Path) -> None:
             seconds.append(_seconds(ROOT / "jobs" / "curate.py", *given, compiled=folder / f"compiled-{turn}"))
         files = len(list((folder / f"compiled-{turn}").rglob("*.nbc")))
     print(f"bare program {_spread(bare)}")
+    rows: list[list[object]] = [["bare program", "", *_three(bare), "", ""]]
     for name, (_, budget, target, _) in jobs.items():
         seconds = [taken for taken, _ in runs[name]]
         ratios = [taken / before for taken, before in zip(seconds, bare, strict=True)]
         print(f"{name}, budget {budget}: {_spread(seconds)}; {_spread(ratios, 'x')} the bare program, to be {target} x")
+        rows.append([f"{name}, curated", budget, *_three(seconds), round(median(ratios), 2), target])
         stages = sorted(runs[name], key=lambda run: run[0])[len(seconds) // 2][1]
         print("  " + ", ".join(f"{stage} {taken:.1f}" for stage, taken in stages.items()), flush=True)
     more = [before - after for before, after in zip(cold, warm, strict=True)]
     print(f"sample, nothing compiled before: {_spread(cold)}; then {_spread(warm)}")
     print(f"  {_spread(more)} to compile {files} loops, to be 3 s at most")
+    rows.append(["sample, curated, no loop compiled before", 200, *_three(cold), "", ""])
+    rows.append(["the same again", 200, *_three(warm), "", ""])
+    columns = ["program", "picks", "seconds", "least", "greatest", "over the bare program", "to be at most"]
+    keep("small", Table(columns, rows))
 
 
 def _seconds(*arguments: object, compiled: Path | None = None) -> float:
@@ -75,6 +82,11 @@ def _seconds(*arguments: object, compiled: Path | None = None) -> float:
     if done.returncode:
         raise SystemExit(done.stderr)
     return time.perf_counter() - started
+
+
+def _three(values: list[float]) -> list[float]:
+    """Median, least and greatest."""
+    return [round(value, 1) for value in (median(values), min(values), max(values))]
 
 
 def _spread(values: list[float], unit: str = "s") -> str:

@@ -2,10 +2,12 @@
 
 Import: 1,000,000 records of JSON lines, some 0.5 GB, with 384-d vectors beside them in ``.npy`` (1.5 GB); and 50,000 in
 the released layout, numbered JSON of texts and of vectors. Export: all the million, in an order that is not theirs, to
-each kind of file. All of it lies in out/bench-text (6 GB) and is generated once.
+each kind of file. All of it lies in out/bench-text (6 GB) and is generated once. ROWS in the environment, a multiple of
+50,000, is another number of records.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from measure import PeakMemory
+from results import Table, keep
 
 from novelsum.files.location import Location
 from novelsum.files.source import look, open_source
@@ -27,8 +30,9 @@ from novelsum.spark import session
 from novelsum.text.export import TrainingFile, finish, prepare
 from novelsum.text.job import embed_text
 
-FOLDER = Path("out/bench-text")
-ROWS, PER_FILE, DIMENSION = 1_000_000, 50_000, 384
+FOLDER = Path("out/bench-text", os.environ.get("ROWS", ""))
+ROWS, PER_FILE, DIMENSION = int(os.environ.get("ROWS", "1000000")), 50_000, 384
+MEASURED: list[list[object]] = []
 
 
 def main() -> None:
@@ -36,17 +40,20 @@ def main() -> None:
     _once("chats", _write_chats)
     _once("vectors", _write_vectors)
     _once("released", _write_released)
-    for name, texts, vectors in (
-        ("imported", "chats", "vectors"),
-        ("imported-released", "released/texts", "released/vectors"),
+    for name, rows, texts, vectors in (
+        ("imported", ROWS, "chats", "vectors"),
+        ("imported-released", 50_000, "released/texts", "released/vectors"),
     ):
         shutil.rmtree(FOLDER / name, ignore_errors=True)
         given = EmbedSettings(
             input=str(FOLDER / texts), embeddings=str(FOLDER / vectors), output=str(FOLDER / name), overwrite=True
         )
-        with _measured(f"import of {_size(FOLDER / texts)} of texts and {_size(FOLDER / vectors)} of vectors"):
+        with _measured(
+            f"import of {rows:,}: {_size(FOLDER / texts)} of texts and {_size(FOLDER / vectors)} of vectors"
+        ):
             embed_text(given)
     _export()
+    keep("text", Table(["what", "seconds", *(f"{kind}, GiB" for kind in ("driver", "workers", "java"))], MEASURED))
 
 
 def _export() -> None:
@@ -92,6 +99,8 @@ def _measured(what: str) -> Iterator[None]:
         seconds = time.perf_counter() - started
     peak = ", ".join(f"{kind} {size / 2**20:,.0f} MiB" for kind, size in memory.peak.items())
     print(f"{what}: {seconds:.1f} s; {peak}", flush=True)
+    sizes = [round(memory.peak[kind] / 2**30, 2) or "" for kind in ("driver", "workers", "java")]  # none in a second
+    MEASURED.append([what, round(seconds, 1), *sizes])
 
 
 def _size(folder: Path) -> str:

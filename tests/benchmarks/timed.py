@@ -78,6 +78,26 @@ class Timed:
         """As a line of a file, from which ``Timed(**line)`` is had back."""
         return asdict(self)
 
+    def figures(self) -> dict[str, Any]:
+        """All of it by name, as results keep it."""
+        effort = self.effort
+        counts = {name: value for name, value in effort.items() if name not in ("seconds", "resumed_picks", "ended_by")}
+        floor = {"floor, s": median(self.floor), "selection over the floor": self.ratio} if self.floor else {}
+        return {
+            "candidates": self.rows,
+            "dimension": self.dimension,
+            "budget": self.budget,
+            "formula": self.formula,
+            "selection, s": self.selection,
+            **{f"of it {name}, s": value for name, value in effort["seconds"].items()},
+            "processor time of the driver, s": self.driver_cpu,
+            "Spark jobs": self.jobs,
+            "an empty job, ms": 1000 * self.latency,
+            **counts,
+            **{f"peak memory, {name}, GiB": value / 2**30 for name, value in self.memory.items()},
+            **floor,
+        }
+
     def report(self, most_memory: float | None = None) -> None:
         """Print all of it."""
         effort = self.effort

@@ -1,4 +1,4 @@
-"""README, docs/ and conf/ are true: each command runs from the document's own text, each name and number is checked."""
+"""The pages and conf/ are true: each command runs from the document's own text, each name and number is checked."""
 
 import functools
 import json
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pyspark
 import pytest
 from conftest import ROOT, SAMPLE, _gateway
-from documents import PAGES, SHOWN, SUBMIT, Block, Command, understood
+from documents import PAGES, SHOWN, SUBMIT, TRANSLATED, Block, Command, of_page, understood
 
 import novelsum
 from novelsum import settings
@@ -56,12 +56,13 @@ WORDS = {
     "--update DIR --remove gone.parquet": "--update /density/state --remove /data/gone.parquet",
 }
 """What else is another thing in the tests, whose data are small."""
-BEFORE = {"docs/density.md": "--save-state"}
-"""What a document takes for granted: that the commands of the README with these words ran before its own."""
+BEFORE = {"docs/density.md": ("docs/jobs/estimate_density.md", "--save-state")}
+"""What a document takes for granted: that the commands of another with these words ran before its own."""
 CLUSTERS = {"conf/kubernetes.conf": "--master local[2] --deploy-mode client"}
 """What stands for a cluster that is not here. YARN and standalone have tests of their own, with executors."""
 ELSEWHERE = {
     ("README.md", "make "): "what make does is checked, and what `make run` runs is run",
+    ("CONTRIBUTING.md", "make "): "what make does is checked",
     ("conf/novelsum.service", "systemctl "): "systemd-analyze verifies the units",
     ("conf/three_nights.sh", "conf/three_nights.sh "): "density/test_state.py",
     ("docs/operations.md", "$nights/"): "density/test_state.py",
@@ -245,15 +246,14 @@ def test_a_driver_in_a_yarn_container_finds_its_settings_and_its_log_there():
         assert properties_of(command)["spark.driver.extraJavaOptions"].split("=")[1] in command.shipped
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*PAGES, TRANSLATED], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
     """In the text between backquotes, and behind links."""
     text = re.sub(r"^```\w*\n.*?^```\n", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
-    fields = [field for job in PARSED for field in settings.fields_of(job)]
+    fields = [field for job in (*PARSED, *settings.EXPLAINING) for field in settings.fields_of(job)]
     flags = {settings.flag(field) for field in fields} | {
         "--config",
         "--help",
-        "--json",
         "--no-report",
         "--remote",
         *SUBMIT,
@@ -280,29 +280,29 @@ def test_every_flag_file_job_and_target_that_a_page_mentions_exists(path):
             assert anchor in [heading.replace(" ", "-") for heading in headings], anchor
 
 
-def test_defaults_in_the_readme_are_those_of_the_jobs():
-    """Each flag that a table of the README gives a value has that one."""
-    tables = (ROOT / "README.md").read_text().split("`measure_diversity.py` takes these flags")
-    for job, table in zip(("all", "measure_diversity"), tables, strict=True):
-        fields = {
-            settings.flag(field): field
-            for one in ((job,) if job != "all" else settings.ALL)
-            for field in settings.fields_of(one)
-        }
-        for flags, default in re.findall(r"^\| (`--[^|]*) \|.*\| ([^|]*) \|$", table, re.MULTILINE):
-            named = re.findall(r"`(--[\w-]+)`", flags)
-            assert named
-            values = default.split(", ") if len(named) > 1 else [default]
-            for flag, value in zip(named, values, strict=False):
-                known = fields[flag].default
-                given = " ".join(map(str, known)) if isinstance(known, tuple) else known
-                if re.fullmatch(r"`[^`]+`|[\d.]+", value) and flag != "--master":
-                    plain = value.strip("`")
-                    assert plain == str(given) or float(plain) == float(given), flag
-                elif value in ("on", "off"):
-                    assert given is (value == "on"), flag
-                else:
-                    assert given in ("", None, 0, ()), flag
+def sections(path: Path) -> list[int]:
+    """The levels of a page's headings in their order, outside of what is set apart."""
+    text = re.sub(r"^```\w*\n.*?^```\n", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    return [len(marks) for marks in re.findall(r"^(#+) ", text, re.MULTILINE)]
+
+
+def test_the_chinese_readme_has_the_sections_and_the_commands_of_the_readme():
+    """Blocks to type are equal but for comments; both show the same pictures and link the same pages."""
+    readme, translated = ROOT / "README.md", TRANSLATED
+    assert sections(translated) == sections(readme)
+    typed = [[block.commands for block in of_page(path, path.read_text())] for path in (translated, readme)]
+    assert typed[0] == typed[1]
+    links = [set(re.findall(r"(?:\]\(|src=\")([^)\s#\"]+)", path.read_text())) for path in (translated, readme)]
+    assert {"README.md", "https://arxiv.org/abs/2602.19000"} <= links[0]
+    assert links[0] - {"README.md", "https://arxiv.org/abs/2602.19000"} == links[1] - {"README.zh-CN.md"}
+
+
+def test_the_chinese_readme_leads_to_the_worked_example_in_chinese():
+    assert "](docs/worked-example.md#中文)" in TRANSLATED.read_text()
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 
 
 # --- numbers and names in the text ------------------------------------------------------------------------
@@ -310,10 +310,10 @@ def test_defaults_in_the_readme_are_those_of_the_jobs():
 NUMBERED = [
     ("docs/operations.md", "two minutes after its last sign of life", lock.STALE_AFTER == 120),
     ("docs/operations.md", "every {:g} s elsewhere", progress.LOG_SECONDS),
-    ("README.md", "line is logged every {:g} s", progress.LOG_SECONDS),
-    ("README.md", "at most {:,} candidates", projection.MAP_POOL),
-    ("README.md", "there {} at most", survey._MOST_FIRST_PICKS),
-    ("README.md", "about {:.1f} kB", (block_bytes(1, 384, 4) - 4 * 384) / 1000),
+    ("docs/jobs/README.md", "line is logged every {:g} s", progress.LOG_SECONDS),
+    ("docs/jobs/curate.md", "at most {:,} candidates", projection.MAP_POOL),
+    ("docs/jobs/curate.md", "there {} at most", survey._MOST_FIRST_PICKS),
+    ("docs/jobs/curate.md", "about {:.1f} kB", (block_bytes(1, 384, 4) - 4 * 384) / 1000),
     ("docs/operations.md", "{:,}) bytes", block_bytes(1, 384, 4) - 4 * 384),
     ("docs/operations.md", "{:,} bytes a row", check.STATE_BYTES),
     ("docs/operations.md", "(B + M) · (4·D + {})", file_bytes(1, 0)),
@@ -501,7 +501,7 @@ def test_the_commands_of_a_document_run_as_they_are_typed(folder_of, block):
     folder = folder_of(block.document)
     found, script = commands(block), "\n".join(block.commands)
     if before := BEFORE.get(block.document):
-        (first,) = [other for other in RUN if other.document == "README.md" and before in other.text]
+        (first,) = [other for other in RUN if other.document == before[0] and before[1] in other.text]
         script = "\n".join([*first.commands, script])
     for named, local in CLUSTERS.items():
         script = script.replace(f"--properties-file {named}", f"--properties-file {named} {local}")
@@ -536,6 +536,12 @@ def test_the_commands_that_embed_run_as_they_are_typed(folder_of, block):
         assert f"has {len(lines)} of the {len(known)} lines" in " ".join((ROOT / "README.md").read_text().split())
 
 
+def novelsums(printed: str) -> dict[str, float]:
+    """NovelSum by strategy, of what --compare prints."""
+    table = printed.partition("selections under the same rules\n")[2]
+    return {name: float(value) for name, value in re.findall(r"^([a-z-]+) +\d+ +([\d.]+) ", table, re.MULTILINE)}
+
+
 @pytest.mark.more
 def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of):
     """What the target runs, with --compare, from the sample that is shipped; the preflight says what the page does."""
@@ -547,22 +553,20 @@ def test_make_run_prints_what_the_readme_shows_and_compares_as_it_says(folder_of
     printed = "\n".join(" ".join(line.split()) for line in done.stdout.splitlines())
     for line in block.shown:
         assert " ".join(line.removesuffix("…").split()) in printed, line
-    told = re.search(
-        r"\*\*`--compare`\.\*\* .*?at random and ([\d.]+) farthest-first", (ROOT / "README.md").read_text(), re.DOTALL
-    )
-    assert told
-    values = [float(value) for value in re.findall(r"\d{3}\.\d", told[0])]
-    sums = [float(value) for value in re.findall(r"\b\d{3}\.\d+\b", done.stdout.split("NovelSum")[-1])]
-    for value in values:
-        assert any(round(found, 1) == value for found in sums), (value, sums)
+    page = (ROOT / "docs" / "formula.md").read_text()
+    told = " ".join(page.split("## Why NovelSelect need not")[1].split("farthest-first, as")[0].split())
+    sums = novelsums(done.stdout)
+    for name, words in (("k-means", "for k-means"), ("novelselect", "for NovelSelect"), ("random", "at random")):
+        assert f"{sums[name]:.1f} {words}" in told
+    assert told.endswith(f"{sums['farthest-first']:.1f}")
     symmetric = run_here(f"{command} --compare --formula symmetric", folder_of("symmetric"), **_gateway())
-    (told_too,) = re.findall(r"counts the σ of x too: ([\d.]+)\.", (ROOT / "README.md").read_text())
-    assert re.search(rf"^novelselect +{re.escape(told_too)}", symmetric.stdout, re.MULTILINE), symmetric.stdout
+    assert symmetric.returncode == 0, symmetric.stderr
+    assert f"counts the σ of x too: {novelsums(symmetric.stdout)['novelselect']:.1f}." in " ".join(page.split())
     needed = re.search(
         r"selection: 200 of 2771 candidates; (\d+) MiB of scratch .*, about (\d+) MiB of memory", done.stderr
     )
     assert needed
-    compared = 2771 * (16 * 384 + 24) + 32 * 200 * 384  # as the page has it
+    compared = 2771 * (8 * 384 + 16) + 64 * 200 * 384  # docs/operations.md
     assert int(needed[1]) == round(compared / 2**20)
     in_pool = contender_bytes(384, 4) + list_bytes(200)  # docs/operations.md
     assert int(needed[2]) == round(2771 * in_pool / 2**20)
