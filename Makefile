@@ -53,7 +53,7 @@ package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar
 	  $(BIN)/venv-pack --force -p build/environment -o dist/environment.tar.gz; }
 
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
-	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
+	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 2000
 
 bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
 	$(BIN)/python tests/benchmarks/selection.py bench40k
