@@ -7,20 +7,11 @@ from typing import Any
 
 from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
-from novelsum.report import comparison, figures, sections
+from novelsum.report import comparison, figures, pieces, sections
 from novelsum.report.picklist import list_of_picks
-from novelsum.report.pieces import Numbering
-from novelsum.report.pieces import flat as _flat
-from novelsum.report.pieces import name as _name
-from novelsum.report.pieces import sample as _sample
-from novelsum.report.pieces import section as _section
-from novelsum.report.pieces import table as _table
-from novelsum.report.pieces import value as _value
 from novelsum.report.script import HASH, SCRIPT
 from novelsum.report.template import SKELETON, STYLE
-from novelsum.report.text import escaped, number
-from novelsum.report.text import percent as _percent
-from novelsum.report.text import share as _share
+from novelsum.report.text import escaped, number, percent, share
 from novelsum.report.words import aim, measure, strategy_of, summary
 
 _TEXT, _NEIGHBOR_TEXT = 420, 240
@@ -29,7 +20,7 @@ _TEXT, _NEIGHBOR_TEXT = 420, 240
 def page(data: dict[str, Any]) -> str:
     """The whole page."""
     metric = data["settings"]["metric"]
-    numbered = Numbering()
+    numbered = pieces.Numbering()
     shown = [
         _novelty(data, metric, numbered),
         _pool(data, metric, numbered),
@@ -39,7 +30,7 @@ def page(data: dict[str, Any]) -> str:
         _novelsum_of_parts(data),
         _comparison(data, metric, numbered) if data["comparison"] else "",
         _first_picks(data, metric),
-        _section("All picks", list_of_picks(data)),
+        pieces.section("All picks", list_of_picks(data)),
         _provenance(data),
     ]
     picks, candidates = data["selected"]["picks"], data["input"]["candidates"]
@@ -63,7 +54,7 @@ def _facts(data: dict[str, Any]) -> str:
     facts = [
         (f"{data['selected']['picks']:,}", "picks"),
         (f"{data['input']['candidates']:,}", "candidates"),
-        (_share(data["selected"]["picks"], data["input"]["candidates"]), "of the pool"),
+        (share(data["selected"]["picks"], data["input"]["candidates"]), "of the pool"),
         (f"{data['input']['dimension']:,}", "dimensions"),
     ]
     if data["groups"]:
@@ -77,7 +68,7 @@ def _facts(data: dict[str, Any]) -> str:
 # --- sections ---------------------------------------------------------------------------------------------
 
 
-def _novelty(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
+def _novelty(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> str:
     found, typical, begun = (
         data["novelty"],
         data["density"]["typical_neighbor_distance"],
@@ -88,7 +79,7 @@ def _novelty(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
             f"{row['pick']:,}",
             *([f"{row['selected']:,}"] if begun else []),
             number(row["novelty"]),
-            _percent(row["growth"]),
+            percent(row["growth"]),
             number(row["nearest_earlier"]),
         )
         for row in found["doublings"]
@@ -110,7 +101,7 @@ def _novelty(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
         "<p>Flatness is a rule of thumb for choosing a budget, not a property of the data: the rule is the same for "
         "every run, so budgets can be compared, but what a sample is worth in training it cannot tell.</p>"
     )
-    table = _table(
+    table = pieces.table(
         ("pick", *(["samples in S"] if begun else []), "novelty", "growth over half as many", "nearest before"),
         rows,
         "Means over the picks within 5% of that number." + (" S counts the samples selected before." if begun else ""),
@@ -120,7 +111,7 @@ def _novelty(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
         f"Above: novelty of each pick when it was picked{summed}. Below: its {metric} distance to the nearest sample "
         f"selected before it. {mark}{compared}"
     )
-    return _section(
+    return pieces.section(
         "Where returns flatten",
         f"<div class=pair>{numbered.figure(figures.novelty(data, metric), caption)}<div>{text}{table}</div></div>",
     )
@@ -144,22 +135,26 @@ def _novelsum_of_parts(data: dict[str, Any]) -> str:
     notes = [f"95% intervals in brackets, where {sampled:,} rows drawn by the seed were measured."] if sampled else []
     if parts[-1]["picks"] < picks:
         notes.append("Greater parts were not measured: their points would take more than 2 GiB of scratch.")
-    ordered = "" if strategy_of(data) != "k-means" else " The order of k-means means nothing, and so do its parts."
+    ordered = (
+        ""
+        if strategy_of(data) != "k-means"
+        else " k-means chooses all its picks together: its first ones are not what a smaller budget would have had."
+    )
     before = " Samples selected before do not count." if data["novelty"]["selected_before"] else ""
     text = (
         f"<p>{measure(data)} of the first picks, among themselves, with the σ they have in the pool.{before} The "
         "mean grows with the number of samples, whatever they are, so compare it, and the sum all the more, only with "
         f"other sets of the same size.{ordered}</p><p>{aim(data)}</p>"
     )
-    table = _table(("first picks", "of all", "mean NovelSum", "sum"), rows, " ".join(notes))
-    return _section("How diverse they are", f"<div class=pair><div>{text}</div><div>{table}</div></div>")
+    table = pieces.table(("first picks", "of all", "mean NovelSum", "sum"), rows, " ".join(notes))
+    return pieces.section("How diverse they are", f"<div class=pair><div>{text}</div><div>{table}</div></div>")
 
 
 def _interval(of: list[float] | None) -> str:
     return "" if of is None else f" ({number(of[0], 4)} to {number(of[1], 4)})"
 
 
-def _pool(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
+def _pool(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> str:
     found, pool_map = data["density"], data["map"]
     shares = [100 * share for share in pool_map["variance_shares"]]
     spread = pool_map["mean_squared_distance_to_center"]
@@ -172,7 +167,7 @@ def _pool(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
         f"Density factors of the {data['input']['candidates']:,} candidates (filled) and the "
         f"{data['selected']['picks']:,} picks (hatched). A high factor means close neighbours.",
     )
-    density += _table(("quantile of σ", "pool", "selection"), quantiles, "Quantiles are exact to about 2%.")
+    density += pieces.table(("quantile of σ", "pool", "selection"), quantiles, "Quantiles are exact to about 2%.")
     density += _crowded(data)
     drawn = len(pool_map["picks"])
     evenly = f", {drawn:,} drawn evenly over the order of picking" if drawn < data["selected"]["picks"] else ""
@@ -182,12 +177,12 @@ def _pool(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
         f"numbered. The axes hold {shares[0]:.1f}% and {shares[1]:.1f}% of the variance, so {100 - sum(shares):.0f}% "
         "of what tells samples apart is not on this map: points that lie together here may be far apart.",
     )
-    chart += _table(
+    chart += pieces.table(
         ("mean squared distance to the pool’s centre, in all dimensions", ""),
         [("pool", number(spread["pool"])), ("picks", number(spread["selected"]))],
         "All points of the map are in report.json.",
     )
-    return _section("Where the picks lie", f"<div class=pair><div>{density}</div><div>{chart}</div></div>")
+    return pieces.section("Where the picks lie", f"<div class=pair><div>{density}</div><div>{chart}</div></div>")
 
 
 def _crowded(data: dict[str, Any]) -> str:
@@ -206,9 +201,9 @@ def _crowded(data: dict[str, Any]) -> str:
     )
 
 
-def _groups(data: dict[str, Any], numbered: Numbering) -> str:
+def _groups(data: dict[str, Any], numbered: pieces.Numbering) -> str:
     found, pool, picked = data["groups"], data["input"]["candidates"], data["selected"]["picks"]
-    listed = [(_name(in_words(row["group"]), 40), row["pool"], row["selected"]) for row in found["largest"]]
+    listed = [(pieces.name(in_words(row["group"]), 40), row["pool"], row["selected"]) for row in found["largest"]]
     if found["smaller"]["count"]:
         smaller = found["smaller"]
         listed.append((f"{smaller['count']:,} smaller groups", smaller["pool"], smaller["selected"]))
@@ -216,27 +211,27 @@ def _groups(data: dict[str, Any], numbered: Numbering) -> str:
         (
             name,
             f"{of_pool:,}",
-            _share(of_pool, pool),
+            share(of_pool, pool),
             f"{of_picks:,}",
-            _share(of_picks, picked),
+            share(of_picks, picked),
             f"{of_picks * pool / (of_pool * picked):.2f} ×" if of_pool else "–",
         )
         for name, of_pool, of_picks in listed
     ]
     picture = numbered.figure(
         figures.groups(data),
-        f"Share of each value of {_name(found['column'], 60)} in the pool (circles) and in the selection "
+        f"Share of each value of {pieces.name(found['column'], 60)} in the pool (circles) and in the selection "
         "(diamonds), largest first.",
     )
-    table = _table(("group", "pool", "share", "picks", "share", "over pool"), rows)
-    return _section("Groups", f"<div class=pair>{picture}<div>{table}{sections.quotas(data)}</div></div>")
+    table = pieces.table(("group", "pool", "share", "picks", "share", "over pool"), rows)
+    return pieces.section("Groups", f"<div class=pair>{picture}<div>{table}{sections.quotas(data)}</div></div>")
 
 
-def _comparison(data: dict[str, Any], metric: str, numbered: Numbering) -> str:
+def _comparison(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> str:
     found = data["comparison"]
     picture = numbered.figure(figures.comparison(found, metric), comparison.caption(found, metric))
-    beside = f"<div><p>{escaped(found['verdict'])}</p>{_table(*comparison.table(found))}</div>"
-    return _section("Against other strategies", f"<div class=pair>{picture}{beside}</div>")
+    beside = f"<div><p>{escaped(found['verdict'])}</p>{pieces.table(*comparison.table(found))}</div>"
+    return pieces.section("Against other strategies", f"<div class=pair>{picture}{beside}</div>")
 
 
 def _first_picks(data: dict[str, Any], metric: str) -> str:
@@ -245,18 +240,18 @@ def _first_picks(data: dict[str, Any], metric: str) -> str:
     cards = []
     for pick in data["first_picks"]:
         near = "".join(
-            f"<li><span class=measure>{number(one['distance'])}</span> {_sample(one, _NEIGHBOR_TEXT)}</li>"
+            f"<li><span class=measure>{number(one['distance'])}</span> {pieces.sample(one, _NEIGHBOR_TEXT)}</li>"
             for one in pick["nearest_rejected"]
         )
         near = f"<ol class=near aria-label='rejected, nearest first'>{near}</ol>" if near else ""
         cards.append(
-            f"<li><div class=number>{pick['pick']}</div><div>{_sample(pick, _TEXT)}"
+            f"<li><div class=number>{pick['pick']}</div><div>{pieces.sample(pick, _TEXT)}"
             f"<p class=measures>novelty {number(pick['novelty'])} · density {number(pick['density'])}"
             f"{_nearest_earlier(pick)}</p>"
             f"{near}</div></li>"
         )
     hint = "" if data["settings"]["text_column"] else " Name a column with <code>--text-column</code> to read them."
-    return _section(
+    return pieces.section(
         "First picks, and what they made redundant",
         f"<p>Under each pick stand the rejected candidates nearest to it, with their {metric} distance; a candidate "
         "stands under the nearest of these picks only. Read them together: where they say the same, nothing was lost "
@@ -268,24 +263,31 @@ def _first_picks(data: dict[str, Any], metric: str) -> str:
 def _nearest_earlier(pick: dict[str, Any]) -> str:
     if pick["nearest_distance"] is None:
         return ""
-    return f" · {number(pick['nearest_distance'])} from {_name(pick['nearest_earlier'], 120)}, the nearest before it"
+    return (
+        f" · {number(pick['nearest_distance'])} from {pieces.name(pick['nearest_earlier'], 120)}, the nearest before it"
+    )
 
 
 def _provenance(data: dict[str, Any]) -> str:
-    settings = [(f"<code>{escaped(name)}</code>", _value(value)) for name, value in data["settings"].items()]
+    settings = [(f"<code>{escaped(name)}</code>", pieces.value(value)) for name, value in data["settings"].items()]
     seconds = [(escaped(name), f"{value:,.1f}") for name, value in data["seconds"].items()]
     versions = [(escaped(name), escaped(value)) for name, value in data["versions"].items()]
     found = [
-        (escaped(name.replace("_", " ")), _value(value)) for name, value in _flat(data["input"]) if name != "bad_rows"
+        (escaped(name.replace("_", " ")), pieces.value(value))
+        for name, value in pieces.flat(data["input"])
+        if name != "bad_rows"
     ]
     parts = [
-        "<div>" + _table(("setting", "value"), settings) + "</div>",
-        "<div>" + _table(("input", ""), found),
-        _table(("density factors", ""), [(escaped(k.replace("_", " ")), _value(v)) for k, v in _flat(_estimate(data))]),
-        _table(("stage", "seconds"), seconds, "Up to the drawing of this page."),
-        _table(("version of", ""), versions) + "</div>",
+        "<div>" + pieces.table(("setting", "value"), settings) + "</div>",
+        "<div>" + pieces.table(("input", ""), found),
+        pieces.table(
+            ("density factors", ""),
+            [(escaped(k.replace("_", " ")), pieces.value(v)) for k, v in pieces.flat(_estimate(data))],
+        ),
+        pieces.table(("stage", "seconds"), seconds, "Up to the drawing of this page."),
+        pieces.table(("version of", ""), versions) + "</div>",
     ]
-    return _section("How it was made", f"<div class=pair>{''.join(parts)}</div>")
+    return pieces.section("How it was made", f"<div class=pair>{''.join(parts)}</div>")
 
 
 def _estimate(data: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ STRATEGIES = {
     "novelselect": "NovelSelect",
     "k-means": "k-means",
     "farthest-first": "farthest-first",
-    "random": "random choice",
+    "random": "a random draw",
 }
 _NAMED = 5
 """Earlier selections that are named."""
@@ -40,44 +40,45 @@ def summary(data: dict[str, Any]) -> str:
 
 def _asked(data: dict[str, Any]) -> str:
     settings, found, selected = data["settings"], data["input"], data["selected"]
-    strategy = strategy_of(data)
+    called = STRATEGIES.get(strategy_of(data), escaped(strategy_of(data)))
     dropped = [f"{rows:,} {escaped(reason)}" for reason, rows in found["bad_rows"].items()]
     for key, what in (("duplicates_dropped", "duplicates"), ("near_duplicates_dropped", "near-copies")):
         if found[key]:
             dropped.append(f"{found[key]:,} {what}")
     aside = f", of which {', '.join(dropped)} were set aside" if dropped else ""
     return (
-        f"{STRATEGIES.get(strategy, escaped(strategy))[:1].upper()}{STRATEGIES.get(strategy, escaped(strategy))[1:]} "
-        f"chose <b>{selected['picks']:,}</b> of the {found['candidates']:,} candidates in "
-        f"{name(settings['input'], 200)}, {found['input_rows']:,} rows{aside}. {_rule(data)} {_first(data)}"
+        f"{called[:1].upper()}{called[1:]} chose <b>{selected['picks']:,}</b> of the {found['candidates']:,} candidates "
+        f"in {name(settings['input'], 200)}, {found['input_rows']:,} rows{aside}. {_rule(data)} {_first(data)}"
     )
 
 
 def _rule(data: dict[str, Any]) -> str:
     """By what rule a pick was chosen."""
     settings, strategy = data["settings"], strategy_of(data)
-    if strategy != "novelselect":
-        rule = {
-            "k-means": "Each pick is the candidate nearest to a centroid of k-means, as many as there are picks.",
-            "farthest-first": "Each pick is the candidate farthest from the nearest sample selected before it.",
-            "random": "Each pick is drawn by the seed, whatever its embedding.",
-        }.get(strategy, "")
-        return f"{rule} Novelty is shown as NovelSelect would count it, {_by_formula(data)}; it chose no pick."
-    terms = "v(x)"
+    weight = ""
     if settings["quality_column"] is not None and settings["quality_power"]:
-        terms += "·q" + _power(settings["quality_power"])
+        weight += "·q" + _power(settings["quality_power"])
     if settings["cost_column"] is not None and settings["cost_power"]:
-        terms += "/cost" + _power(settings["cost_power"])
-    among = "all candidates left"
+        weight += "/cost" + _power(settings["cost_power"])
     limits = [
         *(["its group may have another by the quotas"] if settings["quota"] else []),
         *(["its cost still fits"] if settings["cost_budget"] is not None else []),
         *(["it is far enough from all before"] if settings["min_distance"] else []),
     ]
-    if limits:
-        among = f"the candidates where {_listed(limits)}"
-    what = "the greatest novelty v(x)" if terms == "v(x)" else f"the greatest {terms}, v(x) being its novelty,"
-    return f"Each pick has {what} of {among}, against all samples selected before it, {_by_formula(data)}."
+    among = f"the candidates where {_listed(limits)}" if limits else "all candidates left"
+    if strategy == "novelselect":
+        what = f"the greatest v(x){weight}, v(x) being its novelty," if weight else "the greatest novelty v(x)"
+        return f"Each pick has {what} of {among}, against all samples selected before it, {_by_formula(data)}."
+    score = weight.lstrip("·") if weight.startswith("·") else f"1{weight}"
+    rule = {
+        "k-means": f"Each pick is nearest to a centroid of k-means, of {among}"
+        + (f"; candidates weigh {score} in the centroids, and distances are divided by it." if weight else "."),
+        "farthest-first": f"Each pick has the greatest distance{weight} to the nearest sample selected before it, of "
+        f"{among}.",
+        "random": f"Each pick is drawn by the seed from {among}, "
+        + (f"with a chance in proportion to {score}." if weight else "whatever its embedding."),
+    }.get(strategy, "")
+    return f"{rule} Novelty is shown as NovelSelect would count it, {_by_formula(data)}; it chose no pick."
 
 
 def _by_formula(data: dict[str, Any]) -> str:

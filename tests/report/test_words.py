@@ -50,8 +50,18 @@ def data_of(selected=None, features=None, **settings):
     ("strategy", "says"),
     [
         ("k-means", ["K-means chose <b>40</b>", "nearest to a centroid", "First centroids were drawn"]),
-        ("farthest-first", ["Farthest-first chose <b>40</b>", "farthest from the nearest sample", "drawn by seed 42"]),
-        ("random", ["Random choice chose <b>40</b>", "drawn by the seed, whatever its embedding", "The seed was 42"]),
+        (
+            "farthest-first",
+            ["Farthest-first chose <b>40</b>", "the greatest distance to the nearest sample", "drawn by seed 42"],
+        ),
+        (
+            "random",
+            [
+                "A random draw chose <b>40</b>",
+                "drawn by the seed from all candidates left, whatever its embedding",
+                "The seed was 42",
+            ],
+        ),
     ],
 )
 def test_another_strategy_is_not_said_to_be_novelselect(strategy, says):
@@ -62,6 +72,23 @@ def test_another_strategy_is_not_said_to_be_novelselect(strategy, says):
     assert "greatest novelty" not in found
     assert "it chose no pick" in found
     assert "does not look at NovelSum" in aim(data_of(strategy=strategy))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "says"),
+    [
+        ("novelselect", "the greatest v(x)·q<sup>2</sup>/cost, v(x) being its novelty, of the candidates where"),
+        ("k-means", "candidates weigh q<sup>2</sup>/cost in the centroids, and distances are divided by it."),
+        ("farthest-first", "Each pick has the greatest distance·q<sup>2</sup>/cost to the nearest sample"),
+        ("random", "with a chance in proportion to q<sup>2</sup>/cost."),
+    ],
+)
+def test_quality_cost_and_limits_are_told_with_each_strategy(strategy, says):
+    asked = {"quality_column": "q", "quality_power": 2.0, "cost_column": "c", "cost_power": 1.0, "cost_budget": 9}
+    features = {name: {"selected_mean": 1.0, "pool_mean": 0.5, "selected": 8.0} for name in ("quality", "cost")}
+    found = summary(data_of(features=features, strategy=strategy, quota=("a=1",), **asked))
+    assert says in found
+    assert "the candidates where its group may have another by the quotas and its cost still fits" in found
 
 
 def test_the_first_pick_is_drawn_given_or_chosen():
