@@ -41,13 +41,14 @@ def summary(data: dict[str, Any]) -> str:
 def _asked(data: dict[str, Any]) -> str:
     settings, found, selected = data["settings"], data["input"], data["selected"]
     called = STRATEGIES.get(strategy_of(data), escaped(strategy_of(data)))
+    called, picks = called[:1].upper() + called[1:], selected["picks"]
     dropped = [f"{rows:,} {escaped(reason)}" for reason, rows in found["bad_rows"].items()]
     for key, what in (("duplicates_dropped", "duplicates"), ("near_duplicates_dropped", "near-copies")):
         if found[key]:
             dropped.append(f"{found[key]:,} {what}")
     aside = f", of which {', '.join(dropped)} were set aside" if dropped else ""
     return (
-        f"{called[:1].upper()}{called[1:]} chose <b>{selected['picks']:,}</b> of the {found['candidates']:,} candidates "
+        f"{called} chose <b>{picks:,}</b> of the {found['candidates']:,} candidates "
         f"in {name(settings['input'], 200)}, {found['input_rows']:,} rows{aside}. {_rule(data)} {_first(data)}"
     )
 
