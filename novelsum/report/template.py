@@ -110,7 +110,7 @@ h3 + .note { margin-top: 0; }
 .list .pick { min-width: 0; color: var(--pick); font-weight: 600; }
 .list thead .pick { color: var(--soft); }
 .list button { margin: 0; padding: 0 0 1px; border: 0; background: none; color: inherit; font: inherit;
-  text-align: inherit; cursor: pointer; text-decoration: underline;
+  text-align: inherit; white-space: nowrap; cursor: pointer; text-decoration: underline;
   text-decoration-color: var(--rule); text-underline-offset: 3px; }
 [aria-sort=ascending] button, [aria-sort=descending] button { color: var(--ink); text-decoration-color: var(--ink); }
 [aria-sort=ascending] button::after { content: " ↑"; }

@@ -32,7 +32,10 @@ def summary(data: dict[str, Any]) -> str:
     """
     lines = [line for line in (told(data) for told in _FEATURES) if line]
     features = f"<ul class=features>{''.join(f'<li>{line}</li>' for line in lines)}</ul>" if lines else ""
-    return f"<p>{_asked(data)}</p>{features}<p>{_came_out(data)}</p>"
+    verdict = ""
+    if data["comparison"]:
+        verdict = f"<p><b>Against other strategies</b>: {escaped(data['comparison']['verdict'])}</p>"
+    return f"<p>{_asked(data)}</p>{features}<p>{_came_out(data)}</p>{verdict}"
 
 
 # --- what was asked ---------------------------------------------------------------------------------------
@@ -240,8 +243,6 @@ def _came_out(data: dict[str, Any]) -> str:
     out.append(f"By density the selection {lean} (median factor {medians[0]:.3g}, the pool’s {medians[1]:.3g}).")
     if data["groups"]:
         out.append(f"It reaches {data['groups']['reached']:,} of {data['groups']['count']:,} groups{_shifts(data)}.")
-    if data["comparison"]:
-        out.append(f"<b>Against other strategies</b>: {escaped(data['comparison']['verdict'])}")
     return " ".join(out)
 
 
