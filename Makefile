@@ -56,7 +56,7 @@ docs: setup ## the parts of pages that are made: settings from their rules, figu
 	$(BIN)/python tests/made.py
 
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
-	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
+	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 2000
 
 bench: setup ## exact NovelSum of 100,000 generated embeddings; 4,000 of 40,000 real ones (BENCH40K: their folder)
 	$(BIN)/python tests/benchmarks/diversity.py

@@ -34,6 +34,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -45,6 +46,7 @@ from novelsum.density.given import load_density
 from novelsum.density.reference import mark_itself
 from novelsum.density.state import State, state_of, tidy_state
 from novelsum.density.thin import thin
+from novelsum.diversity.parts import PARTS, novelsum_of_parts
 from novelsum.errors import UsageError, error_of_a_task
 from novelsum.files.ingest import ingest
 from novelsum.files.location import DUPLICATES, MAP, REJECTED, REJECTED_NEAR, Location
@@ -60,6 +62,7 @@ from novelsum.report.projection import write_map
 from novelsum.report.summary import print_result
 from novelsum.report.survey import survey
 from novelsum.report.write import check_report, write_report
+from novelsum.selection import picklog
 from novelsum.selection.already import log_already_selected
 from novelsum.selection.earlier import Earlier, earlier_picks
 from novelsum.selection.nearest import Selected, nearest_earlier, write_rejected_near
@@ -295,7 +298,7 @@ class _Steps:
         if settings.compare:
             with _spared("the comparison cannot be made"):
                 manifest["comparison"] = self._compare(context, pool, corpus, factors, log, first, begun, picks)
-        return manifest, self._survey(context, pool, factors, picks)
+        return manifest, self._survey(context, pool, factors, log, picks, begun["samples"])
 
     # --- 4. ingest ----------------------------------------------------------------------------------------
 
@@ -495,14 +498,16 @@ class _Steps:
     # --- 10. report ---------------------------------------------------------------------------------------
 
     def _survey(
-        self, context: SparkContext, pool: Pool, factors: Location, picks: list[Candidate]
+        self, context: SparkContext, pool: Pool, factors: Location, log: Location, picks: list[Candidate], begun: int
     ) -> dict[str, Any] | None:
         """What the report is to show, or None where there is to be none."""
         if not self.settings.report:
             return None
         selected = self.place.result / "selected" / "part-00000.parquet"
         with _spared("the report cannot be made"), self.clock.time("survey"):
-            return survey(context, pool, factors, self.settings, self.source, picks, selected)
+            measure = partial(novelsum_of_parts, context, pool, self.settings, picks, self.place.stage / PARTS)
+            before = picklog.rows(log, begun)
+            return survey(context, pool, factors, self.settings, self.source, picks, before, selected, measure)
         return None
 
     def _draw(self, manifest: dict[str, Any], shown: dict[str, Any] | None) -> None:

@@ -274,7 +274,7 @@ class Settings:
         group="advanced",
         minimum=0,
     )
-    text_column: str | None = setting("column whose text is shown beside the first picks", jobs=SELECTING)
+    text_column: str | None = setting("column of texts, or of chats, to show and measure in the report", jobs=SELECTING)
     group_column: str | None = setting("column whose shares in pool and selection are shown", jobs=SELECTING)
     explain_rejected: bool = setting(
         "also write, of every candidate left out, which selected sample is nearest, to <output>/rejected_near",

@@ -93,7 +93,7 @@ def novelty(data: dict[str, Any], metric: str) -> str:
             lower.axhline(typical, color=INK, linewidth=1.1, linestyle=":", label=label)
             lower.legend(loc="lower left")
         upper.set_ylabel(f"novelty v\n(weighted {metric} distance)")
-        lower.set_ylabel(f"nearest earlier pick\n({metric} distance)")
+        lower.set_ylabel(f"nearest before\n({metric} distance)")
         lower.set_xlabel("pick (number)")
         lower.xaxis.set_major_formatter(_whole)
         lower.xaxis.get_major_locator().set_params(integer=True)
@@ -104,7 +104,18 @@ def novelty(data: dict[str, Any], metric: str) -> str:
 
 def density(data: dict[str, Any], metric: str) -> str:
     """Shares of pool and selection by density factor."""
-    bins = data["density"]
+    unit = EQUATIONS[data["settings"]["formula"]].unit(metric)
+    label = f"density factor σ (1 / {unit}), sparse → dense"
+    return _shares("density", "Density factors of pool and selection", data["density"], label)
+
+
+def lengths(data: dict[str, Any]) -> str:
+    """Shares of pool and selection by the length of their texts."""
+    return _shares("lengths", "Lengths of texts in pool and selection", data["lengths"], "length of text (characters)")
+
+
+def _shares(name: str, title: str, bins: dict[str, Any], label: str) -> str:
+    """Shares of pool and selection in bins of equal width on a logarithmic axis."""
     with _drawing(2.9) as figure:
         axes = figure.subplots()
         for rows, style in (
@@ -118,11 +129,10 @@ def density(data: dict[str, Any], metric: str) -> str:
             axes.stairs(shares, bins["edges"], **style)
         axes.set_xscale("log")
         _plain_log_ticks(axes, bins["edges"][0], bins["edges"][-1])
-        unit = EQUATIONS[data["settings"]["formula"]].unit(metric)
-        axes.set_xlabel(f"density factor σ (1 / {unit}), sparse → dense")
+        axes.set_xlabel(label)
         axes.set_ylabel("share of samples (%)")
         axes.legend(loc="best")
-    return figure.svg("density", "Density factors of pool and selection")
+    return figure.svg(name, title)
 
 
 def groups(data: dict[str, Any]) -> str:
@@ -308,7 +318,7 @@ def _plain_log_ticks(axes: "Axes", low: float, high: float) -> None:
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     ticks = [step * 10.0**decade for decade in decades for step in steps if low <= step * 10.0**decade <= high]
     ticks = ticks[:: -(-len(ticks) // 8)] if len(ticks) > 1 else [low, high]
-    axes.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
+    axes.set_xticks(ticks, [f"{tick:,.0f}" if tick >= 1000 else f"{tick:.3g}" for tick in ticks])
     axes.minorticks_off()
     axes.set_xlim(low, high)
 

@@ -5,7 +5,7 @@ factors and the few rejected candidates nearest to the first picks.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,21 +20,22 @@ from novelsum.files.source import Source
 from novelsum.files.store import Block, Pool, read_block
 from novelsum.formula import Array, Metric, from_squared, metric_space
 from novelsum.formulas import EQUATIONS
-from novelsum.groups import group_of, in_order
+from novelsum.groups import Group, group_of, in_order
+from novelsum.report.extremes import LEFT_OUT, SELECTED_BEFORE, Extremes, Met
+from novelsum.report.features import Sums, quotas
+from novelsum.report.lengths import lengths, lengths_of_rows
 from novelsum.report.output import copied_columns, output_name
+from novelsum.report.picklist import listed
 from novelsum.report.projection import Projection, points_of_rows, sample_rows
-from novelsum.report.text import cut
+from novelsum.report.returns import returns
+from novelsum.report.text import rounded
+from novelsum.report.turns import told
 from novelsum.rows import Integers, common_places
 from novelsum.selection.rounds import Candidate
 from novelsum.settings import Settings
 from novelsum.spark.shared import Shared
 
 MAP_PICKS = 600
-CURVE_PICKS = 240
-FLAT = 0.05
-"""Returns are called flat where twice the picks raise novelty by less than this."""
-_FIRST_SURE = 16
-"""Before this pick a doubling tells nothing."""
 _MOST_FIRST_PICKS = 50
 _NEIGHBORS_SHOWN = 3
 _BINS_PER_DECADE = 100
@@ -42,6 +43,9 @@ _BINS_SHOWN = 40
 _GROUPS_SHOWN = 20
 _TEXT_KEPT = 600
 _CHUNK_BYTES = 32 << 20
+
+Measure = Callable[[Array | None], list[dict[str, Any]]]
+"""NovelSum of the first picks, as a report has it, given the points (n, D) of all where the driver has them."""
 
 
 def survey(
@@ -51,51 +55,68 @@ def survey(
     settings: Settings,
     source: Source,
     picks: list[Candidate],
+    before: Integers,
     selected: Location,
+    measure: Measure,
 ) -> dict[str, Any]:
     """The data of a report's pictures, ready for JSON.
 
-    ``factors``: where the density factors lie; ``selected``: the file that holds the picks.
+    ``factors``: where the density factors lie; ``before``: rows of the samples selected before; ``selected``: the
+    file that holds the picks; ``measure``: gives NovelSum of the first of them.
     """
     blocks = context.parallelize(pool.blocks, len(pool.blocks))
     rows = np.array([pick.row for pick in picks])
-    curve, mapped = _curve_places(len(picks)), _map_places(len(picks))
+    mapped = _map_places(len(picks))
     first = np.arange(min(len(picks), settings.show, _MOST_FIRST_PICKS))
     sample = sample_rows(pool, settings.seed)
+    text = settings.text_column
     try:
         context.setJobDescription("novelsum report: sample of the pool")
         wanted = np.unique(np.concatenate([sample, rows[mapped], rows[first]]))
         points = points_of_rows(context, pool, wanted, settings.metric)
         at = partial(np.searchsorted, wanted)
         context.setJobDescription("novelsum report: density factors and neighbours of picks")
-        query = Shared.of(context, _Query(rows, points[at(rows[first])]))
+        query = Shared.of(
+            context, _Query(rows, np.sort(before), points[at(rows[first])], sample if text else sample[:0])
+        )
         surveys = blocks.map(partial(_survey_block, pool.work, factors, settings.metric, query)).collect()
         query.destroy()
         neighbors = _nearest_rejected(surveys, len(first))
+        extremes = Extremes.joined([found.extremes for found in surveys])
         context.setJobDescription("novelsum report: texts")
-        columns = [column for column in (settings.group_column, settings.text_column) if column is not None]
-        shown = picks[: len(first)] + [neighbor for of_pick in neighbors for neighbor in of_pick]
-        texts = _texts(context, source, shown, list(dict.fromkeys(columns)))
+        columns = [column for column in (settings.group_column, text) if column is not None]
+        shown: list[Candidate | Met] = [
+            *picks[: len(first)],
+            *(neighbor for of_pick in neighbors for neighbor in of_pick),
+        ]
+        shown += [*extremes.lowest, *extremes.highest]
+        described = _described(settings, shown, _texts(context, source, shown, list(dict.fromkeys(columns))))
+        sampled = [place for found in surveys for place in found.sampled]
+        lengths_of_pool = lengths_of_rows(context, source, sampled, text) if text else []
+        context.setJobDescription("novelsum report: NovelSum of the first picks")
+        parts = measure(points[at(rows)] if len(mapped) == len(picks) else None)
     finally:
         context.setJobDescription("")
     nearest = selected.read_parquet(["nearest_id", "nearest_distance"])
+    picked = _picked_groups(settings, selected)
+    list_of_picks, lengths_of_picks = listed(selected, settings, len(picks))
+    cards = _first_picks(picks[: len(first)], nearest, neighbors, described)
     return {
-        "novelty": _novelty(settings, picks, curve, nearest.column("nearest_distance").to_numpy()),
+        "novelty": returns(settings, picks, len(before), nearest.column("nearest_distance").to_numpy()),
+        "novelsum": parts,
         "density": _density(settings, surveys),
-        "groups": _groups(settings, pool, selected) if settings.group_column else None,
+        "extremes": {
+            name: [{"pick": one.pick, "selected_before": one.selected_before, **next(described)} for one in of_side]
+            for name, of_side in (("lowest", extremes.lowest), ("highest", extremes.highest))
+        },
+        **Sums.joined([found.sums for found in surveys]).for_report(pool.candidates, len(picks)),
+        "quotas": quotas(settings, pool, picked),
+        "groups": _groups(settings, pool, picked) if settings.group_column else None,
+        "lengths": lengths(lengths_of_pool, lengths_of_picks) if text else None,
         "map": _map(points[at(sample)], points[at(rows[mapped])], mapped + 1),
-        "first_picks": _first_picks(settings, picks[: len(first)], nearest, neighbors, texts),
+        "first_picks": cards,
+        "list": list_of_picks,
     }
-
-
-def _curve_places(picks: int) -> Integers:
-    """Places of the picks that the curves are drawn through: all, or closer together at the start."""
-    if picks <= CURVE_PICKS:
-        return np.arange(picks)
-    half = CURVE_PICKS // 2
-    return (
-        np.unique(np.concatenate([np.geomspace(1, picks, half), np.linspace(1, picks, half)]).round()).astype(int) - 1
-    )
 
 
 def _map_places(picks: int) -> Integers:
@@ -109,34 +130,37 @@ def _map_places(picks: int) -> Integers:
 
 @dataclass(frozen=True)
 class _Query:
-    """What is asked of a block: rows of all picks in order (n,), and points of the first ones."""
+    """What is asked of a block: rows of all picks in order (n,), points of the first ones, rows of the samples
+    selected before, and sampled rows (m,), both ascending.
+    """
 
     rows: Integers
+    before: Integers
     first_points: Array
+    sample: Integers
 
 
 @dataclass(frozen=True)
-class _Rejected:
-    """A candidate that was not picked: distance to the first pick nearest to it, and where it is."""
+class _Rejected(Met):
+    """A candidate that was never selected, and its distance to the first pick nearest to it."""
 
     distance: float
-    row: int
-    id: str | int
-    density: float
-    file: int
-    file_row: int
 
 
 @dataclass(frozen=True)
 class _BlockSurvey:
     """What a block answers.
 
-    Candidates and picks of it by bin of density; for each first pick the rejected candidates nearest to it.
+    Candidates and picks of it by bin of density; for each first pick the rejected candidates nearest to it; sums of
+    quality and cost; outliers and crowds; and file, row there and id of the sampled rows.
     """
 
     pool_bins: Counter[int]
     selected_bins: Counter[int]
     rejected: list[list[_Rejected]]
+    sums: Sums
+    extremes: Extremes
+    sampled: list[tuple[int, int, str | int]]
 
 
 def _survey_block(
@@ -145,7 +169,8 @@ def _survey_block(
     asked, stored, density = query.value, read_block(work, block.name), read_density(factors, block.name).density
     order = np.argsort(asked.rows)
     here, found = common_places(stored.rows, asked.rows[order])
-    place = np.full(len(stored.rows), -1)
+    place = np.full(len(stored.rows), LEFT_OUT)
+    place[common_places(stored.rows, asked.before)[0]] = SELECTED_BEFORE
     place[here] = order[found]
     bins = np.floor(np.log10(density) * _BINS_PER_DECADE).astype(int)
     rejected: list[list[_Rejected]] = [[] for _ in asked.first_points]
@@ -153,20 +178,26 @@ def _survey_block(
     for start in range(0, len(stored.rows), step):
         part = slice(start, start + step)
         points, places = metric_space(stored.vectors[part], metric), place[part]
-        left = np.flatnonzero(places < 0)
+        left = np.flatnonzero(places == LEFT_OUT)
         if len(left) and len(rejected):
             distance = _distances(asked.first_points, points[left], metric)
             closest, closest_distance = distance.argmin(axis=0), distance.min(axis=0)
             for number, of_pick in enumerate(rejected):
                 own = np.flatnonzero(closest == number)
                 for i in own[np.argsort(closest_distance[own], kind="stable")[:_NEIGHBORS_SHOWN]].tolist():
-                    at = start + int(left[i])
-                    id_, value = stored.ids[at].as_py(), float(density[at])
-                    where = int(stored.file[at]), int(stored.file_rows[at])
-                    of_pick.append(_Rejected(float(closest_distance[i]), int(stored.rows[at]), id_, value, *where))
+                    of_pick.append(
+                        _Rejected(*Met.at(stored, density, start + int(left[i])), float(closest_distance[i]))
+                    )
                 of_pick[:] = _closest(of_pick)
-    selected_bins = Counter(bins[place >= 0].tolist())
-    return _BlockSurvey(Counter(bins.tolist()), selected_bins, rejected)
+    sampled, _ = common_places(stored.rows, asked.sample)
+    return _BlockSurvey(
+        Counter(bins.tolist()),
+        Counter(bins[place >= 0].tolist()),
+        rejected,
+        Sums.of(stored, place >= 0),
+        Extremes.of(stored, density, place),
+        [(int(stored.file[at]), int(stored.file_rows[at]), stored.ids[at].as_py()) for at in sampled.tolist()],
+    )
 
 
 def _closest(rejected: list[_Rejected]) -> list[_Rejected]:
@@ -180,54 +211,6 @@ def _distances(a: Array, b: Array, metric: Metric) -> Array:
 
 
 # --- from the answers to the data of a picture ------------------------------------------------------------
-
-
-def _novelty(settings: Settings, picks: list[Candidate], curve: Integers, nearest: Array) -> dict[str, Any]:
-    """Novelty when picked against pick number, and how it grows as picks double.
-
-    ``nearest`` (picks,): distances to the nearest selected before, NaN where there is none.
-    A mean over the picks before is taken times their number: a sum, for any formula.
-    """
-    summed = np.array([pick.novelty for pick in picks]) * EQUATIONS[settings.formula].divisor(np.arange(len(picks)))
-    flat, doublings = _returns(summed)
-    for row in doublings:
-        about = nearest[curve[np.abs(curve + 1 - row["pick"]) <= row["pick"] / 20]]
-        about = about[~np.isnan(about)]
-        row["nearest_earlier"] = rounded(about.mean()) if len(about) else None
-    return {
-        "pick": (curve + 1).tolist(),
-        "novelty": rounded(summed[curve]),
-        "nearest_earlier": rounded(nearest[curve]),
-        "flat_below_growth": FLAT,
-        "flat_from_pick": flat,
-        "doublings": doublings,
-    }
-
-
-def _returns(novelty: Array) -> tuple[int | None, list[dict[str, Any]]]:
-    """From which pick on a doubling raises novelty by less than ``FLAT``, and the picks at halves of the budget.
-
-    A pick's novelty is taken as the mean over the picks within 5% of its number, so that one pick decides nothing.
-    """
-    count = len(novelty)
-    numbers = np.arange(1, count + 1)
-    reach = numbers // 20
-    low, high = np.maximum(numbers - reach, 2), np.minimum(numbers + reach, count)
-    sums = np.concatenate([[0.0], np.cumsum(novelty)])
-    smooth = np.where(high >= low, (sums[high] - sums[low - 1]) / np.maximum(high - low + 1, 1), novelty)
-    half = np.maximum(numbers // 2, 1)
-    before = smooth[half - 1]
-    growth = np.where(before > 0, smooth / np.where(before > 0, before, 1) - 1, np.inf)
-    steep = np.flatnonzero((growth >= FLAT) | (numbers < _FIRST_SURE))
-    flat = int(numbers[steep[-1]]) + 1 if len(steep) else 1
-    at = [count]
-    while at[-1] // 2 >= 2 and len(at) < 8:
-        at.append(at[-1] // 2)
-    rows = [
-        {"pick": n, "novelty": rounded(smooth[n - 1]), "growth": rounded(growth[n - 1]) if n > 3 else None}
-        for n in reversed(at)
-    ]
-    return (flat if flat <= count else None), rows
 
 
 def _density(settings: Settings, surveys: Sequence[_BlockSurvey]) -> dict[str, Any]:
@@ -265,10 +248,16 @@ def _typical_distance(settings: Settings, pool: Counter[int]) -> float | None:
     return None if mean is None else float(f"{mean:.3g}")
 
 
-def _groups(settings: Settings, pool: Pool, selected: Location) -> dict[str, Any]:
+def _picked_groups(settings: Settings, selected: Location) -> Counter[Group]:
+    """How many picks each group has; empty without groups."""
+    if settings.group_column is None:
+        return Counter()
+    column = output_name(settings.group_column, settings.id_column)
+    return Counter(map(group_of, selected.read_parquet([column]).column(column).to_pylist()))
+
+
+def _groups(settings: Settings, pool: Pool, picked: Counter[Group]) -> dict[str, Any]:
     """Rows of the largest groups in pool and selection, the smaller ones together."""
-    column = output_name(str(settings.group_column), settings.id_column)
-    picked = Counter(map(group_of, selected.read_parquet([column]).column(column).to_pylist()))
     ordered = sorted(pool.groups, key=lambda group: (-pool.groups[group], in_order(group)))
     smaller = ordered[_GROUPS_SHOWN:]
     return {
@@ -305,48 +294,42 @@ def _nearest_rejected(surveys: Sequence[_BlockSurvey], first: int) -> list[list[
     return [_closest([one for found in surveys for one in found.rejected[place]]) for place in range(first)]
 
 
+def _described(
+    settings: Settings, shown: Sequence[Candidate | Met], contents: list[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Id, density factor, group and text of each."""
+    for one, content in zip(shown, contents, strict=True):
+        group, text = (content[c] if c else None for c in (settings.group_column, settings.text_column))
+        yield {
+            "id": one.id,
+            "density": rounded(one.density),
+            "group": None if group is None else str(group)[:_TEXT_KEPT],
+            "text": told(text, _TEXT_KEPT),
+        }
+
+
 def _first_picks(
-    settings: Settings,
-    picks: list[Candidate],
-    nearest: pa.Table,
-    neighbors: list[list[_Rejected]],
-    texts: list[dict[str, Any]],
+    picks: list[Candidate], nearest: pa.Table, neighbors: list[list[_Rejected]], described: Iterator[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """The first picks, what is nearest to each of all selected before it, and the rejected candidates that no other
-    first pick is nearer to.
+    first pick is nearer to. All of them are taken as ``described``, in this order.
     """
-    remaining = iter(texts)
-
-    def described(one: Candidate | _Rejected) -> dict[str, Any]:
-        content = next(remaining)
-        group, text = (content[c] if c else None for c in (settings.group_column, settings.text_column))
-        return {"id": one.id, "density": rounded(one.density), "group": group, "text": text}
-
     found = [
-        {"pick": place + 1, "novelty": rounded(pick.novelty), **described(pick)} for place, pick in enumerate(picks)
+        {"pick": place + 1, "novelty": rounded(pick.novelty), **next(described)} for place, pick in enumerate(picks)
     ]
     for pick, earlier, of_pick in zip(found, nearest.slice(0, len(found)).to_pylist(), neighbors, strict=True):
         pick["nearest_earlier"] = earlier["nearest_id"]
         pick["nearest_distance"] = None if earlier["nearest_id"] is None else rounded(earlier["nearest_distance"])
-        pick["nearest_rejected"] = [{"distance": rounded(one.distance), **described(one)} for one in of_pick]
+        pick["nearest_rejected"] = [{"distance": rounded(one.distance), **next(described)} for one in of_pick]
     return found
 
 
 def _texts(
-    context: SparkContext, source: Source, shown: Sequence[Candidate | _Rejected], columns: list[str]
+    context: SparkContext, source: Source, shown: Sequence[Candidate | Met], columns: list[str]
 ) -> list[dict[str, Any]]:
-    """Some columns of some rows of the input as text, cut where it is long."""
+    """Some columns of some rows of the input."""
     if not columns or not shown:
         return [{} for _ in shown]
     table = copied_columns(context, source, [(one.file, one.file_row, one.id) for one in shown], columns)
-    return [
-        {name: None if value is None else cut(str(value), _TEXT_KEPT) for name, value in row.items()}
-        for row in table.to_pylist()
-    ]
-
-
-def rounded(values: Any) -> Any:
-    """A number or numbers with six digits, null where infinite or not a number."""
-    if np.ndim(values):
-        return [rounded(value) for value in values]
-    return float(f"{values:.6g}") if np.isfinite(values) else None
+    found: list[dict[str, Any]] = table.to_pylist()
+    return found

@@ -5,7 +5,7 @@ SKELETON = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
-base-uri 'none'; form-action 'none'">
+script-src '{hash}'; base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="only light">
 <meta name="referrer" content="no-referrer">
@@ -23,6 +23,7 @@ base-uri 'none'; form-action 'none'">
 </header>
 {sections}
 </main>
+<script>{script}</script>
 </body>
 </html>
 """
@@ -44,7 +45,7 @@ sub { line-height: 0; }
 h1 { margin: 0 0 1rem; font-size: clamp(1.7rem, 4.5vw, 2.6rem); line-height: 1.12; font-weight: 600;
   letter-spacing: -.01em; }
 h2 { margin: 0 0 1rem; font-size: 1.35rem; line-height: 1.2; font-weight: 600; }
-.lead { max-width: 46rem; }
+.lead > p { max-width: 46rem; }
 section { margin-top: 2.2rem; padding-top: 1.1rem; border-top: 1px solid var(--rule); }
 section > p { max-width: 46rem; }
 .facts { display: flex; flex-wrap: wrap; gap: .8rem 2.6rem; margin: 1.4rem 0 0; }
@@ -86,6 +87,37 @@ tbody tr:last-child { border-bottom: 1px solid var(--rule); }
 .near .measure { position: absolute; left: 0; color: var(--soft); font-variant-numeric: tabular-nums; }
 .near .id { font-weight: 400; color: var(--soft); margin: 0; }
 .near .text { font: .8125rem/1.4 var(--serif); margin: 0; }
+h3 { margin: 0 0 .4rem; font-size: 1.05rem; line-height: 1.25; font-weight: 600; }
+h3 + .note { margin-top: 0; }
+.features { columns: 24rem 2; column-gap: 2.8rem; margin: 1rem 0; padding: .8rem 0 .3rem; list-style: none;
+  border: solid var(--rule); border-width: 1px 0; font-size: .9375rem; line-height: 1.45; }
+.features li { margin: 0 0 .5rem; break-inside: avoid; }
+.turn { margin-bottom: .15rem; }
+.role { font: 600 .86em var(--sans); color: var(--soft); }
+.fate { margin: 0; font: .8125rem/1.45 var(--sans); color: var(--soft); }
+.tools { display: flex; flex-wrap: wrap; align-items: center; gap: .4rem .8rem; margin: 0 0 .8rem;
+  font: .8125rem/1.4 var(--sans); }
+.tools[hidden] { display: none; }
+.tools input { flex: 0 1 20rem; min-width: 10rem; padding: .3rem .5rem; border: 1px solid var(--soft);
+  border-radius: 2px; color: var(--ink); background: #fff; font: inherit; }
+.tools [role=status] { color: var(--soft); font-variant-numeric: tabular-nums; }
+.list .id { margin: 0; font-weight: 400; color: inherit; min-width: 8em; max-width: 14em; }
+.list .group { max-width: 9em; color: var(--soft); }
+.list .text { width: 45%; margin: 0; padding-left: 1.4rem; font: .875rem/1.4 var(--serif); }
+.list .id, .list .group, .list .text { text-align: left; white-space: normal; }
+.list thead .text { font: inherit; font-weight: 600; }
+.list thead .id, .list thead .group { color: var(--soft); font-weight: 600; }
+.list .pick { min-width: 0; color: var(--pick); font-weight: 600; }
+.list thead .pick { color: var(--soft); }
+.list button { margin: 0; padding: 0 0 1px; border: 0; background: none; color: inherit; font: inherit;
+  text-align: inherit; white-space: nowrap; cursor: pointer; text-decoration: underline;
+  text-decoration-color: var(--rule); text-underline-offset: 3px; }
+[aria-sort=ascending] button, [aria-sort=descending] button { color: var(--ink); text-decoration-color: var(--ink); }
+[aria-sort=ascending] button::after { content: " ↑"; }
+[aria-sort=descending] button::after { content: " ↓"; }
+.more { margin-top: .8rem; padding: .35rem .8rem; border: 1px solid var(--soft); border-radius: 2px; background: #fff;
+  color: var(--ink); font: .8125rem var(--sans); cursor: pointer; }
+:focus-visible { outline: 2px solid var(--pick); outline-offset: 2px; }
 code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
 @media screen and (max-width: 54rem) {
   main { padding: 1.2rem 1rem 3rem; }
@@ -95,6 +127,20 @@ code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
   tbody th { min-width: 5em; }
   table { font-size: .78rem; }
   section { margin-top: 2rem; }
+  .list, .list thead, .list tbody, .list tbody tr, .list .text { display: block; width: auto; max-width: none; }
+  .list thead tr { display: flex; flex-wrap: wrap; gap: .1rem 1rem; padding: .3rem 0; }
+  .list thead th { padding: 0; border: 0; min-width: 0; }
+  .list thead { border-bottom: 1px solid var(--ink); }
+  .list thead .text, .list thead .id { display: none; }
+  .list tbody tr { padding: .5rem 0; }
+  .list tbody th, .list tbody td { display: inline; padding: 0 .45rem 0 0; max-width: none; white-space: normal; }
+  .list tbody .text { display: block; padding: .15rem 0 0; }
+  .list button { padding: .35rem 0; }
+  .list tbody .novelty::before { content: "novelty "; }
+  .list tbody .density::before { content: "σ "; }
+  .list tbody .nearest::before { content: "nearest "; }
+  .list tbody .length::before { content: "length "; }
+  .list tbody .novelty, .list tbody .density, .list tbody .nearest, .list tbody .length { color: var(--soft); }
 }
 @media print {
   @page { margin: 16mm 15mm; }
@@ -103,9 +149,13 @@ code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
   h1 { font-size: 22pt; }
   h2 { font-size: 13pt; break-after: avoid; }
   section { margin-top: 1.4rem; padding-top: .7rem; }
-  figure, tr, .facts { break-inside: avoid; }
+  figure, tr, .facts, .near li { break-inside: avoid; }
+  .tools label, .tools input, .more { display: none !important; }
+  .features, .fate, .tools { font-size: 8pt; }
+  .list .text { font-size: 8pt; }
+  h3 { font-size: 10pt; break-after: avoid; }
   .table { overflow: visible; }
-  .lead, section > p { max-width: none; }
+  .lead > p, section > p { max-width: none; }
   section > p { break-inside: avoid; break-after: avoid; }
   table, figcaption, .note, .measures, .id, .near { font-size: 7.5pt; }
   .text { font-size: 9pt; }

@@ -3,6 +3,9 @@
 import html
 import unicodedata
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 _JOINERS = "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}\N{SOFT HYPHEN}"
 
@@ -40,6 +43,28 @@ def number(value: float | None, digits: int = 3) -> str:
     if abs(value) >= 10**digits:
         return f"{value:,.0f}"
     return f"{value:#,.{digits}g}".rstrip(".") if value else "0"
+
+
+def amount(value: float) -> str:
+    """What something costs: whole numbers with all their digits."""
+    return f"{value:,.0f}" if value == int(value) else number(value, 4)
+
+
+def percent(change: float | None) -> str:
+    """A change as a percentage with its sign; a dash for none."""
+    return "–" if change is None else f"{100 * change:+.1f}%".replace("-", "\N{MINUS SIGN}")
+
+
+def share(part: float, whole: float) -> str:
+    """A part as a percentage of a whole, which may be 0."""
+    return f"{100 * part / max(1, whole):.1f}%"
+
+
+def rounded(values: Any) -> Any:
+    """A number or numbers with six digits, null where infinite or not a number."""
+    if np.ndim(values):
+        return [rounded(value) for value in values]
+    return float(f"{values:.6g}") if np.isfinite(values) else None
 
 
 def _is_unseen(character: str) -> bool:

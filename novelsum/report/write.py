@@ -12,6 +12,14 @@ from novelsum.settings import Settings
 
 PAGE, DATA = "report.html", "report.json"
 
+_UNTOLD: dict[str, Any] = {"began_with": [], "left_out": [], "unmet": {}}
+"""What older manifests, and those of selections that began with nothing, leave out."""
+_TOLD = (
+    *("picks", "first", "seed", "crowded", "already_selected", "began_with", "left_out"),
+    *("ended_by", "cost", "cost_budget", "unmet", "strategy"),
+)
+"""What the page tells of a selection."""
+
 
 def check_report(settings: Settings) -> None:
     """Raise UsageError when a report is wanted and cannot be drawn; what draws it is imported while Spark starts."""
@@ -44,7 +52,7 @@ def report_data(manifest: dict[str, Any], survey: dict[str, Any]) -> dict[str, A
         "finished": manifest["finished"],
         "settings": manifest["settings"],
         "input": {name: value for name, value in manifest["input"].items() if name != "path"},
-        "selected": {name: manifest["selected"][name] for name in ("picks", "first", "seed", "crowded")},
+        "selected": {**_UNTOLD, **{name: value for name, value in manifest["selected"].items() if name in _TOLD}},
         **survey,
         "comparison": compared(manifest.get("comparison", {}), manifest["settings"]["formula"]),
         "density_estimate": manifest["density"],

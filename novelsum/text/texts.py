@@ -10,14 +10,11 @@ import json
 from collections.abc import Collection
 from typing import Any
 
-CHATS = ("messages", "conversations")
-"""Fields of a chat, looked for first."""
+from novelsum.chats import CHATS, CONTENT, ROLE, SYSTEM
+
 PLAIN = (("text",), ("instruction", "input", "output"), ("prompt", "completion", "response"))
 """Fields of a plain sample; the first of each row must be there, what else is there is joined to it."""
 FIELDS = (*CHATS, *(name for names in PLAIN for name in names))
-_CONTENT = ("content", "value", "text")
-_ROLE = ("role", "from")
-_SYSTEM = ("system", "developer")
 
 FAULTS = {
     "not JSON": ("are not JSON", "write them again"),
@@ -113,11 +110,11 @@ def _parts(value: Any) -> list[str]:
 
 def _turn(turn: Any) -> str:
     """The text of a turn, empty where it is a system turn, or has none as where an assistant only calls a tool."""
-    if not isinstance(turn, dict) or not any(name in turn for name in _CONTENT):
+    if not isinstance(turn, dict) or not any(name in turn for name in CONTENT):
         raise RecordError("wrong type", "a turn that is no object with content or value")
-    if any(turn.get(name) in _SYSTEM for name in _ROLE):
+    if any(turn.get(name) in SYSTEM for name in ROLE):
         return ""
-    content = next((turn[name] for name in _CONTENT if turn.get(name) is not None), "")
+    content = next((turn[name] for name in CONTENT if turn.get(name) is not None), "")
     if isinstance(content, str):
         return content
     if isinstance(content, list):  # the parts of a content, as OpenAI has them; images have no text

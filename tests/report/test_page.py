@@ -1,5 +1,7 @@
 """The page: a browser shows it whole, alone, and as text."""
 
+import base64
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -11,14 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import run_job
 from hostile import COLUMN, HOSTILE_SHOWN, WIDE_GROUP, hostile_sample
+from looks import assert_no_overflow, assert_whole_and_alone
 
 from novelsum.report.comparison import NAMES
-from novelsum.report.page import returns_in_words
 from novelsum.report.text import number
 
 BUDGET, SHOWN = 40, 5
-PICTURES = ["density", "groups", "map", "novelty"]
-PICTURES_OF_COMPARISON = sorted([*PICTURES, "comparison"])
+PICTURES = ["density", "groups", "lengths", "map", "novelty"]
+PICTURES_OF_COMPARISON = sorted({*PICTURES, "comparison"} - {"lengths"})
+"""Where no column of texts is named."""
 
 
 @pytest.fixture(scope="module")
@@ -46,55 +49,6 @@ def page() -> Iterator[browser.Page]:
         yield started
 
 
-def assert_whole_and_alone(page: browser.Page, path: Path, pictures: list[str], width: int) -> None:
-    """Every picture is drawn, with a title and a caption, its words inside; nothing else is loaded or complained of."""
-    page.open(path.as_uri(), width)
-    drawn = page.evaluate(
-        """[...document.querySelectorAll("figure")].map(figure => {
-            const svg = figure.querySelector("svg"), box = svg.getBoundingClientRect();
-            const inside = [...svg.querySelectorAll("path, use")].filter(mark => {
-                const at = mark.getBoundingClientRect();
-                return at.width + at.height > 0 && at.left >= box.left - 2 && at.right <= box.right + 2;
-            });
-            return {name: svg.getAttribute("aria-labelledby").replace("-title", ""), width: box.width,
-                    height: box.height, marks: inside.length, labels: svg.querySelectorAll("text").length,
-                    outside: [...svg.querySelectorAll("text")].filter(text => {
-                        const at = text.getBoundingClientRect();
-                        return at.left < box.left - 1 || at.right > box.right + 1;
-                    }).map(text => text.textContent),
-                    title: document.getElementById(svg.getAttribute("aria-labelledby")).textContent,
-                    caption: figure.querySelector("figcaption").innerText};
-        })"""
-    )
-    assert sorted(picture["name"] for picture in drawn) == pictures
-    for place, picture in enumerate(drawn, 1):
-        assert picture["width"] > 300, picture
-        assert picture["height"] > 100, picture
-        assert picture["marks"] > 10, picture
-        assert picture["labels"] > 5, picture
-        assert picture["outside"] == [], picture
-        assert picture["title"], picture
-        assert picture["caption"].startswith(f"Figure {place}."), picture
-    for event in ("Runtime.consoleAPICalled", "Runtime.exceptionThrown", "Log.entryAdded"):
-        assert not page.named(event)
-    requested = [request["request"]["url"] for request in page.named("Network.requestWillBeSent")]
-    assert [url for url in requested if not url.startswith("data:")] == [path.as_uri()]
-    ids = page.evaluate('[...document.querySelectorAll("[id]")].map(element => element.id)')
-    assert len(ids) == len(set(ids))
-
-
-def assert_no_overflow(page: browser.Page) -> None:
-    """Nothing reaches over the right edge, also not what a scrolling table would hide."""
-    width = page.evaluate("document.documentElement.clientWidth")
-    assert page.evaluate("document.documentElement.scrollWidth") == width
-    over = page.evaluate(
-        """[...document.querySelectorAll("body *")].filter(element => !element.closest("svg *")
-            && element.getBoundingClientRect().right > document.documentElement.clientWidth + 0.5)
-            .map(element => element.tagName + " " + element.textContent.slice(0, 50))"""
-    )
-    assert over == []
-
-
 def test_the_page_is_whole_and_alone(page, output):
     assert_whole_and_alone(page, output / "report.html", PICTURES, 1280)
     assert_no_overflow(page)
@@ -108,11 +62,13 @@ def test_the_page_fits_a_phone(page, output):
 def test_hostile_text_is_shown_as_text(page, output):
     """Markup, quotes and mathematics as they are, unseen characters as their numbers, nothing as an element."""
     page.open((output / "report.html").as_uri())
-    assert page.evaluate('document.querySelectorAll("script, img, iframe, object, b[onclick]").length') == 0
+    assert page.evaluate('document.querySelectorAll("img, iframe, object, b[onclick], link[href^=http]").length') == 0
+    kinds = page.evaluate('[...document.querySelectorAll("script")].map(script => script.type)')
+    assert kinds == ["application/json", ""]  # the rows of the list, and the page's own
     handlers = '[...document.querySelectorAll("*")].flatMap(e => e.getAttributeNames()).filter(n => n.startsWith("on"))'
     assert page.evaluate(handlers) == []
     seen, held = page.evaluate("document.body.innerText"), page.evaluate("document.documentElement.textContent")
-    assert seen.count(HOSTILE_SHOWN) == SHOWN * 4  # each pick and its three neighbours
+    assert seen.count(HOSTILE_SHOWN) == SHOWN * 4 + 12 + BUDGET  # picks with three neighbours, extremes, the list
     assert not {"\u202e", "\u2066"} & set(held)
     group = "<b onclick='x'>$w$</b>[U+202E]"
     assert group in seen
@@ -120,7 +76,12 @@ def test_hostile_text_is_shown_as_text(page, output):
     assert {"<b onclick='x'>$w$</b>[…", f"{WIDE_GROUP[:11]}…"} <= set(labels)
     assert COLUMN in seen
     policy = page.evaluate("document.querySelector('meta[http-equiv]').content")
-    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:;")
+    own = page.evaluate("document.querySelector('script:not([type])').textContent")
+    digest = base64.b64encode(hashlib.sha256(own.encode()).digest()).decode()
+    assert policy == (
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
 
 
 def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, source, run_here, tmp_path):
@@ -176,12 +137,3 @@ def test_without_chromium_the_tests_of_the_page_fail(monkeypatch):
         browser.browser(),
     ):
         pass
-
-
-def test_a_small_budget_tells_nothing_of_returns():
-    """Also where the novelty of its picks happens to be even."""
-    found = {"flat_from_pick": None, "flat_below_growth": 0.05, "doublings": [{"growth": 0.01}]}
-    data = {"novelty": found, "selected": {"picks": 8}}
-    assert returns_in_words(data) == "The budget is too small to tell where returns flatten."
-    found["doublings"][-1]["growth"] = 0.2
-    assert "from pick 4 to pick 8 novelty grew by 20.0%" in returns_in_words(data)

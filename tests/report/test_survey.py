@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,7 +11,7 @@ from conftest import Points, write_parquet
 from hostile import COLUMN, HOSTILE, hostile_sample
 
 from novelsum import formula
-from novelsum.report.survey import _returns
+from novelsum.report.projection import sample_rows
 
 BUDGET, SHOWN = 40, 5
 
@@ -60,25 +61,26 @@ def test_the_figures_are_those_of_numpy(run_here, sample, tmp_path):
         assert [one["id"] for one in pick["nearest_rejected"]] == [points.ids[row] for row in nearest]
         distances = [one["distance"] for one in pick["nearest_rejected"]]
         assert distances == pytest.approx(to_picks[nearest, place].tolist(), rel=1e-5)
+    by_sigma = np.lexsort((np.arange(len(sigma)), sigma))
+    number = {row: place + 1 for place, row in enumerate(picks)}
+    for side, rows in (("lowest", by_sigma[:6]), ("highest", np.lexsort((np.arange(len(sigma)), -sigma))[:6])):
+        shown = [(one["id"], one["pick"], one["selected_before"]) for one in data["extremes"][side]]
+        assert shown == [(points.ids[row], number.get(row), False) for row in rows]
+        assert all(one["text"].startswith(HOSTILE.strip()) for one in data["extremes"][side])
+
+    length_of = dict(zip(source.column("id").to_pylist(), map(len, source.column("text").to_pylist()), strict=True))
+    drawn = sample_rows(SimpleNamespace(candidates=len(points.ids)), 42)
+    for of, rows in (("pool", drawn), ("selected", picks)):
+        found = np.array([length_of[points.ids[row]] for row in rows])
+        assert data["lengths"][f"{of}_texts"] == sum(data["lengths"][of]) == len(found)
+        assert data["lengths"][f"{of}_mean"] == pytest.approx(found.mean(), rel=1e-5)
+        assert data["lengths"][f"{of}_quantiles"]["50%"] == np.sort(found)[-(-len(found) // 2) - 1]
+    assert [row[0] for row in data["list"]["rows"]] == list(range(1, BUDGET + 1))
+    assert [row[6] for row in data["list"]["rows"]] == [length_of[points.ids[row]] for row in picks]
+
     assert len(data["map"]["pool"]) == 2000
     assert [pick[0] for pick in data["map"]["picks"]] == list(range(1, BUDGET + 1))
     assert data["settings"]["budget"] == BUDGET
-
-
-@pytest.mark.parametrize(
-    ("curve", "lowest", "highest"),
-    [
-        (lambda n: np.minimum(n, 100.0), 190, 200),
-        (lambda n: n, None, None),
-        (lambda n: np.full(len(n), 2.0), 16, 16),
-        (lambda n: 2 - n / 1000, 16, 16),
-    ],
-    ids=["saturates at 100", "never", "at once", "falls"],
-)
-def test_returns_are_flat_where_doublings_add_little(curve, lowest, highest):
-    flat, doublings = _returns(curve(np.arange(1, 401, dtype=float)))
-    assert (flat is None) if lowest is None else lowest <= flat <= highest
-    assert [row["pick"] for row in doublings] == [3, 6, 12, 25, 50, 100, 200, 400]
 
 
 @pytest.mark.parametrize(
