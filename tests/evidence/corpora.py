@@ -21,11 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))
-
-from tests.evidence import sources
-from tests.evidence.sources import Record
+import sources
+from sources import Record
 
 ROOT = Path(__file__).resolve().parents[2]
 EVIDENCE = ROOT / "out" / "evidence"

@@ -15,14 +15,12 @@ What is there is not measured again.
 import json
 import sys
 import time
-from pathlib import Path
 
+import corpora
 import numpy as np
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+import subsets
 
 from novelsum import formula
-from tests.evidence import corpora, subsets
 
 MEASURES = corpora.EVIDENCE / "measures"
 NAMES = ("novelsum", "novelsum_released", "novelsum_distances", "nearest", "coverage", "groups", "length")
@@ -32,9 +30,10 @@ class Measured:
     """Measures subsets of one corpus."""
 
     def __init__(self, corpus: str) -> None:
-        self.pool = subsets.Pool(corpus)
+        self.pool = subsets.Pool.of(corpus)
         self._row_of = {id: row for row, id in enumerate(self.pool.ids)}
         self._single = self.pool.points.astype(np.float32)
+        assert self.pool.table is not None
         self._groups = np.array(self.pool.table["group"].to_pylist())
         texts = self.pool.table["text"].to_pylist()
         self._lengths = None if None in texts else np.array([len(text) for text in texts])

@@ -1,4 +1,4 @@
-"""Which objective, which strategy: all measures together in docs/evidence/study.json, and the tables of docs/choosing.md.
+"""Which objective, which strategy: all measures in docs/evidence/study.json, and the tables of docs/choosing.md.
 
     python tests/evidence/study.py            summarize out/evidence/measures, and write both
     python tests/evidence/study.py tables     write only the tables, from docs/evidence/study.json
@@ -15,8 +15,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-sys.path.append(str(Path(__file__).resolve().parents[2]))
-
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "evidence" / "study.json"
 PAGE = ROOT / "docs" / "choosing.md"
@@ -32,7 +30,9 @@ Study = dict[str, Any]
 
 def summarize() -> Study:
     """The study from the measures and picks that are there."""
-    from tests.evidence import corpora, measures, subsets
+    import corpora
+    import measures
+    import subsets
 
     study: Study = {}
     for corpus in corpora.KINDS:
@@ -73,7 +73,7 @@ def _beside_default(
     corpus: str, config: str, starts: list[int], budget: int, picks: list[set[str]]
 ) -> list[tuple[set[str], set[str]]]:
     """The picks of a setting beside those of its formula's defaults from the same start."""
-    from tests.evidence import subsets
+    import subsets
 
     default, _, changed = config.partition("-")
     if not changed or default not in subsets.CONFIGS:

@@ -14,14 +14,14 @@ with those of ``novelsum.select``. The others are the strategies of ``--compare`
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import corpora
 import numpy as np
-
-sys.path.append(str(Path(__file__).resolve().parents[2]))
+import pyarrow as pa
 
 from novelsum.formula import Formula, density_factor, metric_space, released_density
 from novelsum.rows import lot
@@ -29,7 +29,6 @@ from novelsum.selection.candidates import Candidates, Units
 from novelsum.selection.contenders import Contenders
 from novelsum.selection.scoring import Scoring
 from novelsum.selection.weights import Weights
-from tests.evidence import corpora
 
 SUBSETS = corpora.EVIDENCE / "subsets"
 BUDGETS = (1, 2, 5, 10)
@@ -80,16 +79,23 @@ CONFIGS = {
 
 
 class Pool:
-    """The candidates of a corpus in the order of their ids: ``ids``, ``vectors`` (n, D) float32, ``points`` float64."""
+    """Candidates in the order of their ids: ``ids``, ``vectors`` (n, D) float32, ``points`` (n, D) float64.
 
-    def __init__(self, name: str) -> None:
-        table = corpora.read(name, "pool")
+    ``table``: all their columns, of a corpus.
+    """
+
+    def __init__(self, ids: list[str], vectors: np.ndarray, table: pa.Table | None = None) -> None:
+        self.ids, self.vectors, self.table = ids, vectors, table
+        self.points = metric_space(vectors, "cosine")
+
+    @staticmethod
+    def of(corpus: str) -> "Pool":
+        """The pool of a corpus, of equal embeddings only the one with the smallest id."""
+        table = corpora.read(corpus, "pool")
         vectors = corpora.embeddings_of(table)
         _, first = np.unique(vectors + 0, axis=0, return_index=True)
-        self.table = table.take(np.sort(first))
-        self.ids: list[str] = self.table["id"].to_pylist()
-        self.vectors = vectors[np.sort(first)]
-        self.points = metric_space(self.vectors, "cosine")
+        kept = np.sort(first)
+        return Pool(table["id"].take(kept).to_pylist(), vectors[kept], table.take(kept))
 
     @property
     def budgets(self) -> dict[int, int]:
@@ -200,31 +206,34 @@ def picks_of(corpus: str, config: str, start: int, budget: int) -> list[str]:
     return list(found["picks"][: found["budgets"][str(budget)]])
 
 
-def missing(corpus: str) -> Iterator[tuple[str, int, int]]:
-    """What is not there yet: config, start, budget in percent; the defaults of every strategy first."""
-    for name, config in CONFIGS.items():
-        for start in STARTS:
-            for budget in BUDGETS if config.strategy == "k-means" else BUDGETS[-1:]:
+def missing(corpus: str, configs: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[str, int, int]]:
+    """What is not there yet: config, start, budget in percent."""
+    for start in starts:
+        for name in configs:
+            for budget in BUDGETS if CONFIGS[name].strategy == "k-means" else BUDGETS[-1:]:
                 if not path_of(corpus, name, start, budget).exists():
                     yield name, start, budget
 
 
 def main(names: list[str]) -> None:
-    """Make what is missing of these corpora, or of all that are there; the main strategies of each corpus first."""
+    """Make what is missing of these corpora, or of all that are there; what is in most tables first."""
     present = [name for name in corpora.KINDS if (corpora.CORPORA / f"{name}.parquet").exists()]
-    chosen = names or present
-    for name in chosen:
+    for name in names:
         if name not in present:
             raise SystemExit(f"error: there is no corpus {name}; make it with tests/evidence/corpora.py {name}")
-    for around in (False, True):
-        for name in chosen:
-            wanted = [one for one in missing(name) if ("-K" in one[0] or "-proximity" in one[0]) == around]
+    around = [name for name in CONFIGS if "-K" in name or "-proximity" in name]
+    defaults = [name for name in CONFIGS if name not in around]
+    pools: dict[str, Pool] = {}
+    for configs, starts in ((defaults, STARTS[:3]), (around, STARTS[:1]), (defaults, STARTS), (around, STARTS)):
+        for name in names or present:
+            wanted = list(missing(name, configs, starts))
             if wanted:
-                _make(name, wanted)
+                pools[name] = pools.get(name) or Pool.of(name)
+                _make(name, pools[name], wanted)
 
 
-def _make(corpus: str, wanted: list[tuple[str, int, int]]) -> None:
-    pool, started = Pool(corpus), time.monotonic()
+def _make(corpus: str, pool: Pool, wanted: list[tuple[str, int, int]]) -> None:
+    started = time.monotonic()
     (SUBSETS / corpus).mkdir(parents=True, exist_ok=True)
     for config, start, budget in wanted:
         rows = rows_picked(pool, CONFIGS[config], start, pool.budgets[budget])
