@@ -7,7 +7,7 @@
 - ``nearest``: mean distance of a pick to its nearest other pick.
 - ``coverage``: mean distance of the candidates to their nearest pick; low is good.
 - ``groups``: how many groups have a pick.
-- ``length``: mean characters of the picks' texts over that of the pool's, null where texts are missing.
+- ``length``: mean characters of the picks' texts over that of the pool's, of those that have texts; null without any.
 
 What is there is not measured again.
 """
@@ -36,7 +36,7 @@ class Measured:
         assert self.pool.table is not None
         self._groups = np.array(self.pool.table["group"].to_pylist())
         texts = self.pool.table["text"].to_pylist()
-        self._lengths = None if None in texts else np.array([len(text) for text in texts])
+        self._lengths = np.array([np.nan if text is None else len(text) for text in texts])
         self._density = {kind: self.pool.density(kind, 10) for kind in ("paper", "released")}
 
     def of(self, ids: list[str]) -> dict[str, float | None]:
@@ -57,8 +57,13 @@ class Measured:
             "nearest": float(apart.min(axis=1).mean()),
             "coverage": float(np.maximum(1.0 - nearest.astype(np.float64), 0.0).mean()),
             "groups": len(np.unique(self._groups[rows])),
-            "length": None if self._lengths is None else float(self._lengths[rows].mean() / self._lengths.mean()),
+            "length": self._length(rows),
         }
+
+    def _length(self, rows: np.ndarray) -> float | None:
+        if np.isnan(self._lengths[rows]).all():
+            return None
+        return float(np.nanmean(self._lengths[rows]) / np.nanmean(self._lengths))
 
 
 def read(corpus: str) -> dict[str, dict[str, float | None]]:

@@ -9,7 +9,7 @@ and its standard deviation; and how many of their picks two starts, or a setting
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
 from statistics import mean, stdev
@@ -109,6 +109,7 @@ def tables(study: Study) -> dict[str, str]:
     """The tables of the page by the names of their places."""
     return {
         "strategies": _strategies(study),
+        "others": _others(study),
         "settings": _settings(study),
         "starts": _starts(study),
         "corpora": _corpora(study),
@@ -142,8 +143,9 @@ def _named(config: str) -> str:
     return SHOWN.get(config, config)
 
 
-def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|---" + "|--:" * (len(header) - 1) + "|"]
+def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A table, of which the first columns are ``words`` and the others numbers."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * words + "|--:" * (len(header) - words) + "|"]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
 
 
@@ -159,32 +161,39 @@ def _leading(rows: list[list[str]], keys: list[list[float | None]], columns: Seq
 
 
 def _strategies(study: Study) -> str:
-    """Each strategy against random, all corpora together."""
-    measured: list[tuple[str, str, Callable[[float], bool]]] = [
-        ("NovelSum", "novelsum", lambda r: r > 0),
-        ("nearest other", "nearest", lambda r: r > 0),
-        ("coverage", "coverage", lambda r: r < 0),
-        ("groups", "groups", lambda r: r > 0),
-        ("length", "length", lambda r: r > 0),
-    ]
-    header = ["budget", "strategy", *(title for title, _, _ in measured), "wins NovelSum", "wins coverage"]
-    rows = []
-    for budget in BUDGETS:
-        of_budget, keys = [], []
-        for config in STRATEGIES:
-            ratios = [_over_random(study, config, budget, name) for _, name, _ in measured]
-            if not ratios[0]:
-                continue
-            cells = [_percent(ratio) for ratio in ratios]
-            wins = [
-                f"{sum(better(r) for r in ratios[at])} of {len(ratios[at])}" if config != "random" else ""
-                for at, better in ((0, measured[0][2]), (2, measured[2][2]))
-            ]
-            of_budget.append([f"{budget}%", _named(config), *cells, *wins])
-            keys.append([None, None, *(mean(ratio) if ratio else None for ratio in ratios), None, None])
-        _leading(of_budget, keys, [(2, True), (3, True), (4, False), (5, True)])
-        rows += of_budget
+    """NovelSum and coverage of each strategy against random, mean over the corpora; on how many it is better at 5%."""
+    header = [""]
+    for title in ("NovelSum", "to nearest pick"):
+        header += [*(f"{title}, {budget}%" for budget in BUDGETS), "better on"]
+    rows, keys = [], []
+    for config in STRATEGIES[1:]:
+        row, key = [_named(config)], [None]
+        for measure, better in (("novelsum", lambda r: r > 0), ("coverage", lambda r: r < 0)):
+            ratios = [_over_random(study, config, budget, measure) for budget in BUDGETS]
+            row += [*(_percent(ratio, 1) for ratio in ratios), f"{sum(map(better, ratios[2]))} of {len(ratios[2])}"]
+            key += [*(mean(ratio) if ratio else None for ratio in ratios), None]
+        rows.append(row)
+        keys.append(key)
+    _leading(rows, keys, [(at, at <= 4) for at in (1, 2, 3, 4, 6, 7, 8, 9)])
     return _markdown(header, rows)
+
+
+def _others(study: Study) -> str:
+    """The other measures against random at 5%, mean over the corpora."""
+    measured = {
+        "NovelSum of released": "novelsum_released",
+        "NovelSum, κ2 = 0": "novelsum_distances",
+        "nearest other pick": "nearest",
+        "groups reached": "groups",
+        "characters a text": "length",
+    }
+    rows, keys = [], []
+    for config in STRATEGIES[1:]:
+        ratios = [_over_random(study, config, "5", name) for name in measured.values()]
+        rows.append([_named(config), *(_percent(ratio, 1) for ratio in ratios)])
+        keys.append([None, *(mean(ratio) if ratio else None for ratio in ratios)])
+    _leading(rows, keys, [(at, True) for at in (1, 2, 3, 4)])
+    return _markdown(["", *measured], rows)
 
 
 def _settings(study: Study) -> str:
@@ -210,7 +219,8 @@ def _settings(study: Study) -> str:
             known = [one for one in same if one is not None]
             shared = f"{100 * mean(known):.0f}%" if known else "–"
             rows.append([formula, shown, *(_percent(ratio, 1) for ratio in ratios), shared])
-    return _markdown(["formula", "changed", "NovelSum", "nearest other", "coverage", "groups", "same picks"], rows)
+    header = ["formula", "changed", "NovelSum", "nearest other", "to nearest pick", "groups", "same picks"]
+    return _markdown(header, rows, words=2)
 
 
 def _starts(study: Study) -> str:
@@ -227,7 +237,7 @@ def _starts(study: Study) -> str:
         if known and spreads:
             each = [f"{100 * mean(column):.1f}%" for column in zip(*spreads, strict=True)]
             rows.append([_named(config), f"{100 * mean(known):.0f}%", *each])
-    return _markdown(["strategy", "picks that two starts share", "spread of NovelSum", "spread of coverage"], rows)
+    return _markdown(["", "picks that two starts share", "spread of NovelSum", "spread to nearest pick"], rows)
 
 
 def _corpora(study: Study) -> str:
@@ -239,15 +249,17 @@ def _corpora(study: Study) -> str:
             values = {config: _value(study, name, config, "5", measure) for config in STRATEGIES}
             known = {config: value for config, value in values.items() if value is not None}
             best.append(_named((max if high else min)(known, key=lambda config: known[config])) if known else "–")
-        rows.append([name, of_corpus["about"], f"{of_corpus['candidates']:,}", str(of_corpus["groups"]), *best])
-    return _markdown(["corpus", "texts", "candidates", "groups", "leads NovelSum at 5%", "leads coverage at 5%"], rows)
+        rows.append([name, of_corpus["about"], *best, f"{of_corpus['candidates']:,}", str(of_corpus["groups"])])
+    return _markdown(
+        ["corpus", "texts", "leads NovelSum at 5%", "leads coverage at 5%", "candidates", "groups"], rows, words=4
+    )
 
 
 def _all(study: Study) -> str:
     """A table for each corpus with all configurations."""
     parts = []
     for corpus, of_corpus in study.items():
-        header = ["", *(f"NovelSum {budget}%" for budget in BUDGETS), *(f"coverage {budget}%" for budget in BUDGETS)]
+        header = ["", *(f"NovelSum {budget}%" for budget in BUDGETS), *(f"to nearest {budget}%" for budget in BUDGETS)]
         header += [f"groups {budget}%" for budget in BUDGETS]
         rows, keys = [], []
         for config, by_budget in of_corpus["configs"].items():
