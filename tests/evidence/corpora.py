@@ -36,21 +36,25 @@ SMALLEST_GROUP = 20
 
 
 class Kind(NamedTuple):
-    """What a corpus is made of: its source, how many records of it are drawn, and what it is in a few words."""
+    """What a corpus is made of: its source, how many records of it are drawn, and what it is in a few words.
+
+    ``are_unit_vectors``: its embeddings have length 1, as the job makes them with this model; those shipped have not.
+    """
 
     source: Callable[[Path], Iterable[Record]] | None
     most: int
     about: str
+    are_unit_vectors: bool = True
 
 
 KINDS = {
-    "prompts": Kind(None, 10_000, "the prompts that this repository ships; by benchmark and category"),
+    "prompts": Kind(None, 10_000, "the prompts that this repository ships; by benchmark and category", False),
     "wordnet": Kind(sources.wordnet, 10_000, "glosses of WordNet 3.0; by lexicographer file, such as noun.animal"),
     "fortunes": Kind(sources.fortunes, 8_000, "sayings of fortune; by file"),
     "manual": Kind(sources.manual, 6_000, "paragraphs of Linux manual pages; by section"),
     "debian": Kind(sources.debian, 8_000, "descriptions of Debian packages; by section of the archive"),
     "docstrings": Kind(sources.docstrings, 6_000, "docstrings of ten Python packages; by package"),
-    "bench40k": Kind(None, 20_000, "embeddings alone, of glosses and of package descriptions; by these two"),
+    "bench40k": Kind(None, 20_000, "embeddings alone, of glosses and of package descriptions; by these two", False),
 }
 
 

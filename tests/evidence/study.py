@@ -20,7 +20,7 @@ RESULTS = ROOT / "docs" / "evidence" / "study.json"
 PAGE = ROOT / "docs" / "choosing.md"
 BUDGETS = ("1", "2", "5", "10")
 STRATEGIES = ("random", "k-means", "farthest-first", "paper", "symmetric", "released", "paper-density0")
-SHOWN = {"paper-density0": "paper, κ2 = 0"}
+SHOWN = {"paper-density0": "paper, κ2 = 0", "released-unit": "released, unit vectors"}
 
 Study = dict[str, Any]
 
@@ -43,6 +43,7 @@ def summarize() -> Study:
         any_file = next((subsets.SUBSETS / corpus).glob("random.*.json"))
         of_corpus: Study = {
             "about": corpora.KINDS[corpus].about,
+            "unit_vectors": corpora.KINDS[corpus].are_unit_vectors,
             "candidates": json.loads(any_file.read_text())["candidates"],
             "groups": len(table["group"].unique()),
             "configs": {},

@@ -38,13 +38,14 @@ KMEANS_ROUNDS = 10
 
 
 class Config(NamedTuple):
-    """A strategy, and the settings of NovelSelect if it is that."""
+    """A strategy, and the settings of NovelSelect if it is that. ``unit_vectors``: of embeddings normalized before."""
 
     strategy: str
     formula: Formula = "paper"
     neighbors: int = 10
     proximity_power: float = 1.0
     density_power: float = 0.5
+    unit_vectors: bool = False
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -72,6 +73,7 @@ CONFIGS = {
     "paper": Config("novelselect", "paper"),
     "symmetric": Config("novelselect", "symmetric"),
     "released": Config("novelselect", "released"),
+    "released-unit": Config("novelselect", "released", unit_vectors=True),
     **_around("paper"),
     **{name: of for name, of in _around("symmetric").items() if name != "symmetric-density0"},
 }
@@ -121,9 +123,10 @@ class Pool:
                 found.append(np.sort(matrix[:, :50], axis=1))
         return np.concatenate(nearest), np.concatenate(squared)
 
-    def density(self, formula: Formula, neighbors: int) -> np.ndarray:
+    def density(self, formula: Formula, neighbors: int, unit_vectors: bool = False) -> np.ndarray:
         """σ (n,) of each candidate in the pool, before the power."""
         nearest, squared = self._nearest
+        squared = 2.0 * nearest if unit_vectors else squared
         return (
             released_density(squared[:, :neighbors])
             if formula == "released"
@@ -145,7 +148,7 @@ def rows_picked(pool: Pool, config: Config, seed: int, budget: int) -> list[int]
 
 def _novelselect(pool: Pool, config: Config, first: int, budget: int) -> list[int]:
     scoring = Scoring(config.formula, "cosine", config.proximity_power, config.density_power)
-    powered = pool.density(config.formula, config.neighbors) ** config.density_power
+    powered = pool.density(config.formula, config.neighbors, config.unit_vectors) ** config.density_power
     everyone = Candidates.plain(np.arange(len(pool.ids)), pool.vectors, powered)
     units = Units.of(1.0, float(powered.max()), "cosine")
     begun = everyone[np.array([first])]
@@ -208,8 +211,11 @@ def picks_of(corpus: str, config: str, start: int, budget: int) -> list[str]:
 
 def missing(corpus: str, configs: Sequence[str], starts: Sequence[int]) -> Iterator[tuple[str, int, int]]:
     """What is not there yet: config, start, budget in percent."""
+    unit = corpora.KINDS[corpus].are_unit_vectors
     for start in starts:
         for name in configs:
+            if CONFIGS[name].unit_vectors and unit:
+                continue
             for budget in BUDGETS if CONFIGS[name].strategy == "k-means" else BUDGETS[-1:]:
                 if not path_of(corpus, name, start, budget).exists():
                     yield name, start, budget
