@@ -45,16 +45,17 @@ def test_every_corpus_has_the_main_strategies_at_all_budgets(evidence):
             assert set(corpus["configs"][config]) == set(study.BUDGETS)
 
 
-@pytest.mark.parametrize("formula", ["paper", "symmetric", "released"])
-def test_the_picks_of_the_study_are_those_of_the_engine(engine, evidence, sample: Points, tmp_path, formula):
+@pytest.mark.parametrize("config", ["paper", "symmetric", "released", "random", "farthest-first", "k-means"])
+def test_the_picks_of_the_study_are_those_of_the_engine(engine, evidence, sample: Points, tmp_path, config):
     """From the first pick that the seed draws, by the density of the whole pool, equal embeddings once."""
     subsets = evidence("subsets")
     points = Points(sample.ids[:400], sample.vectors[:400])
     kept = points.distinct()
     by_id = np.argsort(np.array(kept.ids))
     pool = subsets.Pool([kept.ids[i] for i in by_id], kept.vectors[by_id].astype(np.float32))
-    rows = subsets.rows_picked(pool, subsets.Config("novelselect", formula), 3, 40)
-    found = engine(points.write(tmp_path / "in"), budget=40, formula=formula, seed=3)
+    chosen = subsets.CONFIGS[config]
+    rows = subsets.rows_picked(pool, chosen, 3, 40)
+    found = engine(points.write(tmp_path / "in"), 40, formula=chosen.formula, strategy=chosen.strategy, seed=3)
     assert [pool.ids[row] for row in rows] == found.picks
 
 
