@@ -19,7 +19,17 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "evidence" / "study.json"
 PAGE = ROOT / "docs" / "choosing.md"
 BUDGETS = ("1", "2", "5", "10")
-STRATEGIES = ("random", "k-means", "farthest-first", "paper", "symmetric", "released", "paper-density0")
+STRATEGIES = (
+    "random",
+    "k-means",
+    "farthest-first",
+    "paper",
+    "symmetric",
+    "released",
+    "released-unit",
+    "paper-density0",
+)
+MAIN = tuple(name for name in STRATEGIES if name != "released-unit")
 SHOWN = {"paper-density0": "paper, κ2 = 0", "released-unit": "released, unit vectors"}
 
 Study = dict[str, Any]
@@ -92,7 +102,7 @@ def _shared(pairs: Iterable[tuple[set[str], set[str]]]) -> float | None:
 
 
 def _spread(values: Sequence[float | None]) -> list[float] | None:
-    """Mean and standard deviation."""
+    """Mean and standard deviation, 0 of one value."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -119,6 +129,8 @@ def tables(study: Study) -> dict[str, str]:
 
 
 def _value(study: Study, corpus: str, config: str, budget: str, measure: str) -> float | None:
+    if config == "released-unit" and study[corpus]["unit_vectors"]:
+        config = "released"
     found = study[corpus]["configs"].get(config, {}).get(budget, {}).get(measure)
     return found[0] if isinstance(found, list) else found
 
@@ -227,7 +239,7 @@ def _settings(study: Study) -> str:
 def _starts(study: Study) -> str:
     """How much hangs on the first pick, or on the lots, at 5%."""
     rows = []
-    for config in STRATEGIES:
+    for config in MAIN:
         same = [_value(study, corpus, config, "5", "shared_by_starts") for corpus in study]
         known = [one for one in same if one is not None]
         spreads = []
@@ -247,7 +259,7 @@ def _corpora(study: Study) -> str:
     for name, of_corpus in study.items():
         best = []
         for measure, high in (("novelsum", True), ("coverage", False)):
-            values = {config: _value(study, name, config, "5", measure) for config in STRATEGIES}
+            values = {config: _value(study, name, config, "5", measure) for config in MAIN}
             known = {config: value for config, value in values.items() if value is not None}
             best.append(_named((max if high else min)(known, key=lambda config: known[config])) if known else "–")
         rows.append([name, of_corpus["about"], *best, f"{of_corpus['candidates']:,}", str(of_corpus["groups"])])
@@ -270,7 +282,11 @@ def _all(study: Study) -> str:
                 for budget in BUDGETS:
                     found = by_budget.get(budget, {}).get(measure)
                     key.append(found[0] if found else None)
-                    spread = f" ± {found[1]:.2g}" if found and measure == "novelsum" else ""
+                    spread = (
+                        f" ± {found[1]:.2g}"
+                        if found and measure == "novelsum" and by_budget[budget]["starts"] > 1
+                        else ""
+                    )
                     row.append(form.format(found[0]) + spread if found else "–")
             rows.append(row)
             keys.append(key)
@@ -278,7 +294,7 @@ def _all(study: Study) -> str:
         starts = {one["starts"] for by_budget in of_corpus["configs"].values() for one in by_budget.values()}
         of_starts = f"{min(starts)} to {max(starts)}" if len(starts) > 1 else str(max(starts))
         title = f"**{corpus}**: {of_corpus['about']}. {of_corpus['candidates']:,} candidates, {of_corpus['groups']}"
-        parts.append(f"{title} groups, {of_starts} starts.\n\n{_markdown(header, rows)}")
+        parts.append(f"{title} groups, starts: {of_starts}.\n\n{_markdown(header, rows)}")
     return "\n\n".join(parts)
 
 

@@ -7,8 +7,8 @@ pick, of the random lots, of where k-means begins. Each file has ``picks``, ids 
 greatest budget, and ``budgets``, how many of them each smaller one takes; k-means depends on the budget and has a file
 for each, CONFIG.START.BUDGET.json. What is there is not made again.
 
-NovelSelect is the engine's own: its contenders, without Spark, as in a run on a small pool; a test compares the picks
-with those of ``novelsum.select``. The others are the strategies of ``--compare``, in plain NumPy.
+Nothing runs on Spark here, as there are hundreds of selections: NovelSelect is the engine's own contenders, as in a run
+on a small pool, and the others are in plain NumPy. A test compares the picks of each with those of the engine.
 """
 
 import json
