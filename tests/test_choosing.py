@@ -31,6 +31,7 @@ def test_another_result_is_another_table(evidence):
     results = json.loads(study.RESULTS.read_text())
     corpus = next(iter(results))
     results[corpus]["configs"]["paper"]["5"]["novelsum"][0] *= 1.5
+    results[corpus]["configs"]["paper-density0"]["5"]["over_default"]["novelsum"] += 0.5
     before = study.tables(json.loads(study.RESULTS.read_text()))
     after = study.tables(results)
     assert {name for name in before if before[name] != after[name]} >= {"strategies", "settings", "all"}

@@ -72,6 +72,7 @@ def summarize() -> Study:
                     "picks": len(picks[0]),
                     **{name: _spread([one[name] for one in values]) for name in measures.NAMES},
                     "shared_by_starts": _shared(combinations(picks, 2)),
+                    **_over_default(found, config, budget, starts),
                     "shared_with_default": _shared(_beside_default(corpus, config, starts, budget, picks)),
                 }
             if by_budget:
@@ -94,6 +95,24 @@ def _beside_default(
         for start, mine in zip(starts, picks, strict=True)
         if subsets.path_of(corpus, default, start, budget).exists()
     ]
+
+
+def _over_default(
+    found: dict[str, dict[str, float | None]], config: str, budget: int, starts: list[int]
+) -> dict[str, dict[str, float]]:
+    """Each measure of a setting over that of its formula's defaults from the same start, less 1, mean over the starts."""
+    import measures
+
+    default = config.partition("-")[0]
+    pairs = [
+        (found[measures.key_of(config, start, budget)], found[measures.key_of(default, start, budget)])
+        for start in starts
+        if config != default and measures.key_of(default, start, budget) in found
+    ]
+    if not pairs:
+        return {}
+    names = ("novelsum", "nearest", "coverage", "groups")
+    return {"over_default": {name: _rounded(mean(a[name] / b[name] - 1.0 for a, b in pairs)) for name in names}}
 
 
 def _shared(pairs: Iterable[tuple[set[str], set[str]]]) -> float | None:
@@ -135,11 +154,11 @@ def _value(study: Study, corpus: str, config: str, budget: str, measure: str) ->
     return found[0] if isinstance(found, list) else found
 
 
-def _over_random(study: Study, config: str, budget: str, measure: str, other: str = "random") -> list[float]:
-    """Of each corpus the measure of a configuration, over that of random or another one, less 1."""
+def _over_random(study: Study, config: str, budget: str, measure: str) -> list[float]:
+    """Of each corpus the measure of a configuration, over that of random, less 1."""
     ratios = []
     for corpus in study:
-        mine, base = (_value(study, corpus, one, budget, measure) for one in (config, other))
+        mine, base = (_value(study, corpus, one, budget, measure) for one in (config, "random"))
         if mine is not None and base:
             ratios.append(mine / base - 1.0)
     return ratios
@@ -222,17 +241,17 @@ def _settings(study: Study) -> str:
             ("density0", "κ2 = 0"),
         ):
             config = f"{formula}-{moved}"
-            ratios = [
-                _over_random(study, config, "5", name, formula)
-                for name in ("novelsum", "nearest", "coverage", "groups")
-            ]
-            if not ratios[0]:
+            of_each = [study[corpus]["configs"].get(config, {}).get("5", {}).get("over_default") for corpus in study]
+            known_of = [one for one in of_each if one]
+            if not known_of:
                 continue
+            ratios = [[one[name] for one in known_of] for name in ("novelsum", "nearest", "coverage", "groups")]
             same = [_value(study, corpus, config, "5", "shared_with_default") for corpus in study]
             known = [one for one in same if one is not None]
             shared = f"{100 * mean(known):.0f}%" if known else "–"
-            rows.append([formula, shown, *(_percent(ratio, 1) for ratio in ratios), shared])
-    header = ["formula", "changed", "NovelSum", "nearest other", "to nearest pick", "groups", "same picks"]
+            corpora_of = str(len(known_of))
+            rows.append([formula, shown, *(_percent(ratio, 1) for ratio in ratios), shared, corpora_of])
+    header = ["formula", "changed", "NovelSum", "nearest other", "to nearest pick", "groups", "same picks", "corpora"]
     return _markdown(header, rows, words=2)
 
 
