@@ -100,7 +100,7 @@ def _beside_default(
 def _over_default(
     found: dict[str, dict[str, float | None]], config: str, budget: int, starts: list[int]
 ) -> dict[str, dict[str, float]]:
-    """Each measure of a setting over that of its formula's defaults from the same start, less 1, mean over the starts."""
+    """Each measure of a setting over that of its formula's defaults from the same start, less 1; means."""
     import measures
 
     default = config.partition("-")[0]
