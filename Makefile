@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-curate bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density docs picture lint types check-java clean
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-curate bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density docs picture lint types check-java clean evidence-data study
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -95,6 +95,14 @@ bench-paper: setup ## 10,000 of 396,000 x 4,096: 20 GB in out/bench-paper; ends 
 bench-paper-density: setup ## the approximate density of 396,000 x 4,096, on what bench-paper has generated
 	mkdir -p out/bench-paper
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/benchmarks/density.py paper 2>&1 | tee -a out/bench-paper/log
+
+evidence-data: setup-embed ## real texts of Debian and PyPI packages, embedded, and what every strategy picks of them (in out/evidence; goes on when run again)
+	OMP_NUM_THREADS=1 $(BIN)/python tests/evidence/corpora.py
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/evidence/subsets.py
+
+study: evidence-data ## which objective and which strategy: docs/evidence/study.json and the tables of docs/choosing.md
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/evidence/measures.py
+	$(BIN)/python tests/evidence/study.py
 
 lint: setup ## style
 	$(BIN)/ruff check .
