@@ -166,7 +166,9 @@ class Tally:
             found = np.concatenate([getattr(part, name) for part in parts])
             return found[order] if len(found) else found
 
-        per_row = {name: together(name) for name in ("rows", "group", "sums", "averages", "nearest_own", "totals", "terms")}
+        per_row = {
+            name: together(name) for name in ("rows", "group", "sums", "averages", "nearest_own", "totals", "terms")
+        }
         mass, without = parts[0].mass.copy(), parts[0].without.copy()
         for part in parts[1:]:
             mass += part.mass

@@ -7,7 +7,7 @@ tasks of a machine share one copy in the page cache. A task holds one tile of di
 import heapq
 import os
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +15,10 @@ import numpy as np
 from pyspark import SparkContext
 
 from novelsum.density.neighbors import NearestDistances
-from novelsum.diversity.novelsum import GROUPS, Columns, Grid, Tally, in_space, tally
+from novelsum.diversity.novelsum import GROUPS, Columns, Grid, Leading, Tally, in_space, tally
 from novelsum.files.location import Location
 from novelsum.files.store import Block, read_block, read_block_columns
-from novelsum.formula import Array, Metric, metric_space
+from novelsum.formula import Array, Metric, from_squared, metric_space
 from novelsum.rows import Integers, common_places, lot
 from novelsum.spark.local import folder_of, new_run
 from novelsum.spark.matching import embeddings, keyed_rows, matched
@@ -61,7 +61,17 @@ class _Task:
     data: DataSet
     grid: Grid
     sample: Integers | None
-    reference: Reference | None
+    leading: Leading | None
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What all tasks that search neighbours have in common."""
+
+    data: DataSet
+    grid: Grid
+    sample: Integers | None
+    reference: Reference
 
 
 Part = tuple[int, int, int]
@@ -81,20 +91,66 @@ def run_pass(
     data: DataSet,
     grid: Grid,
     sample: Integers | None = None,
-    reference: Reference | None = None,
+    leading: Leading | None = None,
     *,
     work: Location,
 ) -> Tally:
     """Measure the sample (m,) of rows, or all, against the whole data set.
 
-    With a ``reference`` the nearest neighbours of the tally are those in it. ``work``: where the run has its store,
-    for which scratch is named.
+    ``leading``: the setting of which the change without each row is wanted, of all rows only. ``work``: where the run
+    has its store, for which scratch is named.
     """
     if _is_amd():
         context.environment.update(_SLOW_SORTS)
-    task = _Task(new_run(work), data, grid, sample, reference)
+    message = Shared.of(context, _Task(new_run(work), data, grid, sample, leading))
+    context.setJobDescription("novelsum diversity: rows against the data set")
+    try:
+        parts = _parts(context, data, sample)
+        tasks = context.parallelize(parts, len(parts)).map(partial(_measure, message))
+        return Tally.joined(collect(tasks, "diversity"))
+    finally:
+        context.setJobDescription("")
+        message.destroy()
+        context.environment.pop(next(iter(_SLOW_SORTS)), None)
+
+
+def nearest_in(
+    context: SparkContext, reference: Reference, data: DataSet, grid: Grid, sample: Integers | None = None
+) -> tuple[Array, Array]:
+    """The squared distances of the sample of rows (m,), or all, to their neighbours in a reference corpus.
+
+    As :func:`novelsum.diversity.novelsum.densities` takes them.
+    """
+    message = Shared.of(context, _Search(data, grid, sample, reference))
+    context.setJobDescription("novelsum diversity: nearest neighbours")
+    try:
+        parts = _parts(context, data, sample)
+        found = collect(context.parallelize(parts, len(parts)).map(partial(_neighbors, message)), "neighbours")
+    finally:
+        context.setJobDescription("")
+        message.destroy()
+    order = np.argsort(np.concatenate([rows for rows, _, _ in found]))
+    nearest, nearest_raw = (np.concatenate([one[at] for one in found])[order] for at in (1, 2))
+    return nearest, nearest_raw
+
+
+def coverage(context: SparkContext, reference: DataSet, rows: Integers, data: DataSet, metric: Metric) -> float:
+    """The mean distance of some rows (m,) of a reference corpus to the nearest row of a data set."""
+    message = Shared.of(context, (rows, data))
+    context.setJobDescription("novelsum diversity: coverage of the reference")
+    try:
+        tasks = context.parallelize(reference.blocks, len(reference.blocks))
+        found = tasks.map(partial(_to_nearest, reference.work, metric, message)).collect()
+    finally:
+        context.setJobDescription("")
+        message.destroy()
+    return sum(total for total, _ in sorted(found)) / sum(count for _, count in found)
+
+
+def _parts(context: SparkContext, data: DataSet, sample: Integers | None) -> list[Part]:
+    """The rows of the sample, or all, in parts of about the same size, each of a block."""
     rows = data.rows if sample is None else len(sample)
-    size = -(-rows // min(MOST_TASKS, TASKS_PER_CORE * context.defaultParallelism))
+    size = max(1, -(-rows // min(MOST_TASKS, TASKS_PER_CORE * context.defaultParallelism)))
     names = context.parallelize(list(enumerate(data.blocks)), len(data.blocks))
     counts = (
         [block.rows for block in data.blocks]
@@ -105,15 +161,7 @@ def run_pass(
     for number, count in enumerate(counts):
         pieces = -(-count // size)
         parts += [(number, i * count // pieces, (i + 1) * count // pieces) for i in range(pieces)]
-    message = Shared.of(context, task)
-    context.setJobDescription("novelsum diversity: rows against the data set")
-    try:
-        tasks = context.parallelize(parts, len(parts)).map(partial(_measure, message))
-        return Tally.joined(collect(tasks, "diversity"))
-    finally:
-        context.setJobDescription("")
-        message.destroy()
-        context.environment.pop(next(iter(_SLOW_SORTS)), None)
+    return parts
 
 
 def _is_amd() -> bool:
@@ -152,23 +200,44 @@ def _measure(message: Shared[_Task], part: Part) -> Tally:
         # Dealt out by a fixed shuffle of the sample, which is the same for any layout of the input.
         dealt = np.random.default_rng(len(task.sample)).permutation(len(task.sample)) % GROUPS
         group = dealt[in_sample[start:stop]]
-    found = tally(queries, group, 1 if task.sample is None else GROUPS, columns, task.sample, task.grid)
-    return found if task.reference is None else _with_reference(found, queries, task.reference, task.grid)
+    groups = 1 if task.sample is None else GROUPS
+    return tally(queries, group, groups, columns, task.sample, task.grid, task.leading)
 
 
-def _with_reference(found: Tally, queries: Columns, reference: Reference, grid: Grid) -> Tally:
-    """The tally with the nearest neighbours of the reference corpus."""
-    raw = queries.points * queries.lengths[:, None]
+def _neighbors(message: Shared[_Search], part: Part) -> tuple[Integers, Array, Array]:
+    """One part of the rows, and their squared distances (m, K) and (m, K + 1) to neighbours in the reference corpus."""
+    task = message.value
+    number, start, stop = part
+    grid, reference = task.grid, task.reference
+    block = read_block(task.data.work, task.data.blocks[number].name)
+    places = np.arange(len(block.rows)) if task.sample is None else common_places(block.rows, task.sample)[0]
+    queries = block.take(places[start:stop])
     most = max(grid.neighbors)
-    nearest = NearestDistances(queries.points, most, reference.own[queries.rows])
+    points, raw = in_space(queries.vectors, grid.metric)[0], in_space(queries.vectors, "euclidean")[0]
+    nearest = NearestDistances(points, most, reference.own[queries.rows])
     nearest_raw = NearestDistances(raw, most + 1)
-    for block in reference.data.blocks:
-        corpus = read_block(reference.data.work, block.name)
+    for one in reference.data.blocks:
+        corpus = read_block(reference.data.work, one.name)
         if grid.among_all:
             nearest.add(metric_space(corpus.vectors, grid.metric), corpus.rows)
         if grid.among_distinct and corpus.distinct.any():
             nearest_raw.add(metric_space(corpus.vectors[corpus.distinct], "euclidean"))
-    return replace(found, nearest=nearest.squared, nearest_raw=nearest_raw.squared)
+    return queries.rows, nearest.squared, nearest_raw.squared
+
+
+def _to_nearest(
+    work: Location, metric: Metric, message: Shared[tuple[Integers, DataSet]], block: Block
+) -> tuple[float, int]:
+    """The sum of the distances of those rows of a block to the nearest row of the data set, and how many they are."""
+    rows, data = message.value
+    stored = read_block(work, block.name)
+    places = common_places(stored.rows, rows)[0]
+    if not len(places):
+        return 0.0, 0
+    nearest = NearestDistances(metric_space(stored.vectors[places], metric), 1)
+    for other in data.blocks:
+        nearest.add(metric_space(read_block(data.work, other.name).vectors, metric))
+    return float(from_squared(nearest.squared, metric).sum()), len(places)
 
 
 def mapped_points(run: str, work: Location, name: str, metric: Metric) -> Columns:

@@ -1,0 +1,217 @@
+"""The page beside the tables: ``diversity.html``, in the look of a selection's report, with nothing loaded or run.
+
+All that comes from the input or from settings goes through :func:`~novelsum.report.text.escaped`.
+"""
+
+import importlib.util
+from collections.abc import Sequence
+from typing import Any
+
+from novelsum.diversity.ranking import Ranked, are_apart
+from novelsum.errors import UsageError
+from novelsum.report import figures
+from novelsum.report import page as pieces
+from novelsum.report.template import SKELETON, STYLE
+from novelsum.report.text import escaped, number
+
+PAGE = "diversity.html"
+_NAME = 60
+_OWN_STYLE = """
+.told { max-width: 46rem; margin: 0; padding-left: 1.2em; }
+.told li { margin: 0 0 .5em; }
+@media print { .told { max-width: none; } }
+"""
+
+
+def check_page() -> None:
+    """Raise UsageError when the page cannot be drawn."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise UsageError(
+            "the page is drawn with matplotlib, which is not installed; install it (pip install matplotlib) or run "
+            "with --no-report"
+        )
+
+
+def draw_page(manifest: dict[str, Any], rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked]) -> str:
+    """The whole page, from the manifest of a run, the rows of its tables and the ranking."""
+    told = manifest["told"]
+    settings = manifest["settings"]
+    names = {one.number: one.name for one in ranked}
+    sections = [
+        _ranking(ranked, settings["metric"]),
+        pieces._section("What disagrees, and why", _list(told["contradictions"])) if told["contradictions"] else "",
+        _spread(ranked, settings["metric"]),
+        _settings(rows, names, settings["input"]),
+        pieces._section("How to read it", _list(told["notes"])),
+        _provenance(manifest),
+    ]
+    lead = "".join(f"<p>{escaped(sentence)}</p>" for sentence in [*told["verdict"], *told["random"]])
+    facts = [
+        ("data sets", f"{len(ranked):,}"),
+        ("rows compared", f"{ranked[0].compared.rows:,}"),
+        ("dimensions", f"{manifest['inputs'][0]['dimension']:,}"),
+        ("random subsets", f"{ranked[0].yardstick.draws:,}" if ranked[0].yardstick else "–"),
+    ]
+    return SKELETON.replace("Selection report", "Diversity report").format(
+        title=_title(ranked),
+        style=STYLE + _OWN_STYLE,
+        finished=escaped(manifest["finished"].replace("T", " ").replace("Z", " UTC")),
+        summary=lead,
+        facts="".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for what, value in facts),
+        sections="\n".join(filter(None, sections)),
+    )
+
+
+def _title(ranked: Sequence[Ranked]) -> str:
+    first, others = ranked[0], ranked[1:]
+    name = escaped(first.name, _NAME)
+    if not others:
+        return f"How diverse {name} is"
+    if all(are_apart(first, other) for other in others):
+        return f"{name} is the most diverse of {len(ranked)}"
+    return f"{len(ranked)} data sets, none surely the most diverse"
+
+
+def _list(sentences: Sequence[str]) -> str:
+    return f"<ul class=told>{''.join(f'<li>{escaped(sentence)}</li>' for sentence in sentences)}</ul>"
+
+
+def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
+    rows = [
+        (
+            f"{one.rank}. {pieces._name(one.name, _NAME)}",
+            number(one.compared.values[0], 4),
+            f"{number(one.compared.interval[0], 4)} – {number(one.compared.interval[1], 4)}",
+            f"{one.rows:,}",
+            "–" if one.yardstick is None else number(one.yardstick.means[0], 4),
+            _signed(one.above_random),
+        )
+        for one in ranked
+    ]
+    drawn = "" if all(one.compared.rows == one.rows for one in ranked) else ", larger sets by random subsets of it"
+    note = f"At {ranked[0].compared.rows:,} rows each{drawn}. Random: subsets of the pool as large as the set"
+    most = max((one.yardstick.rows for one in ranked if one.yardstick), default=0)
+    if any(one.yardstick and one.yardstick.rows < one.rows for one in ranked):
+        note += f", of {most:,} rows at most"
+    table = pieces._table(("set", "mean", "95% interval", "rows", "random", "sd above"), rows, f"{note}.")
+    band = " The band is where random subsets of the pool lie." if _random(ranked) else ""
+    caption = (
+        f"Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval (line). Sets whose "
+        f"lines overlap are not told apart.{band}"
+    )
+    picture = f"<figure><div class=plate>{_picture(ranked, metric)}</div><figcaption>{caption}</figcaption></figure>"
+    return pieces._section("Ranking", f"<div class=pair>{picture}<div>{table}</div></div>")
+
+
+def _random(ranked: Sequence[Ranked]) -> tuple[float, float] | None:
+    """Where random subsets of the size compared at are expected: least and greatest."""
+    for one in ranked:
+        if one.yardstick is not None and one.yardstick.rows == one.compared.rows:
+            half = one.yardstick.expected * one.yardstick.deviations[0]
+            return one.yardstick.means[0] - half, one.yardstick.means[0] + half
+    return None
+
+
+def _picture(ranked: Sequence[Ranked], metric: str) -> str:
+    """Dots and intervals, the most diverse set on top."""
+    with figures._drawing(1.05 + 0.24 * len(ranked)) as figure:
+        axes = figure.subplots()
+        band = _random(ranked)
+        if band is not None:
+            axes.axvspan(
+                *band, facecolor="#e3e6ea", edgecolor=figures.POOL, hatch="....", linewidth=0.6, label="random"
+            )
+        for place, one in enumerate(ranked):
+            low, high = one.compared.interval
+            axes.plot([low, high], [place, place], color=figures.PICKED, linewidth=2.0, solid_capstyle="butt")
+        means = [one.compared.values[0] for one in ranked]
+        axes.plot(means, range(len(ranked)), "o", markersize=5.5, color=figures.PICKED, label="set")
+        figure.name_rows(axes, [one.name for one in ranked])
+        axes.grid(axis="x", color="#e3e6ea", linewidth=0.6)
+        axes.set_ylim(len(ranked) - 0.4, -0.6)
+        axes.locator_params(axis="x", nbins=5)
+        figures._separate_thousands(axes.xaxis)
+        axes.set_xlabel(f"mean NovelSum (weighted {metric} distance)")
+        axes.spines["left"].set_visible(False)
+        figures._legend_above(axes)
+    return figure.svg("ranking", "Mean NovelSum of each data set with its interval")
+
+
+def _spread(ranked: Sequence[Ranked], metric: str) -> str:
+    spreads = [(one, one.compared.spread) for one in ranked]
+    columns = [
+        ("nearest other row", [spread.nearest for _, spread in spreads]),
+        ("two rows, on average", [spread.pair for _, spread in spreads]),
+        ("reference to its nearest", [spread.coverage for _, spread in spreads]),
+        ("median density factor", [spread.density for _, spread in spreads]),
+    ]
+    shown = [(heading, values) for heading, values in columns if None not in values]
+    rows = [
+        (pieces._name(one.name, _NAME), *(number(values[at]) for _, values in shown))
+        for at, (one, _) in enumerate(spreads)
+    ]
+    note = f"Mean {metric} distances, at the size that all are compared at."
+    return pieces._section(
+        "How the sets are spread", pieces._table(("set", *(heading for heading, _ in shown)), rows, note)
+    )
+
+
+def _settings(rows: Sequence[dict[str, Any]], names: dict[int, str], paths: Sequence[str]) -> str:
+    """NovelSum of all rows of each set, and beside random subsets, in every setting."""
+    same_size = len({row["rows"] for row in rows}) == 1
+    each = len(rows) // len(paths)
+    table = []
+    for at, row in enumerate(rows):
+        exact = row["measured_rows"] == row["rows"]
+        table.append(
+            (
+                pieces._name(names[at // each], _NAME),
+                escaped(row["formula"]),
+                str(row["neighbors"]),
+                f"{row['proximity_power']:g}",
+                f"{row['density_power']:g}",
+                number(row["novelsum_mean"], 4),
+                *([number(row["novelsum_sum"], 4)] * same_size),
+                "exact" if exact else f"{number(row['mean_low'], 4)} – {number(row['mean_high'], 4)}",
+                number(row["random_mean"], 4),
+                _signed(row["above_random"]),
+            )
+        )
+    headings = ["set", "formula", "K", "κ<sub>1</sub>", "κ<sub>2</sub>", "mean", *(["NovelSum"] * same_size)]
+    note = "" if same_size else "Sums are left out, as they grow with the number of rows."
+    return pieces._section(
+        "All rows of each set, in every setting",
+        pieces._table((*headings, "measured", "random", "sd above"), table, note),
+    )
+
+
+def _signed(above: float | None) -> str:
+    return "–" if above is None else f"{above:+.1f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _provenance(manifest: dict[str, Any]) -> str:
+    settings = [(f"<code>{escaped(name)}</code>", _joined(value)) for name, value in manifest["settings"].items()]
+    seconds = [(escaped(name), f"{value:,.1f}") for name, value in manifest["seconds"].items()]
+    versions = [(escaped(name), escaped(value)) for name, value in manifest["versions"].items()]
+    inputs = [*manifest["inputs"], *([manifest["reference"]] if manifest["reference"] else [])]
+    counts = [
+        (
+            pieces._name(one["path"], 120),
+            f"{one['input_rows']:,}",
+            f"{one['duplicates_dropped']:,}",
+            f"{one['candidates']:,}",
+        )
+        for one in inputs
+    ]
+    parts = [
+        "<div>" + pieces._table(("setting", "value"), settings) + "</div><div>",
+        pieces._table(("input", "rows", "duplicates", "left"), counts),
+        pieces._table(("stage", "seconds"), seconds, "Up to the drawing of this page."),
+        pieces._table(("version of", ""), versions) + "</div>",
+    ]
+    return pieces._section("How it was made", f"<div class=pair>{''.join(parts)}</div>")
+
+
+def _joined(value: Any) -> str:
+    """A value of a setting, or several."""
+    return ", ".join(map(pieces._value, value)) if isinstance(value, list | tuple) else pieces._value(value)
