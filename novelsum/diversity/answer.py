@@ -61,8 +61,8 @@ def _notes(
     notes = []
     if len({one.rows for one in ranked}) > 1:
         notes.append(
-            "The sets differ in size: NovelSum and its mean grow with the number of rows, so sums are not shown, and the "
-            f"ranking is by random subsets of {ranked[0].compared.rows:,} rows."
+            "The sets differ in size, and NovelSum and its mean grow with the number of rows: sums are not shown, and "
+            f"the ranking is by random subsets of {ranked[0].compared.rows:,} rows."
         )
     if pool is None:
         why = (
@@ -72,20 +72,22 @@ def _notes(
         )
         notes.append(f"Nothing is compared with random subsets: {why}.")
     else:
-        for one in ranked:
-            if one.yardstick is None:
-                notes.append(f"{one.name} is as large as {of_pool}, {pool:,} rows: no random subset is any other.")
+        notes += [
+            f"{one.name} is as large as {of_pool}, {pool:,} rows, so that no random subset is another."
+            for one in ranked
+            if one.yardstick is None
+        ]
     if settings.reference is None and any(settings.density_powers):
         notes.append(
-            "With κ2 above 0 and no --reference each set is its own measure of density, by which its outliers count for "
-            "little instead of much; the authors of NovelSum advise κ2 = 0 (--density-power 0) then."
+            "With κ2 above 0 and no --reference each set is its own measure of density, by which its outliers count "
+            "for little, not for much; the authors of NovelSum advise to leave density out then (--density-power 0)."
         )
     elif not leading.density_power:
         without = "" if settings.reference else " without a reference"
         notes.append(f"κ2 is 0{without}: density does not count, distances alone do.")
     notes.append(
-        "Intervals (95%) say how far a mean would move had the rows been others of their kind; where they overlap, sets "
-        "are not told apart."
+        "Intervals (95%) say how far a mean would move had the rows been others of their kind; where they overlap, "
+        "sets are not told apart."
     )
     return notes
 

@@ -1,11 +1,12 @@
 """The data sets of a run and random subsets, each measured once, and what comes of it: the ranking."""
 
 import logging
+from itertools import accumulate
 
 from pyspark import SparkContext
 
-from novelsum.diversity.measuring import Corpus, Measured, measured
-from novelsum.diversity.onepass import DataSet, match_reference
+from novelsum.diversity.measuring import Corpus, Measured, measured, own_rows
+from novelsum.diversity.onepass import DataSet
 from novelsum.diversity.ranking import Figures, Ranked, Standing, Yardstick, in_order
 from novelsum.diversity.subsets import Drawing, write_subsets
 from novelsum.files.location import Location
@@ -15,10 +16,15 @@ from novelsum.spark.local import removed_after
 
 logger = logging.getLogger("novelsum")
 
+_SCRATCH_BYTES = 1 << 30
+"""Points of random subsets, or of sets, that lie in scratch at the same time, unless one has more."""
 COMPARED_ROWS = 20_000
 """Sets of different sizes are compared, and any with random subsets, by at most so many rows."""
 DRAWS = 5
 """Random subsets that stand for a set where it has more rows than it is compared at."""
+
+_APART = 1_000_003
+"""So far apart are the seeds of the subsets of one set and of the next, which thus are drawn independently."""
 
 
 class Comparing:
@@ -36,18 +42,23 @@ class Comparing:
     ) -> None:
         self._context, self._settings, self._sets, self._corpus = context, settings, sets, corpus
         self._names, self._dimension, self._work = names, dimension, work
-        self._own = [self._matched(data) for data in sets]
+        self._own = [own_rows(context, settings, data, corpus) for data in sets]
         self._drawn: dict[tuple[int | None, int], list[Figures]] = {}
 
-    def _matched(self, data: DataSet) -> Integers | None:
-        if self._corpus is None or not any(self._settings.density_powers):
-            return None
-        by_id = self._settings.duplicates == "keep"
-        return match_reference(self._context, data, self._corpus.data, by_id).own
+    def whole(self) -> list[Measured]:
+        """All sets by all their rows, or the sample of them."""
+        return self._measured(list(zip(self._sets, self._own, strict=True)))
 
-    def whole(self, number: int) -> Measured:
-        """A set by all its rows, or the sample of them."""
-        return measured(self._context, self._settings, self._sets[number], self._corpus, self._own[number], self._work)
+    def _measured(self, sets: list[tuple[DataSet, Integers | None]]) -> list[Measured]:
+        """Several at once, as far as their points in scratch stay small."""
+        found: list[Measured] = []
+        while len(found) < len(sets):
+            sizes = [8 * self._dimension * data.rows for data, _ in sets[len(found) :]]
+            together = max(1, sum(total <= _SCRATCH_BYTES for total in accumulate(sizes)))
+            some = sets[len(found) : len(found) + together]
+            with removed_after(self._context):
+                found += measured(self._context, self._settings, some, self._corpus, self._work)
+        return found
 
     def ranked(self, found: list[Measured]) -> tuple[list[Ranked], int | None]:
         """The sets in order, beside random subsets of the pool if there is one; and the rows of the pool."""
@@ -90,15 +101,15 @@ class Comparing:
             return self._drawn[number, size]
         of_whom = "the pool" if number is None else self._names[number]
         logger.info("diversity: %d random subsets of %d rows of %s", draws, size, of_whom)
-        subsets = drawing.draw(size, range(self._settings.seed, self._settings.seed + draws))
+        seed = self._settings.seed + (0 if number is None else _APART * (number + 1))
+        subsets = drawing.draw(size, range(seed, seed + draws))
         folder = self._work / f"subsets-{'pool' if number is None else number}-{size}"
         stores = write_subsets(self._context, drawing.sets, subsets, self._dimension, folder)
-        found = []
-        for subset, store in zip(subsets, stores, strict=True):
-            of_set = None if number is None else self._own[number]
-            own = subset.rows if number is None else None if of_set is None else of_set[subset.rows]
-            with removed_after(self._context):
-                one = measured(self._context, self._settings, store, self._corpus, own, self._work)
-            found.append(one.figures)
+        if number is None:
+            owns = [None if self._corpus is None else subset.rows for subset in subsets]
+        else:
+            of_set = self._own[number]
+            owns = [None if of_set is None else of_set[subset.rows] for subset in subsets]
+        found = [one.figures for one in self._measured(list(zip(stores, owns, strict=True)))]
         self._drawn[number, size] = found
         return found

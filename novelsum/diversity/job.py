@@ -89,7 +89,7 @@ def _measure(
         with clock.time("diversity"):
             corpus = Corpus.of(context, sets.pop(), settings.seed) if settings.reference else None
             comparing = Comparing(context, settings, names, sets, corpus, pools[0].dimension, folder)
-            found = [comparing.whole(number) for number in range(len(sets))]
+            found = comparing.whole()
         with clock.time("comparison"):
             ranked, pool_rows = comparing.ranked(found)
     finally:

@@ -1,17 +1,18 @@
 """NovelSum of one data set on Spark: its neighbours, if density counts, one pass over its distances, and its spread."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pyspark import SparkContext
 
 from novelsum.density.factors import require_finite_power
 from novelsum.diversity.novelsum import Densities, Grid, Leading, Tally, Value, densities, values, variance
-from novelsum.diversity.onepass import DataSet, Reference, coverage, draw_rows, match_reference, nearest_in, run_pass
+from novelsum.diversity.onepass import Asked, DataSet, coverage, draw_rows, match_reference, nearest_in, run_passes
 from novelsum.diversity.ranking import NORMAL_QUANTILE, Figures, Spread
 from novelsum.errors import InputError
 from novelsum.files.location import Location
-from novelsum.formula import from_squared
+from novelsum.formula import Metric, from_squared
 from novelsum.formulas import EQUATIONS
 from novelsum.rows import Integers
 from novelsum.settings import MeasureSettings
@@ -55,62 +56,84 @@ def measure_pool(
     work: Location | None = None,
 ) -> Measured:
     """NovelSum of one data set over the grid of the settings. ``work``: what scratch is named for, if not its store."""
-    own = match_reference(context, data, reference, by_id=settings.duplicates == "keep").own if reference else None
     corpus = None if reference is None else Corpus(reference, np.zeros(0, dtype=np.int64))
-    return measured(context, settings, data, corpus, own, work or data.work)
+    own = own_rows(context, settings, data, corpus)
+    return measured(context, settings, [(data, own)], corpus, work or data.work)[0]
+
+
+def own_rows(context: SparkContext, settings: MeasureSettings, data: DataSet, corpus: Corpus | None) -> Integers | None:
+    """The row of the reference that each row (n,) of a data set is, negative if none; None where nobody asks."""
+    if corpus is None or not any(settings.density_powers):
+        return None
+    return match_reference(context, data, corpus.data, by_id=settings.duplicates == "keep")
 
 
 def measured(
     context: SparkContext,
     settings: MeasureSettings,
-    data: DataSet,
+    sets: Sequence[tuple[DataSet, Integers | None]],
     corpus: Corpus | None,
-    own: Integers | None,
     work: Location,
-) -> Measured:
-    """The same. ``own`` (n,): the row of the reference that each row is, negative if none; None: it is not needed."""
+) -> list[Measured]:
+    """The same of several data sets, each with its :func:`own_rows`, at once."""
     grid = Grid(
         settings.formula, settings.metric, settings.neighbors, settings.proximity_power, settings.density_powers
     )
-    sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
-    sample = draw_rows(context, data, settings.sample_rows, settings.seed) if sampled else None
-    density: Densities = {}
+    asked = []
+    for data, own in sets:
+        sampled = data.rows > settings.exact_limit and data.rows > settings.sample_rows
+        sample = draw_rows(context, data, settings.sample_rows, settings.seed) if sampled else None
+        asked.append(Asked(data, sample, own=own))
+    found: list[Densities] = [{} for _ in asked]
     if grid.weighs_density:
-        reference = Reference(data, np.arange(data.rows)) if corpus is None else Reference(corpus.data, _known(own))
-        if grid.among_all and max(settings.neighbors) >= reference.data.rows and (reference.own >= 0).any():
-            raise InputError(
-                f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
-                f"{reference.data.rows}, as rows of the data set are among them; ask for fewer"
-            )
-        density = densities(grid, *nearest_in(context, reference, data, grid, sample))
-        for of_grid in density.values():
+        for one in asked:
+            _check_neighbors(settings, grid, one, corpus)
+        nearest = nearest_in(context, asked, grid, None if corpus is None else corpus.data)
+        found = [densities(grid, *of_set) for of_set in nearest]
+        for density in (density for of_set in found for density in of_set.values()):
             for power in settings.density_powers:
-                require_finite_power(of_grid, power)
-    leading = None if sampled else _leading(grid, density, data.rows)
-    found = run_pass(context, data, grid, sample, leading, work=work)
-    results = values(grid, found, density, data.rows)
-    if leading is None:
-        spread = (results[0].mean_high - results[0].mean) / NORMAL_QUANTILE
-        variance_ = spread * spread
-    else:
-        variance_ = variance(found, leading)
-    nearest = float(from_squared(found.nearest_own, settings.metric).mean())
-    covered = None
+                require_finite_power(density, power)
+    asked = [
+        one if one.sample is not None else replace(one, leading=_leading(grid, density, one.data.rows))
+        for one, density in zip(asked, found, strict=True)
+    ]
+    tallies = run_passes(context, asked, grid, work=work)
+    covered: list[float | None] = [None for _ in asked]
     if corpus is not None and len(corpus.covered):
-        covered = coverage(context, corpus.data, corpus.covered, data, settings.metric)
-    spread_of = Spread(
-        nearest,
-        float(found.totals.mean()) / max(1, data.rows - 1),
-        *_of_densities(grid, found, density),
-        coverage=covered,
-    )
-    figures = Figures(data.rows, tuple(value.mean for value in results), variance_, spread_of)
-    return Measured(data.rows, len(found.rows), nearest, results, figures)
+        together = [one.data for one in asked]
+        covered = list(coverage(context, corpus.data, corpus.covered, together, settings.metric))
+    return [
+        _of_tally(settings.metric, grid, one, of_set, density, distance)
+        for one, of_set, density, distance in zip(asked, tallies, found, covered, strict=True)
+    ]
 
 
-def _known(own: Integers | None) -> Integers:
-    assert own is not None
-    return own
+def _check_neighbors(settings: MeasureSettings, grid: Grid, one: Asked, corpus: Corpus | None) -> None:
+    """Refuse a K that a row of the data set which is one of the reference too cannot have."""
+    if corpus is None or one.own is None or not grid.among_all:
+        return
+    if max(settings.neighbors) >= corpus.data.rows and (one.own >= 0).any():
+        raise InputError(
+            f"--neighbors {max(settings.neighbors)} must be below the number of rows of {settings.reference}, "
+            f"{corpus.data.rows}, as rows of the data set are among them; ask for fewer"
+        )
+
+
+def _of_tally(
+    metric: Metric, grid: Grid, asked: Asked, found: Tally, density: Densities, covered: float | None
+) -> Measured:
+    """What a pass has found of a data set."""
+    rows = asked.data.rows
+    results = values(grid, found, density, rows)
+    if asked.leading is None:
+        of_mean = ((results[0].mean_high - results[0].mean) / NORMAL_QUANTILE) ** 2
+    else:
+        of_mean = variance(found, asked.leading)
+    nearest = float(from_squared(found.nearest_own, metric).mean())
+    pair = float(found.totals.mean()) / max(1, rows - 1)
+    spread = Spread(nearest, pair, *_of_densities(grid, found, density), coverage=covered)
+    figures = Figures(rows, tuple(value.mean for value in results), of_mean, spread)
+    return Measured(rows, len(found.rows), nearest, results, figures)
 
 
 def _leading(grid: Grid, density: Densities, rows: int) -> Leading:

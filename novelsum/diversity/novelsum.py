@@ -115,8 +115,8 @@ class Leading:
     """The one setting of which is asked how far its mean hangs on single rows: what their terms are made of.
 
     ``weights`` (n - 1,) by rank; ``of_row`` and ``of_column`` (n,) what the terms of a row, and those with a row in
-    their column, are multiplied by; ``divisors``: by what the sum of the terms of n rows, and of n - 1, is divided to be
-    the mean of :func:`novelsum.formula.novelsum`.
+    their column, are multiplied by; ``divisors``: by what the sum of the terms of n rows, and of n - 1, is divided to
+    be the mean of :func:`novelsum.formula.novelsum`.
     """
 
     weights: Array
@@ -140,8 +140,8 @@ class Tally:
     """What a pass over t sampled rows finds out.
 
     ``rows`` (t,) and ``group`` (t,) int64; ``sums`` (t, κ1) are Σ_j w^κ1·d; ``averages`` (t, κ1) the same as weighted
-    averages with the point itself at rank 1; ``nearest_own`` (t,) squared distances in the metric's space to the nearest
-    other one, 0 if there is none; ``totals`` (t,) Σ_j d; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a
+    averages with the point itself at rank 1; ``nearest_own`` (t,) squared distances in the metric's space to the
+    nearest other one, 0 if there is none; ``totals`` (t,) Σ_j d; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a
     group, for each of the m rows of the whole sample in ascending row. Of the leading setting, where there is one,
     ``terms`` (t,) are the sums of each row's terms, and ``without`` (n,) by how much all these sums would change
     together if the row were not in their columns; otherwise both are empty.

@@ -139,13 +139,13 @@ def _picture(ranked: Sequence[Ranked], metric: str) -> str:
 
 def _spread(ranked: Sequence[Ranked], metric: str) -> str:
     spreads = [(one, one.compared.spread) for one in ranked]
-    columns = [
+    columns: list[tuple[str, list[float | None]]] = [
         ("nearest other row", [spread.nearest for _, spread in spreads]),
         ("two rows, on average", [spread.pair for _, spread in spreads]),
         ("reference to its nearest", [spread.coverage for _, spread in spreads]),
         ("median density factor", [spread.density for _, spread in spreads]),
     ]
-    shown = [(heading, values) for heading, values in columns if None not in values]
+    shown = [(heading, values) for heading, values in columns if values[0] is not None]
     rows = [
         (pieces._name(one.name, _NAME), *(number(values[at]) for _, values in shown))
         for at, (one, _) in enumerate(spreads)

@@ -1,13 +1,14 @@
-"""From what was measured to an answer: which data set is more diverse, than which, how surely, and what speaks against it.
+"""From what was measured to an answer: which data set is the more diverse, how surely, and what speaks against it.
 
 Data sets are compared by the mean of NovelSum in one setting, the *leading* one, all at the same number of rows m: the
-mean row, Σ_j w^κ1·d·σ^κ2, grows with the set as Σ_{r ≤ m} r^-κ1 does, so that neither sums nor means of sets of different
-sizes can be compared. A set with more rows stands for itself by random subsets of m rows.
+mean row, Σ_j w^κ1·d·σ^κ2, grows with the set as Σ_{r < m} r^-κ1 does, so that neither sums nor means of sets of
+different sizes can be compared. A set with more rows stands for itself by random subsets of m rows.
 
 The interval of a set says how far its mean could have been another had its rows been others of their kind. With V the
 variance of the mean of m rows by the jackknife, it is V for a set of m rows, and V · (m/n + (1 - m/n)/R) for one of n,
-measured by R random subsets: what hangs on its n rows, and what on the draw. Of random subsets of a pool it is known how
-much they differ: they have been drawn.
+measured by R random subsets: what hangs on its n rows, and what on the draw. (To first order the mean over all its
+subsets of m rows is a mean over its n rows, of a variance m times V.) Of random subsets of a pool it is known how much
+they differ: they have been drawn.
 """
 
 import math
@@ -28,14 +29,16 @@ _SAME = 1e-9
 """Figures that differ by no more than this share are the same."""
 _APART = 1.05
 """Figures that explain a contradiction differ by this factor at least."""
+_CROWDED = 0.05
+"""The densest 1% of the rows are a crowd where they carry more than this share of NovelSum."""
 
 
 @dataclass(frozen=True)
 class Spread:
     """How a set is spread, beside NovelSum: distances to the nearest other row and to all others, and the densities.
 
-    ``densest_share``: what the 1% of rows with the greatest density factors contribute to NovelSum, in the first setting
-    with κ2 > 0; ``density``: the median factor there. ``coverage``: the mean distance of the reference's rows to the
+    ``densest_share``: what the 1% of rows with the greatest density factors contribute to NovelSum, in the first
+    setting with κ2 > 0; ``density``: the median factor there. ``coverage``: the mean distance of the reference's rows to the
     nearest of the set. None where it does not apply.
     """
 
@@ -123,7 +126,8 @@ class Yardstick:
 class Ranked:
     """A data set in the ranking, at the size that all are compared at, and beside random subsets of its own size.
 
-    ``number``: which of the inputs it is. ``rank``: 1, and one more for each set whose interval is wholly above its own. ``own``: at the yardstick's size.
+    ``number``: which of the inputs it is. ``rank``: 1, and one more for each set whose interval
+    is wholly above its own. ``own``: at the yardstick's size.
     """
 
     number: int
@@ -217,7 +221,7 @@ def against_random(one: Ranked, pool: str) -> str:
     if above is None:
         return f"{one.name}: {size} all have the mean {mean}; it has {value}."
     if abs(above) <= yardstick.expected:
-        judged = "no more and no less diverse than a random subset can be"
+        judged = "as diverse as a random subset"
     else:
         judged = "more diverse than random" if above > 0 else "less diverse than random"
     way = "above" if above >= 0 else "below"
@@ -275,28 +279,39 @@ def _by_size(pairs: Sequence[tuple[Ranked, Ranked]], alone: dict[int, float]) ->
     a, b = max(broken, key=lambda pair: pair[1].rows / pair[0].rows)
     return [
         f"By the mean over all its rows {b.name} is ahead of {a.name}, {number(alone[b.number], 4)} against "
-        f"{number(alone[a.number], 4)}: it has {b.rows:,} rows against {a.rows:,}, and the mean grows with their number."
+        f"{number(alone[a.number], 4)}: it has {b.rows:,} rows against {a.rows:,}, and the mean grows with "
+        "their number."
     ]
 
 
 def _why_other_setting(a: Ranked, b: Ranked, value: Value, leading: Value) -> str:
-    one, other = a.compared.spread, b.compared.spread
-    if value.density_power != leading.density_power or (value.formula != leading.formula and value.density_power):
-        shares = one.densest_share, other.densest_share
-        if shares[0] is not None and shares[1] is not None and max(shares) > 0.02 and _differ(*shares):
-            crowded = a if shares[0] > shares[1] else b
-            return (
-                f"the density factors do it, as the densest 1% of the rows carry {_percent(max(shares))} of "
-                f"NovelSum in {crowded.name} and {_percent(min(shares))} in the other, which is what crowds do"
-            )
-        if one.density is not None and other.density is not None and _differ(one.density, other.density):
-            dense = a if one.density > other.density else b
-            low, high = sorted((one.density, other.density))
-            return (
-                f"the rows of {dense.name} lie in denser places, where the density factor is {number(high)} against "
-                f"{number(low)} in the median"
-            )
+    if value.density_power and (value.density_power != leading.density_power or value.formula != leading.formula):
+        why = _why_density(a, b)
+        if why:
+            return why
     return _near_and_wide(a, b)
+
+
+def _why_density(a: Ranked, b: Ranked) -> str:
+    """What the density factors say, if anything."""
+    one, other = a.compared.spread, b.compared.spread
+    if one.densest_share is not None and other.densest_share is not None:
+        low, high = sorted((one.densest_share, other.densest_share))
+        if high > _CROWDED and high > 2 * low:
+            crowded = a if one.densest_share == high else b
+            return (
+                f"crowds of near-copies do it, as the densest 1% of the rows carry {_percent(high)} of NovelSum in "
+                f"{crowded.name} and {_percent(low)} in the other"
+            )
+    if one.density is not None and other.density is not None:
+        low, high = sorted((one.density, other.density))
+        if high > _APART * low:
+            dense = a if one.density == high else b
+            return (
+                f"the rows of {dense.name} lie in denser places (median density factor {number(high)} against "
+                f"{number(low)}), which κ2 > 0 counts for more"
+            )
+    return ""
 
 
 def _why_nearest(a: Ranked, b: Ranked) -> str:
@@ -316,11 +331,7 @@ def _near_and_wide(a: Ranked, b: Ranked) -> str:
             f"{b.name} is wider as a whole (two rows are {number(other.pair)} apart against {number(one.pair)}), but "
             f"its rows have nearer copies ({number(other.nearest)} against {number(one.nearest)})"
         )
-    densities = one.density, other.density
-    if densities[0] is not None and densities[1] is not None and _differ(*densities):
-        dense = a if densities[0] > densities[1] else b
-        return f"the rows of {dense.name} lie in denser places, which NovelSum with κ2 > 0 counts for more"
-    return "the distances and densities measured here do not say why"
+    return _why_density(a, b) or "the distances and densities measured here do not say why"
 
 
 def _why_coverage(a: Ranked, b: Ranked) -> str:
@@ -333,10 +344,6 @@ def _why_coverage(a: Ranked, b: Ranked) -> str:
             "and stand for fewer rows of the reference"
         )
     return f"{a.name} is not wider, but leaves parts of the reference out"
-
-
-def _differ(one: float, other: float) -> bool:
-    return max(one, other) > _APART * min(one, other)
 
 
 def _percent(share: float) -> str:

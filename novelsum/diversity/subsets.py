@@ -9,6 +9,7 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,8 +66,8 @@ class Drawing:
         for number in range(len(seeds)):
             drawn = heapq.nsmallest(count, (one for part in parts for one in part[number]))
             drawn.sort(key=lambda one: one[2:])
-            seen: set[bytes] = set()
-            distinct = [not (digest in seen or seen.add(digest)) for _, digest, _, _ in drawn]  # type: ignore[func-returns-value]
+            first = {digest: at for at, (_, digest, _, _) in reversed([*enumerate(drawn)])}
+            distinct = [first[digest] == at for at, (_, digest, _, _) in enumerate(drawn)]
             source, rows = (np.array([one[at] for one in drawn], dtype=np.int64) for at in (2, 3))
             found.append(Subset(source, rows, np.array(distinct)))
         return found
@@ -102,7 +103,9 @@ def _in_set(number: int, keyed: tuple[object, int]) -> tuple[object, tuple[int, 
 def _smallest_lots(
     count: int, seeds: tuple[int, ...], part: Iterable[tuple[object, tuple[int, int]]]
 ) -> Iterator[list[list[_Drawn]]]:
-    rows = [(key[0], repr(key), *place) if isinstance(key, tuple) else (key, repr(key), *place) for key, place in part]
+    rows: list[tuple[Any, str, int, int]] = [
+        (key[0] if isinstance(key, tuple) else key, repr(key), *place) for key, place in part
+    ]
     yield [
         heapq.nsmallest(count, ((lot(seed, key), digest, number, row) for digest, key, number, row in rows))
         for seed in seeds
