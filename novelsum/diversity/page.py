@@ -68,7 +68,7 @@ def _title(ranked: Sequence[Ranked]) -> str:
     if not others:
         return f"How diverse {name} is"
     if all(are_apart(first, other) for other in others):
-        return f"{name} is the most diverse of {len(ranked)}"
+        return f"{name} is the most diverse of {len(ranked)} data sets"
     return f"{len(ranked)} data sets, none surely the most diverse"
 
 
