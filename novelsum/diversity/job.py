@@ -109,7 +109,7 @@ def _measure(
     }
     if settings.report:
         with clock.time("report"):
-            (place.result / PAGE).write_bytes(draw_page(manifest, rows, ranked).encode())
+            (place.result / PAGE).write_bytes(draw_page(manifest, rows, ranked, found[0].values).encode())
     clock.seconds["total"] = round(time.monotonic() - started, 3)
     (place.result / "metrics.json").write_bytes(metrics({**manifest, "diversity": rows}))
     place.stage_manifest(manifest)

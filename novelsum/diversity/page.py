@@ -7,7 +7,8 @@ import importlib.util
 from collections.abc import Sequence
 from typing import Any
 
-from novelsum.diversity.ranking import Ranked, are_apart
+from novelsum.diversity.novelsum import Value
+from novelsum.diversity.ranking import Ranked, are_apart, setting_in_words
 from novelsum.errors import UsageError
 from novelsum.report import figures
 from novelsum.report import page as pieces
@@ -32,16 +33,17 @@ def check_page() -> None:
         )
 
 
-def draw_page(manifest: dict[str, Any], rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked]) -> str:
-    """The whole page, from the manifest of a run, the rows of its tables and the ranking."""
+def draw_page(
+    manifest: dict[str, Any], rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked], grid: Sequence[Value]
+) -> str:
+    """The whole page, from the manifest of a run, the rows of its tables, the ranking, and the settings measured."""
     told = manifest["told"]
     settings = manifest["settings"]
-    names = {one.number: one.name for one in ranked}
     sections = [
         _ranking(ranked, settings["metric"]),
         pieces._section("What disagrees, and why", _list(told["contradictions"])) if told["contradictions"] else "",
         _spread(ranked, settings["metric"]),
-        _settings(rows, names, settings["input"]),
+        _settings(rows, ranked, grid),
         pieces._section("How to read it", _list(told["notes"])),
         _provenance(manifest),
     ]
@@ -81,8 +83,7 @@ def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
         (
             f"{one.rank}. {pieces._name(one.name, _NAME)}",
             number(one.compared.values[0], 4),
-            f"{number(one.compared.interval[0], 4)} – {number(one.compared.interval[1], 4)}",
-            f"{one.rows:,}",
+            _range(*one.compared.interval),
             "–" if one.yardstick is None else number(one.yardstick.means[0], 4),
             _signed(one.above_random),
         )
@@ -93,10 +94,10 @@ def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
     most = max((one.yardstick.rows for one in ranked if one.yardstick), default=0)
     if any(one.yardstick and one.yardstick.rows < one.rows for one in ranked):
         note += f", of {most:,} rows at most"
-    table = pieces._table(("set", "mean", "95% interval", "rows", "random", "sd above"), rows, f"{note}.")
+    table = pieces._table(("set", "mean", "95% interval", "random", "sd above"), rows, f"{note}.")
     band = " The band is where random subsets of the pool lie." if _random(ranked) else ""
     caption = (
-        f"Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval (line). Sets whose "
+        f"<b>Figure 1.</b> Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval (line). Sets whose "
         f"lines overlap are not told apart.{band}"
     )
     picture = f"<figure><div class=plate>{_picture(ranked, metric)}</div><figcaption>{caption}</figcaption></figure>"
@@ -147,42 +148,48 @@ def _spread(ranked: Sequence[Ranked], metric: str) -> str:
     ]
     shown = [(heading, values) for heading, values in columns if values[0] is not None]
     rows = [
-        (pieces._name(one.name, _NAME), *(number(values[at]) for _, values in shown))
+        (pieces._name(one.name, _NAME), f"{one.rows:,}", *(number(values[at]) for _, values in shown))
         for at, (one, _) in enumerate(spreads)
     ]
     note = f"Mean {metric} distances, at the size that all are compared at."
     return pieces._section(
-        "How the sets are spread", pieces._table(("set", *(heading for heading, _ in shown)), rows, note)
+        "How the sets are spread", pieces._table(("set", "rows", *(heading for heading, _ in shown)), rows, note)
     )
 
 
-def _settings(rows: Sequence[dict[str, Any]], names: dict[int, str], paths: Sequence[str]) -> str:
-    """NovelSum of all rows of each set, and beside random subsets, in every setting."""
+def _settings(rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked], grid: Sequence[Value]) -> str:
+    """NovelSum of all rows of each set in every setting, and of random subsets; ``rows`` are those of the tables."""
     same_size = len({row["rows"] for row in rows}) == 1
-    each = len(rows) // len(paths)
     table = []
-    for at, row in enumerate(rows):
-        exact = row["measured_rows"] == row["rows"]
-        table.append(
-            (
-                pieces._name(names[at // each], _NAME),
-                escaped(row["formula"]),
-                str(row["neighbors"]),
-                f"{row['proximity_power']:g}",
-                f"{row['density_power']:g}",
-                number(row["novelsum_mean"], 4),
-                *([number(row["novelsum_sum"], 4)] * same_size),
-                "exact" if exact else f"{number(row['mean_low'], 4)} – {number(row['mean_high'], 4)}",
-                number(row["random_mean"], 4),
-                _signed(row["above_random"]),
+    for one in ranked:
+        first = one.number * len(grid)
+        for value, row in zip(grid, rows[first : first + len(grid)], strict=True):
+            exact = row["measured_rows"] == row["rows"]
+            table.append(
+                (
+                    f"{pieces._name(one.name, _NAME)}, <bdi>{escaped(setting_in_words(value))}</bdi>",
+                    number(row["novelsum_mean"], 4),
+                    *([] if exact else [_range(row["mean_low"], row["mean_high"])]),
+                    *([number(row["novelsum_sum"], 4)] * same_size),
+                    number(row["random_mean"], 4),
+                    _signed(row["above_random"]),
+                )
             )
+    # A set that was sampled has one cell more, its interval; where some are, the others have a word there.
+    most = max(map(len, table))
+    table = [cells if len(cells) == most else (*cells[:2], "exact", *cells[2:]) for cells in table]
+    sampled = ["95% interval"] if most > 4 + same_size else []
+    note = "" if same_size else "Sums are left out, as they grow with the number of rows. "
+    if any(row["random_rows"] not in (None, row["rows"]) for row in rows):
+        note += (
+            "Random subsets have as many rows as stand in the ranking's note, and are compared with as many of a set."
         )
-    headings = ["set", "formula", "K", "κ<sub>1</sub>", "κ<sub>2</sub>", "mean", *(["NovelSum"] * same_size)]
-    note = "" if same_size else "Sums are left out, as they grow with the number of rows."
-    return pieces._section(
-        "All rows of each set, in every setting",
-        pieces._table((*headings, "measured", "random", "sd above"), table, note),
-    )
+    headings = ("set and setting", "mean", *sampled, *(["NovelSum"] * same_size), "random", "sd above")
+    return pieces._section("All rows of each set, in every setting", pieces._table(headings, table, note))
+
+
+def _range(low: float, high: float) -> str:
+    return f"<bdi>{number(low, 4)} – {number(high, 4)}</bdi>"
 
 
 def _signed(above: float | None) -> str:

@@ -38,8 +38,8 @@ class Spread:
     """How a set is spread, beside NovelSum: distances to the nearest other row and to all others, and the densities.
 
     ``densest_share``: what the 1% of rows with the greatest density factors contribute to NovelSum, in the first
-    setting with κ2 > 0; ``density``: the median factor there. ``coverage``: the mean distance of the reference's rows to
-    the nearest of the set. None where it does not apply.
+    setting with κ2 > 0; ``density``: the median factor there. ``coverage``: the mean distance of the rows of
+    the reference to the nearest of the set. None where it does not apply.
     """
 
     nearest: float
