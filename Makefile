@@ -55,7 +55,8 @@ package: setup ## dist/novelsum-VERSION.zip for --py-files, dist/environment.tar
 picture: run ## docs/report.png, the picture of the report in the README (needs Chromium)
 	$(BIN)/python tests/browser.py out/demo/report.html docs/report.png 1200 1815
 
-bench: setup ## 4,000 of 40,000 real embeddings (BENCH40K: the folder that holds them)
+bench: setup ## exact NovelSum of 100,000 generated embeddings; 4,000 of 40,000 real ones (BENCH40K: their folder)
+	$(BIN)/python tests/benchmarks/diversity.py
 	$(BIN)/python tests/benchmarks/selection.py bench40k
 
 bench-small: setup ## curate on small pools against a bare PySpark program, with the seconds of each stage

@@ -97,8 +97,8 @@ def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
     table = pieces._table(("set", "mean", "95% interval", "random", "sd above"), rows, f"{note}.")
     band = " The band is where random subsets of the pool lie." if _random(ranked) else ""
     caption = (
-        f"<b>Figure 1.</b> Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval (line). Sets whose "
-        f"lines overlap are not told apart.{band}"
+        f"<b>Figure 1.</b> Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval "
+        f"(line). Sets whose lines overlap are not told apart.{band}"
     )
     picture = f"<figure><div class=plate>{_picture(ranked, metric)}</div><figcaption>{caption}</figcaption></figure>"
     return pieces._section("Ranking", f"<div class=pair>{picture}<div>{table}</div></div>")
@@ -141,17 +141,24 @@ def _picture(ranked: Sequence[Ranked], metric: str) -> str:
 def _spread(ranked: Sequence[Ranked], metric: str) -> str:
     spreads = [(one, one.compared.spread) for one in ranked]
     columns: list[tuple[str, list[float | None]]] = [
-        ("nearest other row", [spread.nearest for _, spread in spreads]),
-        ("two rows, on average", [spread.pair for _, spread in spreads]),
-        ("reference to its nearest", [spread.coverage for _, spread in spreads]),
-        ("median density factor", [spread.density for _, spread in spreads]),
+        ("nearest", [spread.nearest for _, spread in spreads]),
+        ("pairs", [spread.pair for _, spread in spreads]),
+        ("coverage", [spread.coverage for _, spread in spreads]),
+        ("σ", [spread.density for _, spread in spreads]),
     ]
     shown = [(heading, values) for heading, values in columns if values[0] is not None]
     rows = [
         (pieces._name(one.name, _NAME), f"{one.rows:,}", *(number(values[at]) for _, values in shown))
         for at, (one, _) in enumerate(spreads)
     ]
-    note = f"Mean {metric} distances, at the size that all are compared at."
+    meanings = {
+        "nearest": f"the mean {metric} distance of a row to the nearest other",
+        "pairs": "of two rows to each other",
+        "coverage": "of a row of the reference to the nearest of the set",
+        "σ": "the median density factor",
+    }
+    note = "; ".join(f"{heading}: {meanings[heading]}" for heading, _ in shown)
+    note = f"At the size that all are compared at. {note[0].upper()}{note[1:]}."
     return pieces._section(
         "How the sets are spread", pieces._table(("set", "rows", *(heading for heading, _ in shown)), rows, note)
     )
@@ -181,9 +188,7 @@ def _settings(rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked], grid: Se
     sampled = ["95% interval"] if most > 4 + same_size else []
     note = "" if same_size else "Sums are left out, as they grow with the number of rows. "
     if any(row["random_rows"] not in (None, row["rows"]) for row in rows):
-        note += (
-            "Random subsets have as many rows as stand in the ranking's note, and are compared with as many of a set."
-        )
+        note += "Random subsets have fewer rows than a set, and are compared with as many of it."
     headings = ("set and setting", "mean", *sampled, *(["NovelSum"] * same_size), "random", "sd above")
     return pieces._section("All rows of each set, in every setting", pieces._table(headings, table, note))
 

@@ -78,7 +78,7 @@ def test_all_points_equal_has_no_diversity():
 @pytest.mark.parametrize("name", MEASURED)
 @pytest.mark.parametrize("powers", [(1.0, 0.0), (0.0, 0.5), (2.0, 1.0)])
 def test_the_variance_is_that_of_the_means_without_each_row(metric, name, powers):
-    """The delete-one jackknife with each of 60 means by the formula, of rows with copies, density factors as they are."""
+    """The delete-one jackknife with each of 60 means by the formula, of rows with copies, σ left as it is."""
     vectors = np.random.default_rng(4).normal(size=(50, 4))
     vectors = np.concatenate([vectors, vectors[:10]])
     n, (proximity_power, density_power) = len(vectors), powers
