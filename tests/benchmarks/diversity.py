@@ -59,8 +59,8 @@ def main() -> None:
         pairs = found.measured * found.rows
         print(f"{ROWS} x {DIMENSION}, {found.measured} rows measured, {len(found.values)} values, formulas {formulas}")
         print(
-            f"diversity    {seconds:.1f} s, to be {MOST_SECONDS} at most for 100,000 x 384; processor time {taken:.1f} s, half "
-            f"of it {taken / 2:.1f} s ({taken / pairs * 1e9:.1f} ns a pair); load before {load:.1f}"
+            f"diversity    {seconds:.1f} s, to be {MOST_SECONDS} at most for 100,000 x 384; processor time {taken:.1f} "
+            f"s, half of it {taken / 2:.1f} s ({taken / pairs * 1e9:.1f} ns a pair); load before {load:.1f}"
         )
         sizes = ", ".join(f"{kind} {size / 2**30:.1f}" for kind, size in memory.peak.items())
         print(f"peak memory  {sizes} GiB; private of workers {memory.private_of_workers / 2**30:.1f}")
