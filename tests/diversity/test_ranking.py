@@ -205,7 +205,7 @@ def test_random_subsets_are_drawn_by_what_rows_are_and_a_row_of_two_sets_once(sp
     assert drawn[0][0] != drawn[0][1]
 
 
-@pytest.mark.parametrize("duplicates", ["drop", "keep"])
+@pytest.mark.parametrize("duplicates", ["drop", pytest.param("keep", marks=pytest.mark.more)])
 def test_sets_and_random_subsets_have_the_novelsum_of_the_formula(spark, stored, sample, tmp_path, duplicates):
     """Sets of 60 and 90 rows in a pool of 300 with 20 copies, density factors in the pool, both formulas."""
     vectors = np.concatenate([sample.distinct().vectors[:280], sample.distinct().vectors[:20]]).astype(np.float64)

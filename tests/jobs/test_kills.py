@@ -102,7 +102,7 @@ class World:
             "estimate_density": ("--density-method", "approximate", "--target-recall", 0.9),
             "save_state": ("--save-state", folder / "state"),
             "update": ("--update", folder / "state"),
-            "measure_diversity": ("--neighbors", 3, 5, "--density-power", 0.5),
+            "measure_diversity": ("--input", self.folder / "night", "--density-power", 0.5),
         }
         return [str(part) for part in (*given, *more[name])]
 
