@@ -5,8 +5,8 @@ The equation of :mod:`novelsum.formula`, with its sums in another order. For ``p
     NovelSum = Σ_i Σ_{j≠i} w(x_i, x_j)^κ1 · d(x_i, x_j) · σ(x_j)^κ2 = Σ_j σ(x_j)^κ2 · m(x_j)
 
 where the *mass* m(x_j) = Σ_{i≠j} w(x_i, x_j)^κ1 · d(x_i, x_j) knows nothing of K and κ2. So one pass over the
-rows, each sorted once, gives the masses for every κ1 and the nearest neighbours for every K; the grid over K
-and κ2 is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2. Which of the
+rows, each sorted once, gives the masses for every κ1; with the density factors, searched before, the grid over K and κ2
+is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2. Which of the
 two a formula's rows add says its object, see :mod:`novelsum.formulas`.
 
 A row is sorted as 64-bit integers: the distance in fixed point above, the row of the other point below, so that
@@ -22,6 +22,14 @@ Where only a sample of rows i is measured, each against the whole set, the mean 
 with ranks and neighbours of the whole set in all of it, and σ needed in the sample only. Rows are dealt into
 ``GROUPS`` random groups, and the interval is that of the delete-a-group jackknife. With all rows in the sample
 the estimate is the sum above.
+
+How far the mean of all rows hangs on single ones is asked in one setting, the *leading* one. Without x_k each row i loses
+its term for it, and each farther point has the weight of the rank before::
+
+    Δ_ik = Σ_{r > r_k} (w(r-1) - w(r)) · t_(r) - w(r_k) · t_(r_k)        t = d · σ^κ2, ranks r in row i
+
+The sums over i of all Δ_ik, added up as each sorted row is read from its far end, give every mean of n - 1 rows exactly:
+the delete-one jackknife.
 """
 
 from collections.abc import Sequence
