@@ -23,13 +23,13 @@ with ranks and neighbours of the whole set in all of it, and σ needed in the sa
 ``GROUPS`` random groups, and the interval is that of the delete-a-group jackknife. With all rows in the sample
 the estimate is the sum above.
 
-How far the mean of all rows hangs on single ones is asked in one setting, the *leading* one. Without x_k each row i loses
-its term for it, and each farther point has the weight of the rank before::
+How far the mean of all rows hangs on single ones is asked in one setting, the *leading* one. Without x_k each row i
+loses its term for it, and each farther point has the weight of the rank before::
 
     Δ_ik = Σ_{r > r_k} (w(r-1) - w(r)) · t_(r) - w(r_k) · t_(r_k)        t = d · σ^κ2, ranks r in row i
 
-The sums over i of all Δ_ik, added up as each sorted row is read from its far end, give every mean of n - 1 rows exactly:
-the delete-one jackknife.
+The sums over i of all Δ_ik, added up as each sorted row is read from its far end, give every mean of n - 1 rows
+exactly: the delete-one jackknife.
 """
 
 from collections.abc import Sequence
