@@ -144,14 +144,15 @@ class _Call:
         return Result(found, copies.named(manifest))
 
     def _settings(self, paths: Mapping[str, Any], output: str) -> Settings | MeasureSettings:
-        report = {"report": False} if self.job in SELECTING and self.output is None else {}
+        draws = self.job in SELECTING or self.job == "measure_diversity"
+        report = {"report": False} if draws and self.output is None else {}
         plain = {name: _plain(value) for name, value in self.values.items()}
         return given(self.job, {**report, **plain, **paths, "output": output}, f"novelsum.{_FUNCTIONS[self.job]}")
 
     def _run(self, copies: "_Copies", settings: Settings | MeasureSettings) -> None:
         copies.write(settings, with_others=self.job in SELECTING)
         if isinstance(settings, MeasureSettings):
-            measure(settings, is_told=False)
+            measure(settings, is_told=False, names=copies.names)
         else:
             pipeline.run(self.job, settings, is_told=False)
 

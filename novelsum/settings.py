@@ -386,11 +386,13 @@ class MeasureSettings:
     )
     output: str = _for_measuring("output")
     reference: str | None = _for_measuring(
-        "reference", description="corpus in which nearest neighbours are searched (default: each data set itself)"
+        "reference",
+        description="corpus in which nearest neighbours are searched (default: each data set itself), and of which "
+        "random subsets are drawn to compare with (default: of all data sets together)",
     )
     formula: tuple[Formula, ...] = _for_measuring(
         "formula",
-        default=MEASURED,
+        default=("paper",),
         description=_meanings(*MEASURED),
         refuses={
             name: f"--formula {name} is a way to select, and the NovelSum that it raises is that of "
@@ -402,19 +404,35 @@ class MeasureSettings:
     metric: Metric = _for_measuring("metric")
     neighbors: tuple[int, ...] = _for_measuring("neighbors", default=(10,))
     proximity_power: tuple[float, ...] = _for_measuring("proximity_power", default=(1.0,))
-    density_power: tuple[float, ...] = _for_measuring("density_power", default=(0.5,))
+    density_power: tuple[float, ...] = _for_measuring(
+        "density_power",
+        default=(),
+        description="κ2, the power of the density factor; several make a grid (default: 0.5 with --reference, else 0, "
+        "as in a data set that is its own reference density counts what is unusual there for little)",
+        group="common",
+    )
+    random_subsets: int = setting(
+        "random subsets of the pool to compare each data set with, as large as it is; 0: none",
+        5,
+        jobs=MEASURING,
+        minimum=0,
+        refuses={1: "--random-subsets 1 does not say how much random subsets differ; ask for 2 or more, or for 0"},
+    )
     exact_limit: int = setting(
         "rows up to which all are measured; above it, a sample", 100_000, jobs=MEASURING, group="advanced", minimum=1
     )
     sample_rows: int = setting(
         "rows of the sample, each against the whole data set", 5_000, jobs=MEASURING, group="advanced", minimum=100
     )
-    seed: int = _for_measuring("seed", description="draws the sample from the ids; row order and files do not matter")
+    seed: int = _for_measuring(
+        "seed", description="draws the sample and random subsets from the ids; row order and files do not matter"
+    )
     id_column: str = _for_measuring("id_column")
     embedding_column: str = _for_measuring("embedding_column")
     duplicates: Literal["drop", "keep"] = _for_measuring("duplicates")
     on_bad_rows: Literal["fail", "drop"] = _for_measuring("on_bad_rows")
     overwrite: bool = _for_measuring("overwrite")
+    report: bool = _for_measuring("report", description="write diversity.html beside the tables")
     block_rows: int | None = _for_measuring("block_rows")
     work_dir: str | None = _for_measuring("work_dir")
     keep_work: bool = _for_measuring("keep_work")
@@ -425,9 +443,15 @@ class MeasureSettings:
         names = ("id_column", "embedding_column", "metric", "duplicates", "on_bad_rows", "block_rows")
         return Settings(input=path, output=self.output, **{name: getattr(self, name) for name in names})
 
+    @property
+    def density_powers(self) -> tuple[float, ...]:
+        """κ2, as given or as it is by default: nobody has said of a set without a reference how it should be spread."""
+        return self.density_power or ((0.5,) if self.reference else (0.0,))
+
     def for_manifest(self) -> dict[str, Any]:
         """The settings as they go into the manifest."""
-        return {field.name: getattr(self, field.name) for field in fields_of("measure_diversity")}
+        found = {field.name: getattr(self, field.name) for field in fields_of("measure_diversity")}
+        return {**found, "density_power": self.density_powers}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -115,6 +115,8 @@ def test_density_of_a_dataframe_serves_a_selection_and_diversity_measures_severa
         (name, neighbors) for name in ("DataFrame 1", str(SAMPLE)) for neighbors in (5, 10)
     ]
     assert [row["path"] for row in manifest["inputs"]] == ["DataFrame 1", str(SAMPLE)]
+    assert sorted(row["name"] for row in manifest["ranking"]) == ["DataFrame 1", SAMPLE.name]
+    assert [sentence.startswith("DataFrame 1 is ") for sentence in manifest["told"]["random"]] == [True]
 
 
 @pytest.mark.more

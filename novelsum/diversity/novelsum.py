@@ -5,8 +5,8 @@ The equation of :mod:`novelsum.formula`, with its sums in another order. For ``p
     NovelSum = Σ_i Σ_{j≠i} w(x_i, x_j)^κ1 · d(x_i, x_j) · σ(x_j)^κ2 = Σ_j σ(x_j)^κ2 · m(x_j)
 
 where the *mass* m(x_j) = Σ_{i≠j} w(x_i, x_j)^κ1 · d(x_i, x_j) knows nothing of K and κ2. So one pass over the
-rows, each sorted once, gives the masses for every κ1 and the nearest neighbours for every K; the grid over K
-and κ2 is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2. Which of the
+rows, each sorted once, gives the masses for every κ1; with the density factors, searched before, the grid over K and κ2
+is arithmetic on n numbers. For ``released`` a row is Σ_r d_(r) · r^-κ1, times its own density^κ2. Which of the
 two a formula's rows add says its object, see :mod:`novelsum.formulas`.
 
 A row is sorted as 64-bit integers: the distance in fixed point above, the row of the other point below, so that
@@ -22,6 +22,14 @@ Where only a sample of rows i is measured, each against the whole set, the mean 
 with ranks and neighbours of the whole set in all of it, and σ needed in the sample only. Rows are dealt into
 ``GROUPS`` random groups, and the interval is that of the delete-a-group jackknife. With all rows in the sample
 the estimate is the sum above.
+
+How far the mean of all rows hangs on single ones is asked in one setting, the *leading* one. Without x_k each row i
+loses its term for it, and each farther point has the weight of the rank before::
+
+    Δ_ik = Σ_{r > r_k} (w(r-1) - w(r)) · t_(r) - w(r_k) · t_(r_k)        t = d · σ^κ2, ranks r in row i
+
+The sums over i of all Δ_ik, added up as each sorted row is read from its far end, give every mean of n - 1 rows
+exactly: the delete-one jackknife.
 """
 
 from collections.abc import Sequence
@@ -31,6 +39,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from novelsum.diversity import loops
 from novelsum.formula import Array, Formula, Metric, from_squared, proximity_weights, squared_lengths
 from novelsum.formulas import EQUATIONS, MEASURED, Equation
 
@@ -45,8 +54,6 @@ _SMALLEST_SHIFT = 22
 shift by 12 or more drops; the others make a step of the fixed point much wider than the rounding of a product."""
 _EXACT = 32
 """Nearest points of each row whose distances are computed again and put in order by the formula's own rule."""
-_INTEGER = 2.0**52
-_INTEGER_BITS = np.uint64(0x433 << 52)
 _LAST = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 Densities = dict[tuple[Formula, int], Array]
@@ -78,6 +85,11 @@ class Grid:
         """Whether some formula searches neighbours among all points."""
         return not all(equation.among_distinct for equation in self.equations)
 
+    @property
+    def weighs_density(self) -> bool:
+        """Whether density factors count: no κ2 but 0 needs none."""
+        return any(self.density_powers)
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -107,25 +119,51 @@ def in_space(vectors: NDArray[Any], metric: Metric) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
+class Leading:
+    """The one setting of which is asked how far its mean hangs on single rows: what their terms are made of.
+
+    ``weights`` (n - 1,) by rank; ``of_row`` and ``of_column`` (n,) what the terms of a row, and those with a row in
+    their column, are multiplied by; ``divisors``: by what the sum of the terms of n rows, and of n - 1, is divided to
+    be the mean of :func:`novelsum.formula.novelsum`.
+    """
+
+    weights: Array
+    of_row: Array
+    of_column: Array
+    divisors: tuple[float, float]
+
+    @staticmethod
+    def of(equation: Equation, proximity_power: float, powered: Array) -> "Leading":
+        """``powered`` (n,): σ^κ2 of all rows."""
+        n, ones = len(powered), np.ones(len(powered))
+        weights = proximity_weights(n, proximity_power)
+        if equation.weighs_others:
+            return Leading(weights[: n - 1], ones, powered, (n, n - 1))
+        total = float(weights.sum())
+        return Leading(weights[1:], powered, ones, (n * total, (n - 1) * (total - float(weights[-1]))))
+
+
+@dataclass(frozen=True)
 class Tally:
     """What a pass over t sampled rows finds out.
 
     ``rows`` (t,) and ``group`` (t,) int64; ``sums`` (t, κ1) are Σ_j w^κ1·d; ``averages`` (t, κ1) the same as weighted
-    averages with the point itself at rank 1; ``nearest`` (t, K) squared distances in the metric's space to the nearest
-    other points, ``nearest_own`` (t,) the first of them (0 where there is no other) and
-    always of the data set itself; ``nearest_raw`` (t, K + 1) those of the raw vectors to the nearest
-    distinct ones, empty where not wanted; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a group, for each of
-    the m rows of the whole sample in ascending row.
+    averages with the point itself at rank 1; ``nearest_own`` (t,) squared distances in the metric's space to the
+    nearest other one, 0 if there is none; ``totals`` (t,) Σ_j d; ``mass`` (groups, κ1, m): Σ w^κ1·d over the rows of a
+    group, for each of the m rows of the whole sample in ascending row. Of the leading setting, where there is one,
+    ``terms`` (t,) are the sums of each row's terms, and ``without`` (n,) by how much all these sums would change
+    together if the row were not in their columns; otherwise both are empty.
     """
 
     rows: NDArray[np.int64]
     group: NDArray[np.int64]
     sums: Array
     averages: Array
-    nearest: Array
     nearest_own: Array
-    nearest_raw: Array
+    totals: Array
     mass: Array
+    terms: Array
+    without: Array
 
     @staticmethod
     def joined(parts: Sequence["Tally"]) -> "Tally":
@@ -133,14 +171,17 @@ class Tally:
         order = np.argsort(np.concatenate([part.rows for part in parts]))
 
         def together(name: str) -> Any:
-            return np.concatenate([getattr(part, name) for part in parts])[order]
+            found = np.concatenate([getattr(part, name) for part in parts])
+            return found[order] if len(found) else found
 
-        names = ("rows", "group", "sums", "averages", "nearest", "nearest_own", "nearest_raw")
-        per_row = {name: together(name) for name in names}
-        mass = parts[0].mass.copy()
+        per_row = {
+            name: together(name) for name in ("rows", "group", "sums", "averages", "nearest_own", "totals", "terms")
+        }
+        mass, without = parts[0].mass.copy(), parts[0].without.copy()
         for part in parts[1:]:
             mass += part.mass
-        return Tally(**per_row, mass=mass)
+            without += part.without
+        return Tally(**per_row, mass=mass, without=without)
 
 
 def tally(
@@ -150,7 +191,7 @@ def tally(
     columns: Sequence[Columns],
     sample: NDArray[np.int64] | None,
     grid: Grid,
-    neighbors: int | None = None,
+    leading: Leading | None = None,
 ) -> Tally:
     """Measure some rows of a data set against all of it.
 
@@ -160,61 +201,54 @@ def tally(
     group : (t,) int64, which of ``groups`` groups each is in.
     columns : the n points of the data set in parts, with the rows 0 ... n - 1 in any order.
     sample : (m,) int64, the rows of the whole sample, ascending; None: all.
-    neighbors : how many nearest neighbours to keep (default: the greatest K of the grid). At most n - 1 are found.
+    leading : the setting of which the change without each row is wanted; without a sample only.
 
     Memory is bounded: 128 MiB or one row of distances, whichever is more, beside arrays of a few numbers a point.
     """
-    return _Pass(columns, sample, groups, grid, max(grid.neighbors) if neighbors is None else neighbors).over(
-        queries, group
-    )
+    return _Pass(columns, sample, groups, grid, leading).over(queries, group)
 
 
 class _Pass:
     """One pass over rows; what all of them need is here."""
 
     def __init__(
-        self, columns: Sequence[Columns], sample: NDArray[np.int64] | None, groups: int, grid: Grid, neighbors: int
+        self,
+        columns: Sequence[Columns],
+        sample: NDArray[np.int64] | None,
+        groups: int,
+        grid: Grid,
+        leading: Leading | None,
     ) -> None:
-        self._columns, self._grid, self._groups = columns, grid, groups
+        self._columns, self._grid, self._groups, self._leading = columns, grid, groups, leading
         self._starts = np.cumsum([0, *(len(part.rows) for part in columns)])
         self._n = n = int(self._starts[-1])
-        self._sample: Any = slice(None) if sample is None else sample
-        self._sampled = n if sample is None else len(sample)
-        self._k = min(neighbors, n - 1)
-        self._exact = min(max(neighbors, _EXACT), n - 1)
+        self._exact = min(_EXACT, n - 1)
         rows = np.concatenate([part.rows for part in columns])
         self._rows = rows.astype(np.uint64)
         self._place = np.empty(n, dtype=np.int64)
         self._place[rows] = np.arange(n)
         self._shift = np.uint64(max(_SMALLEST_SHIFT, n.bit_length()))
-        self._mask = np.uint64((1 << int(self._shift)) - 1)
-        lengths = np.concatenate([part.lengths for part in columns])
         norms = np.concatenate([np.square(part.points).sum(axis=1) for part in columns])
         steps = 2.0 ** (64 - int(self._shift)) - 4
         self._cosine = grid.metric == "cosine"
         greatest = 2.0 if self._cosine else 4 * float(norms.max())
         self._scale = steps / (greatest * (1 + 1e-9)) if greatest > 0 else 1.0
         self._norms = norms * self._scale
-        self._weighs_others = any(equation.weighs_others for equation in grid.equations)
-        self._k_raw = 0
-        if grid.among_distinct:
-            self._k_raw = min(neighbors + 1, sum(int(part.distinct.sum()) for part in columns))
-            distinct = np.concatenate([part.distinct for part in columns])
-            self._raw_norms = np.where(distinct, norms * np.square(lengths), np.inf)
-            self._lengths = lengths
-        ranks = [proximity_weights(n, power) for power in grid.proximity_powers]
-        of_others = [weights[: n - 1] for weights in ranks]
-        with_self = [weights[1:] / weights.sum() for weights in ranks]
-        self._weights = np.ascontiguousarray(of_others)
-        self._both = np.ascontiguousarray([*of_others, *with_self])
+        self._wants_mass = grid.weighs_density and any(equation.weighs_others for equation in grid.equations)
+        self._sampled = n if sample is None else len(sample)
+        self._column = np.arange(n)
+        if sample is not None:
+            self._column[:] = -1
+            self._column[sample] = np.arange(len(sample))
+        self._weights = np.ascontiguousarray([proximity_weights(n, power) for power in grid.proximity_powers])
 
     def over(self, queries: Columns, group: NDArray[np.int64]) -> Tally:
-        t, powers = len(queries.rows), len(self._weights)
-        self._both_sums = np.zeros((t, 2 * powers))
-        self._nearest = np.empty((t, self._k))
-        self._nearest_raw = np.empty((t, self._k_raw))
-        self._mass = np.zeros((self._groups, powers, self._sampled))
-        self._terms = np.zeros(self._n)
+        t, powers, led = len(queries.rows), len(self._weights), self._leading is not None
+        self._sums, self._averages = np.zeros((t, powers)), np.zeros((t, powers))
+        self._nearest, self._totals = np.zeros(t), np.zeros(t)
+        self._mass = np.zeros((self._groups, self._sampled if self._wants_mass else 0, powers))
+        self._terms, self._without = np.zeros(t if led else 0), np.zeros(self._n if led else 0)
+        self._others = np.empty(self._n - 1, dtype=np.int64)
         step = max(1, min(256, _TILE_BYTES // (8 * self._n)))
         keys = np.empty((min(step, t), self._n))
         for start in range(0, t, step):
@@ -224,70 +258,43 @@ class _Pass:
             for columns, first in zip(self._columns, self._starts[:-1].tolist(), strict=True):
                 np.matmul(scaled, columns.points.T, out=tile[:, first : first + len(columns.rows)])
             for i in range(len(part.rows)):
-                self._row(start + i, tile[i], part.points[i], float(part.lengths[i]), int(part.rows[i]), group)
+                self._row(start + i, tile[i], part.points[i], int(part.rows[i]), int(group[start + i]))
+        self._averages /= self._weights.sum(axis=1)
         return Tally(
             queries.rows,
             group,
-            self._both_sums[:, :powers],
-            self._both_sums[:, powers:],
+            self._sums,
+            self._averages,
             self._nearest,
-            self._nearest[:, 0].copy() if self._k else np.zeros(t),
-            self._nearest_raw,
-            self._mass,
+            self._totals,
+            np.ascontiguousarray(self._mass.transpose(0, 2, 1)),
+            self._terms,
+            self._without,
         )
 
-    def _row(self, i: int, products: Array, point: Array, length: float, row: int, group: NDArray[np.int64]) -> None:
+    def _row(self, i: int, products: Array, point: Array, row: int, group: int) -> None:
         """Sort one row of scaled, negative products (n,), which is overwritten, and add up what is wanted of it."""
         own = int(self._place[row])
-        if self._k_raw:
-            self._nearest_raw[i] = self._raw_distances(products, point, length)
-        if self._cosine:
-            products += self._scale + _INTEGER
-        else:
-            products += self._norms
-            products += self._norms[own] + _INTEGER
-        np.maximum(products, _INTEGER, out=products)
+        offset = self._scale if self._cosine else float(self._norms[own])
+        loops.to_keys(products, self._norms, offset, self._cosine, self._rows, self._shift)
         keys = products.view(np.uint64)
-        keys <<= self._shift
-        keys |= self._rows
         keys[own] = _LAST
         keys.sort()
-        keys = keys[:-1]
-        others = (keys & self._mask).view(np.int64)
-        keys >>= self._shift
-        keys |= _INTEGER_BITS
-        d: Array = keys.view(np.float64)
-        d -= _INTEGER
-        d *= 1 / self._scale
-        if not self._cosine:
-            np.sqrt(d, out=d)
-        near = others[: self._exact]
+        others, d = self._others, products[:-1]
+        loops.from_keys(keys[:-1], self._shift, 1 / self._scale, self._cosine, others)
+        near = others[: self._exact].copy()
         squared = squared_lengths(self._points(self._place[near]) - point)
         order = np.lexsort((near, squared))
         squared = squared[order]
         others[: self._exact] = near[order]
         d[: self._exact] = from_squared(squared, self._grid.metric)
-        self._nearest[i] = squared[: self._k]
-        self._both_sums[i] = self._both @ d
-        if self._weighs_others:
-            of_group = self._mass[group[i]]
-            self._terms[row] = 0.0
-            for weights, mass in zip(self._weights, of_group, strict=True):
-                self._terms[others] = d * weights
-                mass += self._terms[self._sample]
-
-    def _raw_distances(self, products: Array, point: Array, length: float) -> Array:
-        """Squared distances (K + 1,) to the nearest distinct raw vectors, the point itself or its like among them."""
-        if self._cosine:
-            squared = self._lengths * (2 * length / self._scale)
-            squared *= products
-        else:
-            squared = products / self._scale
-        squared += self._raw_norms
-        k = self._k_raw
-        places = np.argpartition(squared, k - 1)[:k] if k < len(squared) else np.flatnonzero(squared < np.inf)
-        found = self._points(places) * (self._lengths[places, None] if self._cosine else 1.0)
-        return np.asarray(np.sort(squared_lengths(found - point * length)))
+        self._nearest[i] = squared[0] if len(squared) else 0.0
+        self._totals[i] = loops.add_up(d, self._weights, self._sums[i], self._averages[i])
+        if self._wants_mass:
+            loops.spread(others, d, self._weights, self._column, self._mass[group])
+        if self._leading is not None:
+            of_row, of_column = float(self._leading.of_row[row]), self._leading.of_column
+            self._terms[i] = loops.leave_out(others, d, self._leading.weights, of_row, of_column, self._without)
 
     def _points(self, places: NDArray[np.int64]) -> Array:
         """The points at some places of all columns."""
@@ -299,7 +306,12 @@ class _Pass:
 
 
 def densities(grid: Grid, nearest: Array, nearest_raw: Array) -> Densities:
-    """Density factors for every formula and K of the grid from squared distances as in :class:`Tally`."""
+    """Density factors for every formula and K of the grid.
+
+    ``nearest`` (m, K) squared distances in the metric's space to the nearest other points; ``nearest_raw`` (m, K + 1)
+    those of the raw vectors to the nearest distinct ones, the point itself among them. One that no formula of the grid
+    asks for may be empty.
+    """
     found: Densities = {}
     for k in grid.neighbors:
         for equation in grid.equations:
@@ -335,7 +347,8 @@ def values(grid: Grid, found: Tally, density: Densities, n: int) -> list[Value]:
         for k in grid.neighbors:
             for at, proximity_power in enumerate(grid.proximity_powers):
                 for density_power in grid.density_powers:
-                    mean, spread = _mean(EQUATIONS[formula], found, at, density[formula, k] ** density_power, n)
+                    powered = density[formula, k] ** density_power if density_power else np.ones(len(found.rows))
+                    mean, spread = _mean(EQUATIONS[formula], found, at, powered, n)
                     low, high = max(0.0, mean - spread), mean + spread
                     results.append(Value(formula, k, proximity_power, density_power, mean * n, mean, low, high))
     return results
@@ -353,10 +366,11 @@ def _mean(equation: Equation, found: Tally, at: int, powered: Array, n: int) -> 
 
 def _of_others(found: Tally, at: int, powered: Array, n: int) -> tuple[float, Array]:
     """The mean of Σ_j w^κ1 · d · σ_j^κ2, and the estimates (groups,) of it that leave out one group each."""
-    mass = found.mass[:, at]
+    mass, groups = found.mass[:, at], len(found.mass)
+    if not mass.size:  # no κ2 but 0
+        return _of_rows(found, found.sums[:, at], n)
     if len(found.rows) == n:
         return float((mass.sum(axis=0) * powered).sum() / n), np.zeros(1)
-    groups = len(mass)
     ratio = _without_each(mass * powered, found.group)
     ratio /= _without_each(mass, found.group)
     rows = np.bincount(found.group, minlength=groups)
@@ -387,3 +401,16 @@ def _spread(without: Array, sampled: int, n: int) -> float:
     groups = len(without)
     variance = (groups - 1) / groups * float(np.square(without - without.mean()).sum()) * (1 - sampled / n)
     return float(T_QUANTILE * np.sqrt(variance))
+
+
+def variance(found: Tally, leading: Leading) -> float:
+    """The variance that the mean of the leading setting has if the n rows are a sample: delete-one jackknife.
+
+    The mean without each row is known exactly, the density factors left as they are. By Efron and Stein the variance
+    is on average no less than the true one of n - 1 rows. 0 for fewer than three rows.
+    """
+    n = len(found.rows)
+    if n < 3:
+        return 0.0
+    without = (found.terms.sum() - found.terms + found.without) / leading.divisors[1]
+    return float((n - 1) / n * np.square(without - without.mean()).sum())

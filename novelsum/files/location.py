@@ -29,7 +29,10 @@ REJECTED_NEAR, MAP = "rejected_near", "map"
 """Folders with what is nearest to each candidate that was left out, and where all candidates lie on the map."""
 DUPLICATES = "duplicates"
 """The folder beside them where it lists the rows that were dropped as copies of others."""
-NO_DATA = (REJECTED, DUPLICATES, REJECTED_NEAR, MAP, "metrics.json", "report.html", "report.json", "diversity.json")
+NO_DATA = (
+    *(REJECTED, DUPLICATES, REJECTED_NEAR, MAP, "metrics.json", "report.html", "report.json"),
+    *("diversity.json", "diversity.html"),
+)
 """Results of jobs that are never the input of another."""
 
 _WILDCARDS = "*?["

@@ -10,14 +10,14 @@ import pytest
 from conftest import DATA, Points, error_line, run_job, write_parquet
 
 from novelsum import formula
-from novelsum.diversity.job import measure_pool
-from novelsum.diversity.novelsum import Columns, Grid, Tally, densities, in_space, tally, values
+from novelsum.diversity.measuring import measure_pool
+from novelsum.diversity.novelsum import Columns, Grid, Leading, Tally, in_space, tally, values, variance
 from novelsum.diversity.onepass import DataSet
 from novelsum.errors import UsageError
 from novelsum.files.ingest import ingest
 from novelsum.files.location import Location
 from novelsum.files.source import open_source
-from novelsum.formulas import MEASURED
+from novelsum.formulas import EQUATIONS, MEASURED
 from novelsum.settings import MeasureSettings, parse_measure
 
 GRID = {"neighbors": (2, 7), "proximity_power": (0.0, 1.0, 2.0), "density_power": (0.0, 0.5, 1.0)}
@@ -42,7 +42,12 @@ def by_kernel(vectors: np.ndarray, grid: Grid, order: np.ndarray, parts: int = 3
     split = np.array_split(order, parts)
     columns = [Columns(points[rows], lengths[rows], rows, distinct[rows]) for rows in split]
     found = Tally.joined([tally(part, np.zeros(len(part.rows), np.int64), 1, columns, None, grid) for part in columns])
-    return values(grid, found, densities(grid, found.nearest, found.nearest_raw), len(vectors))
+    factors = {
+        (name, k): formula.density(vectors, k, formula=name, metric=grid.metric)
+        for name in grid.formulas
+        for k in grid.neighbors
+    }
+    return values(grid, found, factors, len(vectors))
 
 
 @pytest.mark.parametrize("metric", formula.METRICS)
@@ -67,6 +72,31 @@ def test_all_points_equal_has_no_diversity():
     """Every distance is 0 to the bit, however large the density."""
     found = by_kernel(np.tile([[0.3, 0.7, -0.2]], (9, 1)), Grid(("paper",), neighbors=(3,)), np.arange(9))
     assert found[0].sum == 0
+
+
+@pytest.mark.parametrize("metric", formula.METRICS)
+@pytest.mark.parametrize("name", MEASURED)
+@pytest.mark.parametrize("powers", [(1.0, 0.0), (0.0, 0.5), (2.0, 1.0)])
+def test_the_variance_is_that_of_the_means_without_each_row(metric, name, powers):
+    """The delete-one jackknife with each of 60 means by the formula, of rows with copies, σ left as it is."""
+    vectors = np.random.default_rng(4).normal(size=(50, 4))
+    vectors = np.concatenate([vectors, vectors[:10]])
+    n, (proximity_power, density_power) = len(vectors), powers
+    sigma = formula.density(vectors, 5, formula=name, metric=metric)
+    d = formula.distances(vectors, vectors, metric)
+    means = []
+    for row in range(n):
+        others = np.arange(n) != row
+        options = {"formula": name, "proximity_power": proximity_power, "density_power": density_power}
+        means.append(formula.novelsum(d[np.ix_(others, others)], sigma[others], **options).mean)
+    grid = Grid((name,), metric, (5,), (proximity_power,), (density_power,))
+    leading = Leading.of(EQUATIONS[name], proximity_power, sigma**density_power)
+    points, lengths = in_space(vectors, metric)
+    columns = [Columns(points[part], lengths[part], part, part >= 0) for part in np.array_split(np.arange(n)[::-1], 3)]
+    parts = [tally(part, part.rows * 0, 1, columns, None, grid, leading) for part in columns]
+    found = Tally.joined(parts)
+    assert variance(found, leading) == pytest.approx((n - 1) / n * np.square(means - np.mean(means)).sum(), rel=1e-9)
+    assert found.totals == pytest.approx(d.sum(axis=1), rel=1e-9)
 
 
 # --- on Spark ---------------------------------------------------------------------------------------------
@@ -95,7 +125,8 @@ def test_spark_equals_the_formula_on_real_prompts(sample, measured, tmp_path):
     """Both formulas, the whole grid, 500 prompts in shuffled files: 1e-6 asked for, 1e-9 given."""
     points = Points(sample.ids[:500], sample.vectors[:500])
     path = points.write(tmp_path / "in", np.random.default_rng(2).permutation(500), rows_per_file=200)
-    found = measured(path, block_rows=150, neighbors=(10,), proximity_power=(1.0,), density_power=(0.5, 1.0))
+    found = measured(path, block_rows=150, formula=MEASURED, density_power=(0.0, 0.5, 1.0))
+    assert len(found.values) == 6
     distinct = points.distinct().vectors
     assert found.rows == found.measured == len(distinct)
     for value in found.values:
@@ -131,7 +162,7 @@ def test_a_reference_row_is_the_point_itself_by_id_and_embedding(measured, tmp_p
     names = [f"s{i:02d}" for i in range(50)]
     path = Points(names, vectors).write(tmp_path / "in")
     reference = Points([*names[:30], *(f"r{i}" for i in range(20))], corpus).write(tmp_path / "reference")
-    found = measured(path, reference, duplicates=duplicates, formula=("paper",), neighbors=(3,))
+    found = measured(path, reference, duplicates=duplicates, neighbors=(3,), density_power=(0.5,))
     d = formula.distances(vectors, corpus)
     d[np.arange(30), np.arange(30)] = np.inf
     sigma = formula.density_factor(np.sort(d, axis=1)[:, :3])
@@ -142,7 +173,7 @@ def test_a_reference_row_is_the_point_itself_by_id_and_embedding(measured, tmp_p
 @pytest.mark.more
 def test_a_sample_does_not_depend_on_row_order_and_its_interval_holds_the_truth(sample, measured, tmp_path):
     """400 of 2,771 rows, six seeds: 24 intervals of which at least 20 hold the exact value, none of them wide."""
-    options = {"proximity_power": (0.5, 1.0)}
+    options = {"formula": MEASURED, "proximity_power": (0.5, 1.0), "density_power": (0.5,)}
     points = sample.distinct()
     path = points.write(tmp_path / "in")
     other = points.write(tmp_path / "other", np.random.default_rng(4).permutation(len(points.ids)), rows_per_file=700)
@@ -173,6 +204,7 @@ def test_the_job_measures_several_data_sets_and_writes_parquet_and_json(tmp_path
     forty = write_parquet(tmp_path / "forty.parquet", [f"n{i:02d}" for i in range(40)], vectors)
     output = tmp_path / "out"
     arguments = ("--input", two, "--input", forty, "--neighbors", 1, "--density-power", 0.5, 1)
+    arguments += ("--formula", *MEASURED, "--random-subsets", 0)
     done = run_job("measure_diversity", *arguments, "--output", output)
     assert done.returncode == 0, done.stderr
     assert "exact" in done.stdout
@@ -192,7 +224,7 @@ def test_the_job_measures_several_data_sets_and_writes_parquet_and_json(tmp_path
     assert content["job"] == "measure_diversity"
     assert content["settings"]["density_power"] == [0.5, 1.0]
     assert [one["candidates"] for one in content["inputs"]] == [2, 40]
-    names = ["_MANIFEST.json", "diversity.json", "diversity.parquet", "metrics.json"]
+    names = ["_MANIFEST.json", "diversity.html", "diversity.json", "diversity.parquet", "metrics.json"]
     assert sorted(entry.name for entry in output.iterdir()) == names
     numbers = json.loads((output / "metrics.json").read_text())
     assert numbers["inputs.2.candidates"] == 40
@@ -202,7 +234,7 @@ def test_the_job_measures_several_data_sets_and_writes_parquet_and_json(tmp_path
 def test_one_row_has_no_diversity_but_needs_a_reference(measured, tmp_path):
     one = write_parquet(tmp_path / "one.parquet", ["a"], np.ones((1, 3)))
     corpus = write_parquet(tmp_path / "corpus.parquet", ["a", "b", "c"], np.eye(3) + 1)
-    found = measured(one, corpus, neighbors=(2,))
+    found = measured(one, corpus, neighbors=(2,), formula=MEASURED, density_power=(0.5,))
     assert [(value.sum, value.mean) for value in found.values] == [(0.0, 0.0)] * 2
     assert found.mean_nearest_distance == 0
 
@@ -225,7 +257,8 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path, case):
     write_parquet(tmp_path / "copies", list("abcdefgh"), np.repeat(rng.normal(size=(2, 4)), 4, axis=0))
     arguments, words = REFUSED[case]
     named = [tmp_path / one if str(one) in ("one", "small", "wide", "copies") else one for one in arguments]
-    done = run_job("measure_diversity", "--input", *named, "--output", tmp_path / "out")
+    given = ("--input", *named, "--density-power", 0.5, "--output", tmp_path / "out")
+    done = run_job("measure_diversity", *given)
     assert done.returncode == 3
     assert words in error_line(done)
     assert not (tmp_path / "out").exists()
@@ -252,7 +285,16 @@ def test_a_formula_that_only_selects_is_not_measured(tmp_path):
     given = ["--input", "in", "--output", "out"]
     with pytest.raises(UsageError, match="--formula symmetric is a way to select"):
         parse_measure("", ["--config", str(config), *given])
-    assert parse_measure("", given).formula == MEASURED == ("paper", "released")
+    assert parse_measure("", given).formula == ("paper",)
+
+
+def test_density_counts_by_default_only_with_a_reference():
+    """As the authors advise; what is given holds."""
+    given = ["--input", "in", "--output", "out"]
+    assert parse_measure("", given).density_powers == (0.0,)
+    assert parse_measure("", [*given, "--reference", "pool"]).density_powers == (0.5,)
+    assert parse_measure("", [*given, "--density-power", "0.25", "1"]).density_powers == (0.25, 1.0)
+    assert parse_measure("", given).for_manifest()["density_power"] == (0.0,)
 
 
 def test_a_file_of_settings_may_give_one_value_or_several(tmp_path):

@@ -50,7 +50,7 @@ STAGES = {
     "estimate_density": ("start", "ingest", "density", "write"),
     "save_state": ("start", "ingest", "density"),
     "update": ("start", "ingest", "density"),
-    "measure_diversity": ("start", "ingest", "diversity"),
+    "measure_diversity": ("start", "ingest", "diversity", "comparison", "report"),
 }
 
 
@@ -72,8 +72,8 @@ def _spread() -> list[Kill]:
 KILLS = _spread()
 
 
-def test_forty_two_kills_reach_every_stage_of_every_job():
-    assert len(KILLS) == len(set(map(str, KILLS))) == 42
+def test_forty_four_kills_reach_every_stage_of_every_job():
+    assert len(KILLS) == len(set(map(str, KILLS))) == 44
     assert {(kill.command, kill.stage) for kill in KILLS} == set(WHERE)
 
 
@@ -102,7 +102,7 @@ class World:
             "estimate_density": ("--density-method", "approximate", "--target-recall", 0.9),
             "save_state": ("--save-state", folder / "state"),
             "update": ("--update", folder / "state"),
-            "measure_diversity": ("--neighbors", 3, 5),
+            "measure_diversity": ("--input", self.folder / "night", "--density-power", 0.5),
         }
         return [str(part) for part in (*given, *more[name])]
 
