@@ -10,12 +10,13 @@ by itself and the same command goes on.
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from functools import lru_cache
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,9 @@ class Corpus:
         self._pool = tokens.of(pool["text"].to_pylist())
         drawn = np.random.default_rng(0).permutation(len(held_out))
         scored = tokens.of(held_out["text"].to_pylist(), model.SCORED)
-        self._validation, self._test = (
-            scored.take(drawn[:VALIDATED]),
-            scored.take(drawn[VALIDATED : VALIDATED + TESTED]),
-        )
-        self._groups = np.array(held_out["group"].to_pylist())[drawn[VALIDATED : VALIDATED + TESTED]]
+        validation, test = drawn[:VALIDATED], drawn[VALIDATED : VALIDATED + TESTED]
+        self._validation, self._test = scored.take(validation), scored.take(test)
+        self._groups = np.array(held_out["group"].to_pylist())[test]
 
     def trained(self, picks: list[str], steps: int, seed: int) -> dict[str, Any]:
         """The scores of the model that these picks train, and what they are."""
@@ -75,8 +74,15 @@ class Corpus:
 
 @lru_cache(maxsize=1)
 def _corpus(name: str) -> Corpus:
-    torch.set_num_threads(1)
     return Corpus(name)
+
+
+def _begin() -> None:
+    """One core; and an end with the command, however that ends."""
+    torch.set_num_threads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()
 
 
 def trained(task: Task, picks: list[str]) -> dict[str, Any]:
@@ -85,7 +91,7 @@ def trained(task: Task, picks: list[str]) -> dict[str, Any]:
 
 
 def missing(names: list[str], kept: Kept) -> Iterator[tuple[Task, list[str]]]:
-    """Subsets that have no result yet, with their picks, of corpora whose rows all have texts: equal numbers of them."""
+    """Subsets without a result yet, with their picks, of corpora in which every row has a text."""
     with_texts: dict[str, bool] = {}
     for task in tasks(names):
         if task.corpus not in with_texts:
@@ -101,7 +107,7 @@ def main(names: list[str], path: Path = TRAININGS) -> None:
     kept, clock, cores = Kept(path, SETUP), Clock(), int(os.environ.get("CORES", os.cpu_count() or 1))
     todo = missing(names, kept)
     made, started = 0, time.monotonic()
-    with ProcessPoolExecutor(cores, get_context("spawn")) as executor:
+    with ProcessPoolExecutor(cores, get_context("spawn"), _begin) as executor:
         running: dict[Future[dict[str, Any]], tuple[Task, list[str]]] = {}
         while True:
             wanted = 0 if clock.is_over() else cores - len(running)

@@ -1,7 +1,7 @@
 """A small language model from scratch, on one core in seconds: what a subset of texts teaches, by held-out loss.
 
 Texts become tokens of a byte-level BPE that is trained on the whole pool, the same for all subsets of a corpus. Losses
-are bits per byte of the held-out texts, so they do not depend on the tokens. Nothing here knows how a subset was chosen.
+are bits per byte of the held-out texts, whatever the tokens. Nothing here knows how a subset was chosen.
 """
 
 import math
@@ -19,8 +19,8 @@ from torch.nn import functional
 
 VOCABULARY, CONTEXT, WIDTH, LAYERS, HEADS = 1024, 128, 64, 1, 4
 BATCH, RATE, WARMUP, DECAY = 4, 4e-3, 0.1, 0.1
-END = 0
-"""The token before the first of a text, so that it ends the one before."""
+END = VOCABULARY - 1
+"""The token before the first of a text, so that it ends the one before; it is not one that a text can have."""
 SCORED = 2 * CONTEXT
 """A held-out text is scored as far as this token, so that a few long ones are not most of the loss."""
 LOOKS = 5
@@ -51,14 +51,14 @@ class Tokens:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         if not path.exists():
             trained = ByteLevelBPETokenizer()
-            trained.train_from_iterator(pool, VOCABULARY, 2, show_progress=False, special_tokens=["<end>"])
+            trained.train_from_iterator(pool, VOCABULARY - 1, 2, show_progress=False)
             path.parent.mkdir(parents=True, exist_ok=True)
             staged = path.with_suffix(f".{os.getpid()}")
             trained.save(str(staged))
             staged.rename(path)
         self._tokenizer = Tokenizer.from_file(str(path))
-        words = (self._tokenizer.id_to_token(token) for token in range(self._tokenizer.get_vocab_size()))
-        self._lengths = np.array([0, *(len(word) for word in list(words)[1:])])  # one character of a word is one byte
+        words = [self._tokenizer.id_to_token(token) for token in range(self._tokenizer.get_vocab_size())]
+        self._lengths = np.array([len(word) for word in words])  # a word is written with one character a byte
 
     def of(self, texts: Sequence[str], most: int | None = None) -> Texts:
         """The texts in tokens, each as far as its first ``most``."""
