@@ -4,6 +4,7 @@ import importlib
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
 from conftest import ROOT, SAMPLE
@@ -83,3 +84,20 @@ def test_the_best_look_is_the_one_that_is_scored(model, tokens, texts):
     trained = model.train(subset, validation, validation, steps=150, seed=1)
     assert trained.looks[-1] > min(trained.looks)
     assert trained.bits.sum() / validation.sizes.sum() == pytest.approx(min(trained.looks))
+
+
+def test_the_control_is_random_texts_with_as_many_bytes(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evidence"))
+    language, subsets = importlib.import_module("language"), importlib.import_module("subsets")
+    ids = [f"t{number:02d}" for number in range(40)]
+    table = pa.table({"text": ["é" * (5 + number) for number in range(40)]})
+    pool = subsets.Pool(ids, np.eye(40, dtype=np.float32), table)
+    sizes = dict(zip(ids, 10 + 2 * np.arange(40), strict=True))
+    for start in (1, 2):
+        drawn = [ids[row] for row in pool.lots(start)]
+        found = language.Lots(pool).with_bytes_of(ids[20:30], start)
+        assert found == drawn[: len(found)]
+        off = [
+            abs(sum(sizes[id] for id in drawn[:count]) - sum(sizes[id] for id in ids[20:30])) for count in range(1, 41)
+        ]
+        assert len(found) == 1 + int(np.argmin(off))

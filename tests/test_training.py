@@ -138,6 +138,17 @@ def test_the_tables_say_where_random_wins(evidence):
     assert tables["language"].count("▼") == 12
 
 
+def test_a_strategy_is_compared_with_random_texts_of_as_many_bytes(evidence):
+    """It loses to as many texts, and wins against as many bytes; without the latter the place is empty."""
+    page = evidence("evidence")
+    rows = made_up(evidence, bits=lambda number: 3 + number / 10, balanced=lambda number: 0.5)
+    control = [row | {"config": "bytes-of-paper", "bits": 3.5 + row["start"] / 4, "balanced": None} for row in rows[:3]]
+    matched = page.tables(rows + control)["matched"].splitlines()
+    assert matched[2] == "| manual | 5% | -0.300 ± 0.000 | +0.702 ± 0.624 | -0.400 ± 0.000 |  |"
+    assert matched[3] == "| wordnet | 5% | -0.300 ± 0.000 |  | -0.400 ± 0.000 |  |"
+    assert page.tables(rows + control)["probe"] == page.tables(rows)["probe"]
+
+
 def test_only_starts_that_all_strategies_have_are_compared(evidence):
     page = evidence("evidence")
     rows = made_up(evidence, bits=lambda number: 3.0, balanced=lambda number: 0.5)
@@ -151,4 +162,4 @@ def test_the_page_on_training_is_what_the_committed_results_say(evidence):
     page = evidence("evidence")
     assert page.with_tables(page.PAGE.read_text(), page.read()) == page.PAGE.read_text(), "make evidence writes it"
     for line in page.RESULTS.read_text().splitlines():
-        assert 0 <= json.loads(line)["balanced"] <= 1
+        assert all(0 <= json.loads(line)[name] <= 1 for name in ("balanced", "accuracy") if json.loads(line)[name])

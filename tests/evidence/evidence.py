@@ -31,6 +31,8 @@ MEASURED = {
 }
 """What is correlated with the scores; coverage with its sign changed, so that more is better everywhere."""
 LEAST_STARTS = 2
+MATCHED, CONTROL = ("paper", "symmetric"), "bytes-of-"
+"""Strategies beside whose subsets random texts with as many bytes are learned, and what those are called: before it."""
 
 Row = dict[str, Any]
 
@@ -72,7 +74,8 @@ def collect() -> list[Row]:
             row = found.setdefault(task, {"ids": result["ids"]})
             if row["ids"] == result["ids"]:
                 row |= {name: result[name] for name in columns if name in result}
-    order = {name: place for place, name in enumerate([*corpora.KINDS, *STRATEGIES])}
+    controls = [CONTROL + strategy for strategy in MATCHED]
+    order = {name: place for place, name in enumerate([*corpora.KINDS, *STRATEGIES, *controls])}
     rows = []
     for task in sorted(found, key=lambda task: (order[task.corpus], task.start, task.budget, order[task.config])):
         measured = measures.read(task.corpus).get(measures.key_of(task.config, task.start, task.budget), {})
@@ -121,7 +124,7 @@ def cells(rows: Iterable[Row], score: Score) -> list[Cell]:
     """The cells in which every strategy has a score from at least LEAST_STARTS starts; these starts alone count."""
     found: dict[tuple[str, int], dict[str, dict[int, Row]]] = {}
     for row in rows:
-        if row[score.column] is not None:
+        if row[score.column] is not None and row["config"] in STRATEGIES:
             of_cell = found.setdefault((row["corpus"], row["budget"]), {name: {} for name in STRATEGIES})
             of_cell[row["config"]][row["start"]] = row
     made = []
@@ -148,6 +151,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
         "language": _scores(of["language"], SCORES["language"]),
         "language-groups": _scores(of["language-groups"], SCORES["language-groups"]),
         "bytes": _bytes(of["language"]),
+        "matched": _matched(rows),
     }
 
 
@@ -256,6 +260,26 @@ def _bytes(of: list[Cell]) -> str:
             rest = [f"{cell.mean(strategy, 'bytes') / random:.2f}" for strategy in STRATEGIES[1:]]
             rows.append([corpus, f"{cell.budget}%", f"{random:,.0f}", *rest])
     return _markdown(["corpus", "budget", "random, bytes", *map(named, STRATEGIES[1:])], rows, words=2)
+
+
+def _matched(rows: list[Row]) -> str:
+    """A strategy beside random texts in equal number, and beside random texts with as many bytes."""
+    score = SCORES["language"]
+    found = {(row["corpus"], row["budget"], row["config"], row["start"]): row["bits"] for row in rows}
+    lines = []
+    for cell in cells(rows, score):
+        line = [cell.corpus, f"{cell.budget}%"]
+        for strategy in MATCHED:
+            for other in ("random", CONTROL + strategy):
+                pairs = [
+                    (found[cell.corpus, cell.budget, strategy, start], found.get((*cell[:2], other, start)))
+                    for start in cell.starts
+                ]
+                gains = [score.gain(own, bits) for own, bits in pairs if bits is not None]
+                line.append("{:+.3f} ± {:.3f}".format(*interval(gains)) if len(gains) >= LEAST_STARTS else "")
+        lines.append(line)
+    heads = [f"{named(name)}, {than}" for name in MATCHED for than in ("as many texts", "as many bytes")]
+    return _markdown(["corpus", "budget", *heads], lines, words=2)
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:

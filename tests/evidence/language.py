@@ -3,9 +3,12 @@
     python tests/evidence/language.py [CORPUS ...]
 
 Each budget has its number of steps, whatever the strategy, so that all cost the same. Of the held-out texts some choose
-the look at which a training is best, and others score it. CORES (all) in the environment are as many trainings at once,
-each on one core. Results go to out/evidence/language.jsonl; what is there is not made again; after MINUTES (35) it ends
-by itself and the same command goes on.
+the look at which a training is best, and others score it. After these come the controls: random texts with as many
+bytes as a subset of MATCHED has, in as many steps, for what the lengths of texts explain.
+
+CORES (all) in the environment are as many trainings at once, each on one core. Results go to
+out/evidence/language.jsonl; what is there is not made again; after MINUTES (35) it ends by itself and the same command
+goes on.
 """
 
 import os
@@ -35,6 +38,9 @@ STEPS = {1: 160, 2: 200, 5: 320, 10: 480}
 """Of a budget in percent."""
 VALIDATED, TESTED = 60, 400
 """Held-out texts that choose the look, and others that score it: a draw that is the same for all."""
+MATCHED = ("paper", "symmetric")
+"""Beside their subsets, random texts with as many bytes are learned: CONTROL + CONFIG among the results."""
+CONTROL = "bytes-of-"
 SETUP = (
     f"{model.LAYERS} x {model.WIDTH}, {model.VOCABULARY} tokens, {model.CONTEXT} x {model.BATCH} a step, rate "
     f"{model.RATE}, steps {tuple(STEPS.values())}, {VALIDATED} + {TESTED} texts"
@@ -91,15 +97,43 @@ def trained(task: Task, picks: list[str]) -> dict[str, Any]:
 
 
 def missing(names: list[str], kept: Kept) -> Iterator[tuple[Task, list[str]]]:
-    """Subsets without a result yet, with their picks, of corpora in which every row has a text."""
-    with_texts: dict[str, bool] = {}
-    for task in tasks(names):
-        if task.corpus not in with_texts:
-            text = pq.read_table(corpora.CORPORA / f"{task.corpus}.parquet", columns=["text"])["text"]
-            with_texts[task.corpus] = text.null_count == 0
+    """Subsets without a result yet, with their picks, of corpora in which every row has a text; then the controls."""
+    with_texts = {task.corpus: False for task in tasks(names)}
+    for corpus in with_texts:
+        text = pq.read_table(corpora.CORPORA / f"{corpus}.parquet", columns=["text"])["text"]
+        with_texts[corpus] = text.null_count == 0
+    learned = [task for task in tasks(names) if with_texts[task.corpus]]
+    for task in learned:
         picks = subsets.picks_of(*task)
-        if with_texts[task.corpus] and not kept.has(task, picks):
+        if not kept.has(task, picks):
             yield task, picks
+    of_corpus: tuple[str, Lots] | None = None
+    for task in learned:
+        if task.config in MATCHED:
+            if of_corpus is None or of_corpus[0] != task.corpus:
+                of_corpus = task.corpus, Lots(subsets.Pool.of(task.corpus))
+            control = task._replace(config=CONTROL + task.config)
+            picks = of_corpus[1].with_bytes_of(subsets.picks_of(*task), task.start)
+            if not kept.has(control, picks):
+                yield control, picks
+
+
+class Lots:
+    """A corpus in random orders, those of the strategy random."""
+
+    def __init__(self, pool: subsets.Pool) -> None:
+        assert pool.table is not None
+        self._ids = pool.ids
+        self._sizes = np.array([len(text.encode()) for text in pool.table["text"].to_pylist()])
+        self._row_of = {id: row for row, id in enumerate(pool.ids)}
+        self._orders = {start: pool.lots(start) for start in subsets.STARTS}
+
+    def with_bytes_of(self, ids: list[str], start: int) -> list[str]:
+        """The first texts of an order, as many as come nearest to the bytes of some others; one at least."""
+        wanted = self._sizes[[self._row_of[id] for id in ids]].sum()
+        order = self._orders[start]
+        count = 1 + int(np.abs(np.cumsum(self._sizes[order]) - wanted).argmin())
+        return [self._ids[row] for row in order[:count]]
 
 
 def main(names: list[str], path: Path = TRAININGS) -> None:
