@@ -143,7 +143,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
     """The parts of the page that are made, by name."""
     of = {name: cells(rows, score) for name, score in SCORES.items()}
     return {
-        "summary": _summary(of),
+        "summary": _summary(of) + _cost(rows),
         "wins": _wins(of),
         "correlation": _correlations(of),
         "probe": _scores(of["probe"], SCORES["probe"]),
@@ -197,6 +197,17 @@ def _summary(of: dict[str, list[Cell]]) -> str:
                 + ". The paper has 0.97 in its own case."
             )
     return "\n".join(words)
+
+
+def _cost(rows: list[Row]) -> str:
+    """What the trainings of the language model took."""
+    seconds = [row["seconds"] for row in rows if row.get("seconds") is not None]
+    if not seconds:
+        return ""
+    return (
+        f"\n- **Cost**: {len(seconds):,} trainings of the language model took {np.median(seconds):.1f} seconds of one core "
+        f"each in the median, {min(seconds):.1f} to {max(seconds):.1f}."
+    )
 
 
 def _wins(of: dict[str, list[Cell]]) -> str:
