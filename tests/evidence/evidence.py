@@ -205,8 +205,8 @@ def _cost(rows: list[Row]) -> str:
     if not seconds:
         return ""
     return (
-        f"\n- **Cost**: {len(seconds):,} trainings of the language model took {np.median(seconds):.1f} seconds of one core "
-        f"each in the median, {min(seconds):.1f} to {max(seconds):.1f}."
+        f"\n- **Cost**: {len(seconds):,} trainings of the language model took {np.median(seconds):.1f} seconds of one "
+        f"core each in the median, {min(seconds):.1f} to {max(seconds):.1f}."
     )
 
 
