@@ -112,7 +112,7 @@ def made_up(evidence, bits, balanced):
         | {"bits": bits(number) - start / 1_000, "bits_by_group": bits(number) - start / 1_000}
         | {"novelsum": number, "novelsum_released": -number, "novelsum_distances": None, "coverage": 1 - number / 10}
         for corpus in ("manual", "wordnet")
-        for number, strategy in enumerate(evidence("study").STRATEGIES)
+        for number, strategy in enumerate(evidence("results").STRATEGIES)
         for start in (1, 2, 3)
     ]
 

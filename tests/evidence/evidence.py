@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from intervals import Interval, interval, rank_correlation
-from study import STRATEGIES
+from results import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "evidence" / "training.jsonl"
@@ -77,7 +77,8 @@ def collect() -> list[Row]:
     controls = [CONTROL + strategy for strategy in MATCHED]
     order = {name: place for place, name in enumerate([*corpora.KINDS, *STRATEGIES, *controls])}
     rows = []
-    for task in sorted(found, key=lambda task: (order[task.corpus], task.start, task.budget, order[task.config])):
+    known = [task for task in found if task.config in order]
+    for task in sorted(known, key=lambda task: (order[task.corpus], task.start, task.budget, order[task.config])):
         measured = measures.read(task.corpus).get(measures.key_of(task.config, task.start, task.budget), {})
         values = {name: found[task].get(name) for name in columns}
         values |= {name: measured.get(name) for name in ("novelsum", "novelsum_released", "novelsum_distances")}

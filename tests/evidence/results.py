@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+STRATEGIES = ("random", "k-means", "farthest-first", "paper", "symmetric", "released", "paper-density0")
+"""Whose picks train models."""
 MINUTES = float(os.environ.get("MINUTES", "35"))
 """After these a step ends by itself."""
 
