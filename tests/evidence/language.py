@@ -3,8 +3,8 @@
     python tests/evidence/language.py [CORPUS ...]
 
 Each budget has its number of steps, whatever the strategy, so that all cost the same. Of the held-out texts some choose
-the look at which a training is best, and others score it. After these come the controls: random texts with as many
-bytes as a subset of MATCHED has, in as many steps, for what the lengths of texts explain.
+the look at which a training is best, and others score it. Beside them are controls: random texts with as many bytes
+as a subset of MATCHED has, in as many steps, for what the lengths of texts explain.
 
 CORES (all) in the environment are as many trainings at once, each on one core. Results go to
 out/evidence/language.jsonl; what is there is not made again; after MINUTES (35) it ends by itself and the same command
@@ -97,25 +97,19 @@ def trained(task: Task, picks: list[str]) -> dict[str, Any]:
 
 
 def missing(names: list[str], kept: Kept) -> Iterator[tuple[Task, list[str]]]:
-    """Subsets without a result yet, with their picks, of corpora in which every row has a text; then the controls."""
-    with_texts = {task.corpus: False for task in tasks(names)}
-    for corpus in with_texts:
+    """Subsets and controls without a result yet, with their picks, of corpora in which every row has a text."""
+    learned = tasks(names)
+    for corpus in dict.fromkeys(task.corpus for task in learned):
         text = pq.read_table(corpora.CORPORA / f"{corpus}.parquet", columns=["text"])["text"]
-        with_texts[corpus] = text.null_count == 0
-    learned = [task for task in tasks(names) if with_texts[task.corpus]]
-    for task in learned:
-        picks = subsets.picks_of(*task)
-        if not kept.has(task, picks):
-            yield task, picks
-    of_corpus: tuple[str, Lots] | None = None
-    for task in learned:
-        if task.config in MATCHED:
-            if of_corpus is None or of_corpus[0] != task.corpus:
-                of_corpus = task.corpus, Lots(subsets.Pool.of(task.corpus))
-            control = task._replace(config=CONTROL + task.config)
-            picks = of_corpus[1].with_bytes_of(subsets.picks_of(*task), task.start)
-            if not kept.has(control, picks):
-                yield control, picks
+        if text.null_count:
+            continue
+        lots = Lots(subsets.Pool.of(corpus))
+        for task in (task for task in learned if task.corpus == corpus):
+            picks = subsets.picks_of(*task)
+            found = [(task, picks)]
+            if task.config in MATCHED:
+                found += [(task._replace(config=CONTROL + task.config), lots.with_bytes_of(picks, task.start))]
+            yield from ((one, ids) for one, ids in found if not kept.has(one, ids))
 
 
 class Lots:
