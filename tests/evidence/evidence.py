@@ -144,7 +144,7 @@ def tables(rows: list[Row]) -> dict[str, str]:
     """The parts of the page that are made, by name."""
     of = {name: cells(rows, score) for name, score in SCORES.items()}
     return {
-        "summary": _summary(of) + _cost(rows),
+        "summary": _summary(of) + _lengths(rows) + _cost(rows),
         "wins": _wins(of),
         "correlation": _correlations(of),
         "probe": _scores(of["probe"], SCORES["probe"]),
@@ -274,24 +274,53 @@ def _bytes(of: list[Cell]) -> str:
     return _markdown(["corpus", "budget", "random, bytes", *map(named, STRATEGIES[1:])], rows, words=2)
 
 
-def _matched(rows: list[Row]) -> str:
-    """A strategy beside random texts in equal number, and beside random texts with as many bytes."""
+def _gains(rows: list[Row], strategy: str, other: str) -> dict[tuple[str, int], Interval]:
+    """How many bits per byte the picks of a strategy teach better than others, in each cell that has both."""
     score = SCORES["language"]
     found = {(row["corpus"], row["budget"], row["config"], row["start"]): row["bits"] for row in rows}
-    lines = []
+    gains = {}
     for cell in cells(rows, score):
-        line = [cell.corpus, f"{cell.budget}%"]
-        for strategy in MATCHED:
-            for other in ("random", CONTROL + strategy):
-                pairs = [
-                    (found[cell.corpus, cell.budget, strategy, start], found.get((*cell[:2], other, start)))
-                    for start in cell.starts
-                ]
-                gains = [score.gain(own, bits) for own, bits in pairs if bits is not None]
-                line.append("{:+.3f} ± {:.3f}".format(*interval(gains)) if len(gains) >= LEAST_STARTS else "")
-        lines.append(line)
-    heads = [f"{named(name)}, {than}" for name in MATCHED for than in ("as many texts", "as many bytes")]
-    return _markdown(["corpus", "budget", *heads], lines, words=2)
+        place = (cell.corpus, cell.budget)
+        bits = [(found[*place, strategy, start], found.get((*place, other, start))) for start in cell.starts]
+        differences = [score.gain(own, others) for own, others in bits if others is not None]
+        if len(differences) >= LEAST_STARTS:
+            gains[place] = interval(differences)
+    return gains
+
+
+def _matched(rows: list[Row]) -> str:
+    """A strategy beside random texts in equal number, and beside random texts with as many bytes."""
+    columns = {
+        f"{named(strategy)}, as many {than}": _gains(rows, strategy, other)
+        for strategy in MATCHED
+        for than, other in (("texts", "random"), ("bytes", CONTROL + strategy))
+    }
+    lines = []
+    for cell in cells(rows, SCORES["language"]):
+        place = (cell.corpus, cell.budget)
+        told = ["{:+.3f} ± {:.3f}".format(*gains[place]) if place in gains else "" for gains in columns.values()]
+        lines.append([cell.corpus, f"{cell.budget}%", *told])
+    return _markdown(["corpus", "budget", *columns], lines, words=2)
+
+
+def _told(gains: list[Interval]) -> str:
+    signs, mean = [gain.sign for gain in gains], np.mean([gain.mean for gain in gains])
+    return f"{signs.count(1)} better and {signs.count(-1)} worse ({mean:+.3f} bits per byte in the mean)"
+
+
+def _lengths(rows: list[Row]) -> str:
+    """What the controls say, in a sentence."""
+    words = []
+    for strategy in MATCHED:
+        of_bytes = _gains(rows, strategy, CONTROL + strategy)
+        of_texts = {place: gain for place, gain in _gains(rows, strategy, "random").items() if place in of_bytes}
+        if of_bytes:
+            told = [_told(list(gains.values())) for gains in (of_texts, of_bytes)]
+            words.append(
+                f"\n- **{named(strategy)} against random, for the language model**, {len(of_bytes)} cases: with as many "
+                f"texts {told[0]}, with as many bytes {told[1]}."
+            )
+    return "".join(words)
 
 
 def _markdown(header: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
