@@ -317,8 +317,8 @@ def _lengths(rows: list[Row]) -> str:
         if of_bytes:
             told = [_told(list(gains.values())) for gains in (of_texts, of_bytes)]
             words.append(
-                f"\n- **{named(strategy)} against random, for the language model**, {len(of_bytes)} cases: with as many "
-                f"texts {told[0]}, with as many bytes {told[1]}."
+                f"\n- **{named(strategy)} against random, for the language model**, {len(of_bytes)} cases: "
+                f"with as many texts {told[0]}, with as many bytes {told[1]}."
             )
     return "".join(words)
 
