@@ -10,9 +10,8 @@ from typing import Any
 from novelsum.diversity.novelsum import Value
 from novelsum.diversity.ranking import Ranked, are_apart, setting_in_words
 from novelsum.errors import UsageError
-from novelsum.report import figures
-from novelsum.report import page as pieces
-from novelsum.report.template import SKELETON, STYLE
+from novelsum.report import figures, pieces
+from novelsum.report.template import whole
 from novelsum.report.text import escaped, number
 
 PAGE = "diversity.html"
@@ -41,10 +40,10 @@ def draw_page(
     settings = manifest["settings"]
     sections = [
         _ranking(ranked, settings["metric"]),
-        pieces._section("What disagrees, and why", _list(told["contradictions"])) if told["contradictions"] else "",
+        pieces.section("What disagrees, and why", _list(told["contradictions"])) if told["contradictions"] else "",
         _spread(ranked, settings["metric"]),
         _settings(rows, ranked, grid),
-        pieces._section("How to read it", _list(told["notes"])),
+        pieces.section("How to read it", _list(told["notes"])),
         _provenance(manifest),
     ]
     lead = "".join(f"<p>{escaped(sentence)}</p>" for sentence in [*told["verdict"], *told["random"]])
@@ -54,14 +53,7 @@ def draw_page(
         ("dimensions", f"{manifest['inputs'][0]['dimension']:,}"),
         ("random subsets", f"{ranked[0].yardstick.draws:,}" if ranked[0].yardstick else "–"),
     ]
-    return SKELETON.replace("Selection report", "Diversity report").format(
-        title=_title(ranked),
-        style=STYLE + _OWN_STYLE,
-        finished=escaped(manifest["finished"].replace("T", " ").replace("Z", " UTC")),
-        summary=lead,
-        facts="".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for what, value in facts),
-        sections="\n".join(filter(None, sections)),
-    )
+    return whole("Diversity report", _title(ranked), manifest["finished"], lead, facts, sections, _OWN_STYLE)
 
 
 def _title(ranked: Sequence[Ranked]) -> str:
@@ -81,7 +73,7 @@ def _list(sentences: Sequence[str]) -> str:
 def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
     rows = [
         (
-            f"{one.rank}. {pieces._name(one.name, _NAME)}",
+            f"{one.rank}. {pieces.name(one.name, _NAME)}",
             number(one.compared.values[0], 4),
             _range(*one.compared.interval),
             "–" if one.yardstick is None else number(one.yardstick.means[0], 4),
@@ -94,14 +86,14 @@ def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
     most = max((one.yardstick.rows for one in ranked if one.yardstick), default=0)
     if any(one.yardstick and one.yardstick.rows < one.rows for one in ranked):
         note += f", of {most:,} rows at most"
-    table = pieces._table(("set", "mean", "95% interval", "random", "sd above"), rows, f"{note}.")
+    table = pieces.table(("set", "mean", "95% interval", "random", "sd above"), rows, f"{note}.")
     band = " The band is where random subsets of the pool lie." if _random(ranked) else ""
     caption = (
         f"<b>Figure 1.</b> Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval "
         f"(line). Sets whose lines overlap are not told apart.{band}"
     )
     picture = f"<figure><div class=plate>{_picture(ranked, metric)}</div><figcaption>{caption}</figcaption></figure>"
-    return pieces._section("Ranking", f"<div class=pair>{picture}<div>{table}</div></div>")
+    return pieces.section("Ranking", f"<div class=pair>{picture}<div>{table}</div></div>")
 
 
 def _random(ranked: Sequence[Ranked]) -> tuple[float, float] | None:
@@ -115,7 +107,7 @@ def _random(ranked: Sequence[Ranked]) -> tuple[float, float] | None:
 
 def _picture(ranked: Sequence[Ranked], metric: str) -> str:
     """Dots and intervals, the most diverse set on top."""
-    with figures._drawing(1.05 + 0.24 * len(ranked)) as figure:
+    with figures.drawing(1.05 + 0.24 * len(ranked)) as figure:
         axes = figure.subplots()
         band = _random(ranked)
         if band is not None:
@@ -131,10 +123,10 @@ def _picture(ranked: Sequence[Ranked], metric: str) -> str:
         axes.grid(axis="x", color="#e3e6ea", linewidth=0.6)
         axes.set_ylim(len(ranked) - 0.4, -0.6)
         axes.locator_params(axis="x", nbins=5)
-        figures._separate_thousands(axes.xaxis)
+        figures.separate_thousands(axes.xaxis)
         axes.set_xlabel(f"mean NovelSum (weighted {metric} distance)")
         axes.spines["left"].set_visible(False)
-        figures._legend_above(axes)
+        figures.legend_above(axes)
     return figure.svg("ranking", "Mean NovelSum of each data set with its interval")
 
 
@@ -148,7 +140,7 @@ def _spread(ranked: Sequence[Ranked], metric: str) -> str:
     ]
     shown = [(heading, values) for heading, values in columns if values[0] is not None]
     rows = [
-        (pieces._name(one.name, _NAME), f"{one.rows:,}", *(number(values[at]) for _, values in shown))
+        (pieces.name(one.name, _NAME), f"{one.rows:,}", *(number(values[at]) for _, values in shown))
         for at, (one, _) in enumerate(spreads)
     ]
     meanings = {
@@ -159,8 +151,8 @@ def _spread(ranked: Sequence[Ranked], metric: str) -> str:
     }
     note = "; ".join(f"{heading}: {meanings[heading]}" for heading, _ in shown)
     note = f"At the size that all are compared at. {note[0].upper()}{note[1:]}."
-    return pieces._section(
-        "How the sets are spread", pieces._table(("set", "rows", *(heading for heading, _ in shown)), rows, note)
+    return pieces.section(
+        "How the sets are spread", pieces.table(("set", "rows", *(heading for heading, _ in shown)), rows, note)
     )
 
 
@@ -174,7 +166,7 @@ def _settings(rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked], grid: Se
             exact = row["measured_rows"] == row["rows"]
             table.append(
                 (
-                    f"{pieces._name(one.name, _NAME)}, <bdi>{escaped(setting_in_words(value))}</bdi>",
+                    f"{pieces.name(one.name, _NAME)}, <bdi>{escaped(setting_in_words(value))}</bdi>",
                     number(row["novelsum_mean"], 4),
                     *([] if exact else [_range(row["mean_low"], row["mean_high"])]),
                     *([number(row["novelsum_sum"], 4)] * same_size),
@@ -190,7 +182,7 @@ def _settings(rows: Sequence[dict[str, Any]], ranked: Sequence[Ranked], grid: Se
     if any(row["random_rows"] not in (None, row["rows"]) for row in rows):
         note += "Random subsets have fewer rows than a set, and are compared with as many of it."
     headings = ("set and setting", "mean", *sampled, *(["NovelSum"] * same_size), "random", "sd above")
-    return pieces._section("All rows of each set, in every setting", pieces._table(headings, table, note))
+    return pieces.section("All rows of each set, in every setting", pieces.table(headings, table, note))
 
 
 def _range(low: float, high: float) -> str:
@@ -208,7 +200,7 @@ def _provenance(manifest: dict[str, Any]) -> str:
     inputs = [*manifest["inputs"], *([manifest["reference"]] if manifest["reference"] else [])]
     counts = [
         (
-            pieces._name(one["path"], 120),
+            pieces.name(one["path"], 120),
             f"{one['input_rows']:,}",
             f"{one['duplicates_dropped']:,}",
             f"{one['candidates']:,}",
@@ -216,14 +208,14 @@ def _provenance(manifest: dict[str, Any]) -> str:
         for one in inputs
     ]
     parts = [
-        "<div>" + pieces._table(("setting", "value"), settings) + "</div><div>",
-        pieces._table(("input", "rows", "duplicates", "left"), counts),
-        pieces._table(("stage", "seconds"), seconds, "Up to the drawing of this page."),
-        pieces._table(("version of", ""), versions) + "</div>",
+        "<div>" + pieces.table(("setting", "value"), settings) + "</div><div>",
+        pieces.table(("input", "rows", "duplicates", "left"), counts),
+        pieces.table(("stage", "seconds"), seconds, "Up to the drawing of this page."),
+        pieces.table(("version of", ""), versions) + "</div>",
     ]
-    return pieces._section("How it was made", f"<div class=pair>{''.join(parts)}</div>")
+    return pieces.section("How it was made", f"<div class=pair>{''.join(parts)}</div>")
 
 
 def _joined(value: Any) -> str:
     """A value of a setting, or several."""
-    return ", ".join(map(pieces._value, value)) if isinstance(value, list | tuple) else pieces._value(value)
+    return ", ".join(map(pieces.value, value)) if isinstance(value, list | tuple) else pieces.value(value)

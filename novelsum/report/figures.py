@@ -67,7 +67,7 @@ def novelty(data: dict[str, Any], metric: str) -> str:
         data["density"]["typical_neighbor_distance"],
         data["novelty"]["flat_from_pick"],
     )
-    with _drawing(3.9) as figure:
+    with drawing(3.9) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 2]})
         for axes, values in ((upper, curve["novelty"]), (lower, curve["nearest_earlier"])):
             drawn = [(pick, value) for pick, value in zip(curve["pick"], values, strict=True) if value is not None]
@@ -75,7 +75,7 @@ def novelty(data: dict[str, Any], metric: str) -> str:
             axes.plot(*zip(*drawn, strict=True), color=PICKED, **marker) if drawn else None
             axes.set_ylim(bottom=0)
             axes.grid(axis="y", color="#e3e6ea", linewidth=0.6)
-            _separate_thousands(axes.yaxis)
+            separate_thousands(axes.yaxis)
             if flat:
                 axes.axvline(flat, color=INK, linewidth=0.9, linestyle=(0, (4, 2)))
         if flat:
@@ -116,7 +116,7 @@ def lengths(data: dict[str, Any]) -> str:
 
 def _shares(name: str, title: str, bins: dict[str, Any], label: str) -> str:
     """Shares of pool and selection in bins of equal width on a logarithmic axis."""
-    with _drawing(2.9) as figure:
+    with drawing(2.9) as figure:
         axes = figure.subplots()
         for rows, style in (
             (bins["pool"], {"color": "#d5d9de", "edgecolor": POOL, "fill": True, "label": "pool"}),
@@ -145,7 +145,7 @@ def groups(data: dict[str, Any]) -> str:
     totals = sum(row[1] for row in rows), max(1, sum(row[2] for row in rows))
     places = range(len(rows))
     pool, picked = ([100 * row[column] / totals[column - 1] for row in rows] for column in (1, 2))
-    with _drawing(1.1 + 0.19 * len(rows)) as figure:
+    with drawing(1.1 + 0.19 * len(rows)) as figure:
         axes = figure.subplots()
         axes.hlines(places, pool, picked, color=POOL, linewidth=1.6)
         axes.plot(pool, places, "o", markersize=5, markerfacecolor="white", color=RULE, label="pool")
@@ -156,14 +156,14 @@ def groups(data: dict[str, Any]) -> str:
         axes.set_xlim(left=min(0.0, axes.get_xlim()[0]))
         axes.set_xlabel("share of samples (%)")
         axes.spines["left"].set_visible(False)
-        _legend_above(axes)
+        legend_above(axes)
     return figure.svg("groups", "Groups in pool and selection")
 
 
 def pool_map(data: dict[str, Any], metric: str) -> str:
     """The pool's sample and the picks on the two axes along which the sample varies most."""
     found, space = data["map"], "unit vectors" if metric == "cosine" else "embedding units"
-    with _drawing(4.0) as figure:
+    with drawing(4.0) as figure:
         axes = figure.subplots()
         axes.plot(*zip(*found["pool"], strict=True), ".", markersize=2.4, color=POOL, label="pool (sample)")
         axes.plot(
@@ -182,7 +182,7 @@ def pool_map(data: dict[str, Any], metric: str) -> str:
         first, second = (f"{100 * share:.1f}% of variance" for share in found["variance_shares"])
         axes.set_xlabel(f"first principal axis ({space}; {first})")
         axes.set_ylabel(f"second principal axis ({space}; {second})")
-        _legend_above(axes, markerscale=1.5)
+        legend_above(axes, markerscale=1.5)
         places = figure.in_points(axes, [(x, y) for _, x, y in numbered])
         for (pick, x, y), aside in zip(numbered, _asides(places, [str(row[0]) for row in numbered]), strict=True):
             text = axes.annotate(
@@ -207,7 +207,7 @@ def comparison(found: dict[str, Any], metric: str) -> str:
         (lambda row: row["mean_nearest_distance"], "mean_nearest_distance", f"nearest other\n({metric})"),
         (lambda row: row["coverage"], "coverage", f"coverage\n({metric})"),
     )
-    with _drawing(1.1 + 0.3 * len(strategies)) as figure:
+    with drawing(1.1 + 0.3 * len(strategies)) as figure:
         every = figure.subplots(1, 3, sharey=True)
         figure.name_rows(every[0], [row["name"] for row in strategies])
         for axes, (measure, name, label) in zip(every, panels, strict=True):
@@ -236,7 +236,7 @@ def comparison(found: dict[str, Any], metric: str) -> str:
             axes.tick_params(axis="y", length=0)
             axes.set_ylim(len(values) - 0.4, -0.6)
             axes.locator_params(axis="x", nbins=3)
-            _separate_thousands(axes.xaxis)
+            separate_thousands(axes.xaxis)
             axes.set_xlabel(label)
     return figure.svg("comparison", "Comparison of strategies")
 
@@ -284,7 +284,7 @@ class _Drawn:
 
 
 @contextmanager
-def _drawing(height: float) -> Iterator[_Drawn]:
+def drawing(height: float) -> Iterator[_Drawn]:
     """A figure of the report's width and so many inches high, drawn in its style and in no other."""
     import matplotlib
     from matplotlib.figure import Figure
@@ -297,7 +297,7 @@ def _drawing(height: float) -> Iterator[_Drawn]:
         drawn.finish()
 
 
-def _legend_above(axes: "Axes", **options: Any) -> None:
+def legend_above(axes: "Axes", **options: Any) -> None:
     """Where it hides nothing."""
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, handletextpad=0.2, **options)
 
@@ -306,7 +306,7 @@ def _whole(value: float, _: object) -> str:
     return f"{value:,.0f}"
 
 
-def _separate_thousands(axis: "Axis") -> None:
+def separate_thousands(axis: "Axis") -> None:
     """Of an axis on which numbers are great."""
     if max(map(abs, axis.get_view_interval())) >= 1000:
         axis.set_major_formatter(_whole)

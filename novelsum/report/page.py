@@ -9,8 +9,8 @@ from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
 from novelsum.report import comparison, figures, pieces, sections
 from novelsum.report.picklist import list_of_picks
-from novelsum.report.script import HASH, SCRIPT
-from novelsum.report.template import SKELETON, STYLE
+from novelsum.report.script import SCRIPT
+from novelsum.report.template import whole
 from novelsum.report.text import escaped, number, percent, share
 from novelsum.report.words import aim, measure, strategy_of, summary
 
@@ -35,34 +35,25 @@ def page(data: dict[str, Any]) -> str:
     ]
     picks, candidates = data["selected"]["picks"], data["input"]["candidates"]
     title = f"{picks:,} of {candidates:,} samples selected"
-    return SKELETON.format(
-        title=title,
-        style=STYLE,
-        script=SCRIPT,
-        hash=HASH,
-        finished=escaped(data["finished"].replace("T", " ").replace("Z", " UTC")),
-        summary=summary(data),
-        facts=_facts(data),
-        sections="\n".join(filter(None, shown)),
-    )
+    return whole("Selection report", title, data["finished"], summary(data), _facts(data), shown, script=SCRIPT)
 
 
 # --- the head ---------------------------------------------------------------------------------------------
 
 
-def _facts(data: dict[str, Any]) -> str:
+def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
     facts = [
-        (f"{data['selected']['picks']:,}", "picks"),
-        (f"{data['input']['candidates']:,}", "candidates"),
-        (share(data["selected"]["picks"], data["input"]["candidates"]), "of the pool"),
-        (f"{data['input']['dimension']:,}", "dimensions"),
+        ("picks", f"{data['selected']['picks']:,}"),
+        ("candidates", f"{data['input']['candidates']:,}"),
+        ("of the pool", share(data["selected"]["picks"], data["input"]["candidates"])),
+        ("dimensions", f"{data['input']['dimension']:,}"),
     ]
     if data["groups"]:
-        facts.append((f"{data['groups']['reached']:,} of {data['groups']['count']:,}", "groups reached"))
+        facts.append(("groups reached", f"{data['groups']['reached']:,} of {data['groups']['count']:,}"))
     recall = data["density_estimate"].get("recall")
     if recall is not None:
-        facts.append((f"{100 * recall:.1f}%", "recall of neighbours"))
-    return "".join(f"<div><dt>{what}</dt><dd>{value}</dd></div>" for value, what in facts)
+        facts.append(("recall of neighbours", f"{100 * recall:.1f}%"))
+    return facts
 
 
 # --- sections ---------------------------------------------------------------------------------------------

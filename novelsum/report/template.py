@@ -1,11 +1,17 @@
 """How the page of a report is laid out: its skeleton, with places to fill, and its style sheet."""
 
-SKELETON = """<!DOCTYPE html>
+import base64
+import hashlib
+from collections.abc import Iterable
+
+from novelsum.report.text import escaped
+
+_SKELETON = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
-script-src '{hash}'; base-uri 'none'; form-action 'none'">
+{allowed}base-uri 'none'; form-action 'none'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="only light">
 <meta name="referrer" content="no-referrer">
@@ -16,15 +22,14 @@ script-src '{hash}'; base-uri 'none'; form-action 'none'">
 <body>
 <main>
 <header>
-<p class=kicker><span>novelsum</span> <span>Selection report</span> <span>{finished}</span></p>
+<p class=kicker><span>novelsum</span> <span>{kind}</span> <span>{finished}</span></p>
 <h1>{title}</h1>
 <div class=lead>{summary}</div>
 <dl class=facts>{facts}</dl>
 </header>
 {sections}
 </main>
-<script>{script}</script>
-</body>
+{script}</body>
 </html>
 """
 
@@ -167,3 +172,30 @@ code { font: .9em ui-monospace, Menlo, Consolas, "Liberation Mono", monospace; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
 """
+
+
+def whole(
+    kind: str,
+    title: str,
+    finished: str,
+    summary: str,
+    facts: Iterable[tuple[str, str]],
+    sections: Iterable[str],
+    style: str = "",
+    script: str = "",
+) -> str:
+    """A page of parts that are HTML; ``finished``: when its run was, as a manifest says it; sections that are empty are
+    left out. It loads nothing, and runs nothing but the ``script``.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return _SKELETON.format(
+        kind=kind,
+        title=title,
+        finished=escaped(finished.replace("T", " ").replace("Z", " UTC")),
+        summary=summary,
+        facts="".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts),
+        sections="\n".join(filter(None, sections)),
+        style=STYLE + style,
+        script=f"<script>{script}</script>\n" if script else "",
+        allowed=f"script-src 'sha256-{digest}'; " if script else "",
+    )
