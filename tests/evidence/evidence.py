@@ -190,10 +190,10 @@ def _summary(of: dict[str, list[Cell]]) -> str:
         )
     for name, told in (("probe", "the probe"), ("language", "the language model")):
         values = {column: _correlation(of[name], column, SCORES[name]) for column in MEASURED}
-        means = {c: float(np.mean(v)) for c, v in values.items() if v}
+        means = {c: float(np.mean(v)) for c, v in values.items() if v and len(v) == len(of[name])}
         if means:
             words.append(
-                f"- **Rank correlation with {told}**, mean over {len(values['novelsum'])} cases: "
+                f"- **Rank correlation with {told}**, mean over {len(of[name])} cases: "
                 + ", ".join(f"{MEASURED[column]} {mean:+.2f}" for column, mean in means.items())
                 + ". The paper has 0.97 in its own case."
             )
