@@ -187,7 +187,7 @@ def test_the_page_of_a_job_has_every_setting_and_no_other_under_what_it_is(job: 
         ("curate", "| `--first` | id of the first pick | drawn from the ids by `--seed` |"),
         ("curate", "| on |"),
         ("select_subset", "| `--density` | what estimate\\_density wrote: Parquet with the id and density | |"),
-        ("measure_diversity", "several make a grid | `paper` `released` |"),
+        ("measure_diversity", "several make a grid | `paper` |"),
         ("embed_text", "; may be left out with `--embeddings` | |"),
     ],
 )

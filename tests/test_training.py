@@ -79,26 +79,26 @@ def test_the_rank_correlation_is_spearmans(evidence):
 
 def test_results_outlive_a_kill_in_the_middle_of_a_line(evidence, tmp_path):
     results = evidence("results")
-    tasks = [results.Task("manual", "paper", start, 5) for start in (1, 2, 3)]
+    tasks = [trainings.Task("manual", "paper", start, 5) for start in (1, 2, 3)]
     path = tmp_path / "some" / "probe.jsonl"
-    kept = results.Kept(path, "ridge")
+    kept = trainings.Kept(path, "ridge")
     for task in tasks[:2]:
         kept.add(task, ["a", "b"], {"accuracy": task.start / 8})
     path.write_text(path.read_text() + '{"corpus": "man')
-    again = results.Kept(path, "ridge")
+    again = trainings.Kept(path, "ridge")
     assert [again.has(task, ["a", "b"]) for task in tasks] == [True, True, False]
     again.add(tasks[2], ["a", "b"], {"accuracy": 0.5})
-    assert [found["accuracy"] for _, found in results.Kept(path, "ridge")] == [0.125, 0.25, 0.5]
+    assert [found["accuracy"] for _, found in trainings.Kept(path, "ridge")] == [0.125, 0.25, 0.5]
 
 
 def test_a_result_of_other_picks_or_of_another_training_is_made_again(evidence, tmp_path):
     results = evidence("results")
-    task = results.Task("manual", "paper", 1, 5)
-    results.Kept(tmp_path / "a", "ridge").add(task, ["a", "b"], {})
-    assert results.Kept(tmp_path / "a", "ridge").has(task, ["a", "b"])
-    assert not results.Kept(tmp_path / "a", "ridge").has(task, ["b", "a"])
-    assert not results.Kept(tmp_path / "a", "other").has(task, ["a", "b"])
-    assert not list(results.Kept(tmp_path / "a", "other"))
+    task = trainings.Task("manual", "paper", 1, 5)
+    trainings.Kept(tmp_path / "a", "ridge").add(task, ["a", "b"], {})
+    assert trainings.Kept(tmp_path / "a", "ridge").has(task, ["a", "b"])
+    assert not trainings.Kept(tmp_path / "a", "ridge").has(task, ["b", "a"])
+    assert not trainings.Kept(tmp_path / "a", "other").has(task, ["a", "b"])
+    assert not list(trainings.Kept(tmp_path / "a", "other"))
 
 
 # --- the page ---------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from intervals import Interval, interval, rank_correlation
-from results import STRATEGIES
+from trainings import STRATEGIES
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "docs" / "evidence" / "training.jsonl"
@@ -61,7 +61,7 @@ def collect() -> list[Row]:
     import corpora
     import measures
     import probe
-    from results import Kept, Task
+    from trainings import Kept, Task
 
     columns = ("labelled", "accuracy", "balanced", "texts", "bytes", "bits", "bits_by_group", "seconds")
     found: dict[Task, Row] = {}

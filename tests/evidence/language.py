@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 import subsets
 import torch
 from probe import tasks
-from results import Clock, Kept, Task
+from trainings import Clock, Kept, Task
 
 TRAININGS = corpora.EVIDENCE / "language.jsonl"
 TOKENS = corpora.EVIDENCE / "tokens"

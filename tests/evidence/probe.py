@@ -14,7 +14,7 @@ from pathlib import Path
 import corpora
 import numpy as np
 import subsets
-from results import STRATEGIES, Clock, Kept, Task
+from trainings import STRATEGIES, Clock, Kept, Task
 
 PROBES = corpora.EVIDENCE / "probe.jsonl"
 RIDGES = tuple(10.0**power for power in np.arange(-3.0, 2.5, 0.5))
