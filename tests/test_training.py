@@ -78,7 +78,7 @@ def test_the_rank_correlation_is_spearmans(evidence):
 
 
 def test_results_outlive_a_kill_in_the_middle_of_a_line(evidence, tmp_path):
-    results = evidence("results")
+    trainings = evidence("trainings")
     tasks = [trainings.Task("manual", "paper", start, 5) for start in (1, 2, 3)]
     path = tmp_path / "some" / "probe.jsonl"
     kept = trainings.Kept(path, "ridge")
@@ -92,7 +92,7 @@ def test_results_outlive_a_kill_in_the_middle_of_a_line(evidence, tmp_path):
 
 
 def test_a_result_of_other_picks_or_of_another_training_is_made_again(evidence, tmp_path):
-    results = evidence("results")
+    trainings = evidence("trainings")
     task = trainings.Task("manual", "paper", 1, 5)
     trainings.Kept(tmp_path / "a", "ridge").add(task, ["a", "b"], {})
     assert trainings.Kept(tmp_path / "a", "ridge").has(task, ["a", "b"])
@@ -112,7 +112,7 @@ def made_up(evidence, bits, balanced):
         | {"bits": bits(number) - start / 1_000, "bits_by_group": bits(number) - start / 1_000}
         | {"novelsum": number, "novelsum_released": -number, "novelsum_distances": None, "coverage": 1 - number / 10}
         for corpus in ("manual", "wordnet")
-        for number, strategy in enumerate(evidence("results").STRATEGIES)
+        for number, strategy in enumerate(evidence("trainings").STRATEGIES)
         for start in (1, 2, 3)
     ]
 
