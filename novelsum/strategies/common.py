@@ -74,14 +74,7 @@ class Common:
         begun: int,
     ) -> "Common":
         """Of the store and the density factors, and a pick log that begins with so many samples."""
-        scoring = Scoring(
-            settings.formula,
-            settings.metric,
-            settings.proximity_power,
-            settings.density_power,
-            settings.quality_power,
-            settings.cost_power,
-        )
+        scoring = Scoring.of(settings)
         before = (
             picklog.read(log, 0, begun)
             if begun
