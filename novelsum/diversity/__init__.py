@@ -1,4 +1,4 @@
-"""NovelSum of data sets and of selections, and other ways to select that are compared with NovelSelect."""
+"""How diverse data sets and selections are: NovelSum, rankings, random subsets to compare with."""
 
 from novelsum.called import can_be_called
 
