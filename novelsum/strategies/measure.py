@@ -17,10 +17,9 @@ from pyspark import SparkContext
 from novelsum.amounts import exact_sum
 from novelsum.density.exact import estimate_density
 from novelsum.density.factors import read_density
-from novelsum.density.neighbors import NearestDistances
 from novelsum.density.reference import mark_itself
-from novelsum.diversity.novelsum import Densities, Grid, in_space, values
-from novelsum.diversity.onepass import DataSet, draw_rows, run_pass
+from novelsum.diversity.novelsum import Densities, Grid, values
+from novelsum.diversity.onepass import DataSet, coverage, draw_rows, run_pass
 from novelsum.files.location import Location
 from novelsum.files.store import Block, Pool, StoredBlock, read_block, write_block
 from novelsum.formula import Array, Formula, from_squared
@@ -217,35 +216,7 @@ def _novelsum(
 
 def _covered(common: Common, stores: dict[str, DataSet]) -> dict[str, float]:
     """The mean distance of a candidate to the nearest sample of each selection."""
-    pool, settings = common.pool, common.settings
-    wanted = None
-    if pool.candidates > COVERED_ROWS:
-        wanted = draw_rows(common.context, DataSet(pool.work, pool.blocks), COVERED_ROWS, settings.seed)
-    message = Shared.of(common.context, wanted)
-    common.context.setJobDescription("novelsum: coverage of the pool")
-    parts = common.blocks().map(partial(_nearest_of, pool.work, settings, message, stores)).collect()
-    message.destroy()
-    common.context.setJobDescription("")
-    order = np.argsort(np.concatenate([rows for rows, _ in parts]))
-    return {
-        name: float(
-            from_squared(np.concatenate([of_each[name] for _, of_each in parts])[order], settings.metric).mean()
-        )
-        for name in stores
-    }
-
-
-def _nearest_of(
-    work: Location, settings: Settings, message: Shared[Integers | None], stores: dict[str, DataSet], block: Block
-) -> tuple[Integers, dict[str, Array]]:
-    """Of some candidates of a block the squared distance to the nearest sample of each selection."""
-    content, wanted = read_block(work, block.name), message.value
-    at = np.arange(len(content.rows)) if wanted is None else common_places(content.rows, wanted)[0]
-    points = in_space(content.vectors[at], settings.metric)[0]
-    found = {}
-    for name, store in stores.items():
-        nearest = NearestDistances(points, 1)
-        for other in store.blocks:
-            nearest.add(in_space(read_block(store.work, other.name).vectors, settings.metric)[0])
-        found[name] = nearest.squared[:, 0]
-    return content.rows[at], found
+    data, settings = DataSet(common.pool.work, common.pool.blocks), common.settings
+    rows = draw_rows(common.context, data, min(data.rows, COVERED_ROWS), settings.seed)
+    found = coverage(common.context, data, rows, list(stores.values()), settings.metric)
+    return dict(zip(stores, found, strict=True))

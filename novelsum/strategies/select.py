@@ -63,8 +63,8 @@ def select_by(
     ``factors``.
     """
     (log / "picks").make_folder()
-    closings, outcome = closings_of(pool, settings), Outcome()
-    closings = replace(closings, picks=most_picks(pool, closings))
+    asked, outcome = closings_of(pool, settings), Outcome()
+    closings = replace(asked, picks=most_picks(pool, asked))
     logged = _logged(log, begun)[: closings.picks]
     common = Common.of(context, pool, factors, settings, closings, log, begun)
     _preflight(common)
@@ -92,7 +92,7 @@ def select_by(
     spent = sum((Fraction(cost) for cost in stored.cost.tolist()), Fraction(0))
     by_group = np.bincount(stored.groups, minlength=len(closings.quotas.groups) if closings.quotas else 1)
     taken = len(rows) + int(np.sum(common.begun.rows < pool.candidates))
-    outcome.end(closings_of(pool, settings), pool, len(rows), taken, spent, by_group, begun, bool(settings.budget))
+    outcome.end(asked, pool, len(rows), taken, spent, by_group, begun, bool(settings.budget))
     started = time.perf_counter()
     found = _novelty(context, log, common.reading.scoring, begun, begun + len(rows))
     outcome.seconds["novelty"] = time.perf_counter() - started
