@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from novelsum.diversity import loops
 from novelsum.formula import Array, Formula, Metric, from_squared, proximity_weights, squared_lengths
 from novelsum.formulas import EQUATIONS, MEASURED, Equation
+from novelsum.settings import Settings
 
 GROUPS = 50
 """Groups of a sample for its interval."""
@@ -69,6 +70,12 @@ class Grid:
     neighbors: tuple[int, ...] = (10,)
     proximity_powers: tuple[float, ...] = (1.0,)
     density_powers: tuple[float, ...] = (0.5,)
+
+    @staticmethod
+    def of_run(settings: Settings, formulas: tuple[Formula, ...]) -> "Grid":
+        """The one combination of a run that selects, for some formulas."""
+        one = (settings.neighbors,), (settings.proximity_power,), (settings.density_power,)
+        return Grid(formulas, settings.metric, *one)
 
     @property
     def equations(self) -> list[Equation]:

@@ -50,13 +50,7 @@ def novelsum_of_parts(
     ``work``: a folder to work in, which is removed again; ``points`` (n, D): of all picks in order, in the metric's
     space, where the driver has them.
     """
-    grid = Grid(
-        (EQUATIONS[settings.formula].measured_as,),
-        settings.metric,
-        (settings.neighbors,),
-        (settings.proximity_power,),
-        (settings.density_power,),
-    )
+    grid = Grid.of_run(settings, (EQUATIONS[settings.formula].measured_as,))
     sizes = sorted({round(share * len(picks)) for share in SHARES} - {0, 1})
     sizes = [size for size in sizes if 8 * size * pool.dimension <= MOST_BYTES]
     found = []

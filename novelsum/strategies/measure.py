@@ -199,9 +199,7 @@ def _novelsum(
     context: SparkContext, pool: Pool, settings: Settings, store: DataSet, density: dict[Formula, Array]
 ) -> tuple[dict[Formula, dict[str, float]], float]:
     """NovelSum by each formula that there are density factors for, and the mean distance to the nearest other."""
-    grid = Grid(
-        tuple(density), settings.metric, (settings.neighbors,), (settings.proximity_power,), (settings.density_power,)
-    )
+    grid = Grid.of_run(settings, tuple(density))
     sample = None
     if store.rows > EXACT_LIMIT:
         sample = draw_rows(context, store, SAMPLE_ROWS, settings.seed)
