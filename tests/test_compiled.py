@@ -88,7 +88,10 @@ def test_a_changed_source_is_compiled_anew(environment, tmp_path):
     assert len(kept(tmp_path)) == 4
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-100], lambda content: b"?" + content[1:]])
+@pytest.mark.parametrize(
+    "damage",
+    [lambda content: content[:-100], pytest.param(lambda content: b"?" + content[1:], marks=pytest.mark.more)],
+)
 def test_a_damaged_file_is_compiled_anew_and_replaced(damage, environment, tmp_path):
     path = zipped(tmp_path / "package.zip")
     told(start(path, environment))
@@ -111,6 +114,7 @@ def test_processes_that_compile_at_once_get_the_right_code_and_leave_it_whole(en
     assert not list(tmp_path.rglob("*.unfinished"))
 
 
+@pytest.mark.more
 def test_without_a_home_they_are_kept_in_the_temporary_folder(environment, tmp_path):
     environment |= {"HOME": "/dev/null", "XDG_CACHE_HOME": ""}
     path = zipped(tmp_path / "package.zip")
@@ -121,7 +125,10 @@ def test_without_a_home_they_are_kept_in_the_temporary_folder(environment, tmp_p
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.parametrize("of_whom", ["a link", "writable by others", "of another user"])
+@pytest.mark.parametrize(
+    "of_whom",
+    ["a link", *(pytest.param(other, marks=pytest.mark.more) for other in ("writable by others", "of another user"))],
+)
 def test_a_folder_that_others_may_have_made_is_not_used(of_whom, environment, tmp_path):
     """Whoever writes there could have any code run. Each process compiles anew then."""
     environment |= {"HOME": "/dev/null", "XDG_CACHE_HOME": ""}

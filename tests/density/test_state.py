@@ -493,7 +493,7 @@ def test_a_run_killed_at_every_stage_leaves_the_state_whole_and_ends_with_the_sa
     assert names[0] == names[1]
 
 
-@pytest.mark.parametrize("with_input", [False, True])
+@pytest.mark.parametrize("with_input", [pytest.param(False, marks=pytest.mark.more), True])
 def test_ids_are_taken_out_by_the_command_line(state, nights, few, tmp_path, with_input):
     """Without an input or before one; the manifest and the log count ids that are not there."""
     copy = tmp_path / "state"

@@ -70,7 +70,8 @@ def sample_distances(sample):
     return {metric: formula.distances(sample.vectors, sample.vectors, metric) for metric in formula.METRICS}
 
 
-@pytest.mark.parametrize("metric", ["cosine", pytest.param("euclidean", marks=pytest.mark.more)])
+@pytest.mark.more
+@pytest.mark.parametrize("metric", formula.METRICS)
 def test_of_the_sample_what_a_plain_loop_keeps_is_kept_and_each_other_row_has_the_nearest(
     thinned, sample, sample_distances, tmp_path, metric
 ):

@@ -196,6 +196,7 @@ def test_a_sample_does_not_depend_on_row_order_and_its_interval_holds_the_truth(
 # --- the job ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.more
 def test_the_job_measures_several_data_sets_and_writes_parquet_and_json(tmp_path):
     """Two rows and forty, one command; a row for each and for each setting; exact values of the formula."""
     rng = np.random.default_rng(1)

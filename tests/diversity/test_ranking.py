@@ -327,6 +327,7 @@ def test_the_page_is_whole_alone_and_fits(measured, width):
         assert page.evaluate(over) == []
 
 
+@pytest.mark.more
 def test_one_set_has_no_yardstick_and_needs_no_page(tmp_path):
     """The job says so; density does not count; K may be more than there are rows."""
     path = write_parquet(tmp_path / "one.parquet", list("abcdef"), np.random.default_rng(1).normal(size=(6, 3)))

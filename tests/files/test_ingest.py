@@ -123,14 +123,22 @@ REFUSED_BY_ROWS = {
 
 
 @pytest.mark.parametrize("case", REFUSED_BY_ROWS)
-def test_rows_that_break_the_contract_are_refused(tmp_path, case):
-    """Exit code 3, one line with the column, a row id, how many rows and what to do; no output folder."""
+def test_rows_that_break_the_contract_are_refused(run_here, tmp_path, case):
+    """In one sentence with the column, a row id, how many rows and what to do; no output folder."""
     ids, vectors, words = REFUSED_BY_ROWS[case]
     path = write_parquet(tmp_path / "in.parquet", ids, vectors)
+    with pytest.raises(InputError) as refused:
+        run_here("curate", input=path, output=str(tmp_path / "out"), budget=5)
+    assert words.format(path=path) in str(refused.value)
+    assert "--on-bad-rows drop" in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_rows_are_exit_code_3_and_one_line(tmp_path):
+    path = write_parquet(tmp_path / "in.parquet", IDS, REFUSED_BY_ROWS["NaN"][1])
     done = run_job("curate", "--input", path, "--output", tmp_path / "out", "--budget", 5)
     assert done.returncode == 3, done.stderr
-    assert words.format(path=path) in error_line(done)
-    assert "--on-bad-rows drop" in error_line(done)
+    assert "hold NaN" in error_line(done)
     assert not (tmp_path / "out").exists()
 
 

@@ -136,6 +136,7 @@ def make_folder(here: Path) -> Path:
         ("all", 300, 900),
         ("a", 0, 300),
         ("b", 300, 600),
+        ("c", 600, 900),
         ("pool", 0, 900),
         ("embeddings", 0, 300),
     ):

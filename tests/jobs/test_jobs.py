@@ -77,6 +77,7 @@ def test_the_manifest_says_what_was_done_and_nothing_else_is_left(curated):
     assert set(copies["distance"]) == {0.0}
 
 
+@pytest.mark.more
 def test_two_jobs_under_spark_submit_equal_the_one(curated, tmp_path):
     """estimate_density then select_subset under spark-submit, settings from a file, give curate's picks."""
     config = tmp_path / "settings.toml"

@@ -135,6 +135,7 @@ def test_what_it_does_not_go_with_is_refused_in_one_sentence(other):
         check(Settings(input="in", output="out", near_duplicates=-1.0), "estimate_density")
 
 
+@pytest.mark.more
 def test_the_copies_of_each_data_set_that_is_measured_are_listed(tmp_path):
     vectors = RNG.normal(size=(50, 8))
     points = numbered(np.concatenate([vectors, vectors[:10]]))

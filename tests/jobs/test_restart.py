@@ -341,7 +341,7 @@ def test_a_second_run_on_an_output_is_refused_until_the_first_is_gone(expected, 
     assert_finished(curate(output), output, expected)
 
 
-@pytest.mark.parametrize(("age", "code"), [(0, 2), (1000, 0)])
+@pytest.mark.parametrize(("age", "code"), [(0, 2), pytest.param(1000, 0, marks=pytest.mark.restart)])
 def test_a_claim_of_another_machine_counts_while_it_is_renewed(tmp_path, age, code):
     output = tmp_path / "out"
     (output / "_lock").mkdir(parents=True)
@@ -366,6 +366,7 @@ def test_a_run_that_is_done_is_not_done_again(expected, tmp_path):
     assert {entry: entry.stat().st_mtime_ns for entry in output.rglob("*")} == before
 
 
+@pytest.mark.restart
 def test_a_result_of_another_run_is_refused_with_what_changed(tmp_path):
     source, output = tmp_path / "in", tmp_path / "out"
     shutil.copytree(SAMPLE, source)

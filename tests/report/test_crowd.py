@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import SAMPLE, Points, run_job
 
+from novelsum.formula import METRICS
+
 NOISE = 1e-5
 
 
@@ -31,7 +33,8 @@ def warnings_of(done):
     return re.findall(r".*lie in crowds of near-copies.*", done.stderr)
 
 
-@pytest.mark.parametrize("metric", ["cosine", pytest.param("euclidean", marks=pytest.mark.more)])
+@pytest.mark.more
+@pytest.mark.parametrize("metric", METRICS)
 def test_eleven_copies_of_a_prompt_are_warned_of_and_the_suggested_distance_leaves_one(with_crowd, tmp_path, metric):
     ids, path = with_crowd
     arguments = ["--input", path, "--budget", 60, "--metric", metric, "--first", "copy 03"]

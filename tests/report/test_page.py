@@ -84,6 +84,7 @@ def test_hostile_text_is_shown_as_text(page, output):
     )
 
 
+@pytest.mark.more
 def test_a_comparison_and_the_recall_are_shown_as_the_manifest_has_them(page, source, run_here, tmp_path):
     """The strategies in the order of NovelSum, and the verdict."""
     path, output = tmp_path / "in.parquet", tmp_path / "out"

@@ -147,9 +147,8 @@ def test_a_random_selection_is_one_of_those_that_are_drawn(pool, run_here, tmp_p
     assert (found["own"], found["selections"]) == (True, 5)
 
 
-@pytest.mark.parametrize(
-    "strategy", ["k-means", *(pytest.param(name, marks=pytest.mark.more) for name in ("random", "farthest-first"))]
-)
+@pytest.mark.more
+@pytest.mark.parametrize("strategy", ["k-means", "random", "farthest-first"])
 def test_a_strategy_has_the_outputs_of_a_selection_and_is_not_done_twice(tmp_path, strategy):
     """By the real command line."""
     output = tmp_path / "out"
