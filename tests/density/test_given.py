@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import error_line, run_job, write_parquet
+from conftest import write_parquet
 
 from novelsum.density.given import load_density
 from novelsum.errors import InputError
@@ -20,16 +20,15 @@ VECTORS = RNG.normal(size=(40, 4)).astype(np.float32)
 IDS = [f"n{i:02d}" for i in range(40)]
 
 
-def test_a_candidate_without_density_is_refused(tmp_path):
-    """Exit code 3, how many and the first id."""
+def test_a_candidate_without_density_is_refused(run_here, tmp_path):
+    """With how many they are and the first id."""
     path, density, output = tmp_path / "in.parquet", tmp_path / "density.parquet", tmp_path / "out"
     write_parquet(path, IDS, VECTORS)
     pq.write_table(pa.table({"id": IDS[:-2], "density": np.ones(38)}), density)
-    done = run_job("select_subset", "--input", path, "--density", density, "--output", output, "--budget", 5)
-    assert done.returncode == 3, done.stderr
-    line = error_line(done)
-    assert f"2 candidate(s) have no density in {density}; estimate it over the same input" in line
-    assert "first id: 'n38'" in line
+    with pytest.raises(InputError) as refused:
+        run_here("select_subset", input=str(path), density=str(density), output=str(output), budget=5)
+    assert f"2 candidate(s) have no density in {density}; estimate it over the same input" in str(refused.value)
+    assert "first id: 'n38'" in str(refused.value)
     assert not output.exists()
 
 

@@ -350,7 +350,9 @@ REFUSED: dict[str, tuple[tuple[str, ...], Any, Any, int, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.more] * (case == "another dimension")) for case in REFUSED]
+)
 def test_a_state_that_does_not_fit_is_refused_and_left_as_it_was(state, nights, tmp_path, case):
     arguments, spoil, rows, code, words = REFUSED[case]
     copy = tmp_path / "state"

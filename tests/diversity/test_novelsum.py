@@ -248,7 +248,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.more] * (case == "dimensions")) for case in REFUSED]
+)
 def test_what_cannot_be_measured_is_refused_in_one_sentence(tmp_path, case):
     """Exit code 3, the path and the number named, nothing left behind."""
     rng = np.random.default_rng(0)

@@ -126,6 +126,7 @@ def test_strange_ids_texts_and_columns_come_through(tmp_path):
     assert rows[" "]["night"] == 2
 
 
+@pytest.mark.more
 def test_a_second_run_needs_overwrite_and_a_failed_one_leaves_the_first_result(curated, tmp_path):
     """Refused without --overwrite; a run that fails late touches nothing; --overwrite replaces it all."""
     output = tmp_path / "out"
