@@ -2,9 +2,11 @@
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 
 import pyarrow.parquet as pq
 import pytest
@@ -89,6 +91,19 @@ def test_a_command_on_spark_gives_what_its_script_gives(tmp_path, sample, oracle
     assert by_command.stdout.replace("/command", "/script") == by_script.stdout
     for name in ("script", "command"):
         assert pq.read_table(tmp_path / name / "selected").column("id").to_pylist() == oracle(sample, 5).picks
+
+
+@pytest.mark.more
+def test_what_pip_installs_has_every_module(tmp_path):
+    for name in ("novelsum", "pyproject.toml", "README.md"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copyfile
+        copy(ROOT / name, tmp_path / name)
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", tmp_path, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = {name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".py")}
+    assert installed == {str(path.relative_to(ROOT)) for path in (ROOT / "novelsum").rglob("*.py")}
 
 
 def test_every_job_of_the_settings_has_a_command():

@@ -167,6 +167,11 @@ def _counts(of: list[Cell], strategy: str, score: Score) -> tuple[int, int, int]
     return signs.count(1), signs.count(-1), signs.count(0)
 
 
+def _from_to(numbers: Sequence[int]) -> str:
+    """Such as "2 to 5"."""
+    return " to ".join(str(number) for number in sorted({numbers[0], numbers[-1]}))
+
+
 def _summary(of: dict[str, list[Cell]]) -> str:
     """What the numbers say, in sentences."""
     words = []
@@ -182,11 +187,11 @@ def _summary(of: dict[str, list[Cell]]) -> str:
         best = max(others, key=lambda strategy: better[strategy][0] - better[strategy][1])
         starts = sorted({len(cell.starts) for cell in here})
         words.append(
-            f"- **{told}** ({len(here)} cases of a corpus and a budget, {'-'.join(map(str, starts))} starts): "
+            f"- **{told}** ({len(here)} cases of a corpus and a budget, {_from_to(starts)} starts): "
             f"{named(first)} has the best mean most often ({leads.count(first)} of {len(here)}), random in "
             f"{leads.count('random')}. Against random by the 95% intervals: "
             + "; ".join(f"{named(s)} better in {b}, worse in {w}" for s, (b, w, _) in better.items())
-            + f". The best balance has {named(best)}."
+            + f". In better less worse, {named(best)} is ahead."
         )
     for name, told in (("probe", "the probe"), ("language", "the language model")):
         values = {column: _correlation(of[name], column, SCORES[name]) for column in MEASURED}

@@ -316,6 +316,7 @@ NUMBERED = [
     ("docs/jobs/curate.md", "there {} at most", survey._MOST_FIRST_PICKS),
     ("docs/jobs/curate.md", "about {:.1f} kB", (block_bytes(1, 384, 4) - 4 * 384) / 1000),
     ("docs/operations.md", "{:,}) bytes", block_bytes(1, 384, 4) - 4 * 384),
+    ("docs/scaling.md", "N · (4 D + {:,}) bytes", block_bytes(1, 384, 4) - 4 * 384),
     ("docs/operations.md", "{:,} bytes a row", check.STATE_BYTES),
     ("docs/operations.md", "(B + M) · (4·D + {})", file_bytes(1, 0)),
     ("docs/operations.md", "at most {} MiB of vectors", BLOCK_BYTES >> 20),
