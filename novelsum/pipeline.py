@@ -400,7 +400,9 @@ class _Steps:
             logger.warning("the density in %s was estimated in another way; the selection begins anew", output)
             return None
         most = settings.picks(pool.candidates)
-        logger.info("going on from the picks of the result in %s", output)
+        had = earlier["selected"]["picks"]
+        kept = f"the first {most:,} of the {had:,}" if most < had else f"the {had:,}"
+        logger.info("going on from %s picks of the result in %s", kept, output)
         return earlier_picks(context, pool, factors, output / "selected", settings.id_column, first, most)
 
     def _select(

@@ -145,23 +145,28 @@ def as_table(rows: list[dict[str, Any]]) -> pa.Table:
 def lines_of(ranked: Sequence[Ranked], found: Sequence[Measured], told: Told) -> list[str]:
     """Ranking, sentences, and NovelSum of all rows of each set, for a terminal."""
     leading = found[0].values[0]
-    cells = [["rank", "mean", "95% interval", "random", "sd above", "rows", "set"]]
+    size = ranked[0].compared.rows
+    cells = [["rank", "mean", "95% interval", "rows", "its mean", "random", "sd above", "set"]]
     for one in ranked:
         low, high = one.compared.interval
-        random, above = one.yardstick, one.above_random
+        random, own, above = one.yardstick, one.own, one.above_random
         cells.append(
             [
                 str(one.rank),
                 f"{one.compared.values[0]:.6g}",
                 f"{low:.6g} to {high:.6g}",
+                str(random.rows if random else one.rows),
+                f"{own.values[0]:.6g}" if own else "none",
                 f"{random.means[0]:.6g}" if random else "none",
                 "none" if above is None else f"{above:+.1f}",
-                str(one.rows),
                 printed(one.name, _WIDTH),
             ]
         )
-    size = f"at {ranked[0].compared.rows:,} rows"
-    lines = [f"mean NovelSum ({setting_in_words(leading)}) {size}", *aligned(cells), ""]
+    lines = [
+        f"mean NovelSum ({setting_in_words(leading)}) at {size:,} rows; then at its own, beside random subsets",
+        *aligned(cells),
+        "",
+    ]
     lines += [printed(sentence, _WIDTH) for sentence in told.all]
     same_size = len({one.rows for one in ranked}) == 1
     cells = [

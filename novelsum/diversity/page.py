@@ -76,17 +76,21 @@ def _ranking(ranked: Sequence[Ranked], metric: str) -> str:
             f"{one.rank}. {pieces.name(one.name, _NAME)}",
             number(one.compared.values[0], 4),
             _range(*one.compared.interval),
+            "–" if one.own is None else number(one.own.values[0], 4),
             "–" if one.yardstick is None else number(one.yardstick.means[0], 4),
             _signed(one.above_random),
         )
         for one in ranked
     ]
     drawn = "" if all(one.compared.rows == one.rows for one in ranked) else ", larger sets by random subsets of it"
-    note = f"At {ranked[0].compared.rows:,} rows each{drawn}. Random: subsets of the pool as large as the set"
+    note = (
+        f"Mean and interval at {ranked[0].compared.rows:,} rows each{drawn}. Random: subsets of the pool (the "
+        "reference, or else all sets together) as large as the set, beside the mean of the set at that size"
+    )
     most = max((one.yardstick.rows for one in ranked if one.yardstick), default=0)
     if any(one.yardstick and one.yardstick.rows < one.rows for one in ranked):
         note += f", of {most:,} rows at most"
-    table = pieces.table(("set", "mean", "95% interval", "random", "sd above"), rows, f"{note}.")
+    table = pieces.table(("set", "mean", "95% interval", "its mean", "random", "sd above"), rows, f"{note}.")
     band = " The band is where random subsets of the pool lie." if _random(ranked) else ""
     caption = (
         f"<b>Figure 1.</b> Mean NovelSum of each set at {ranked[0].compared.rows:,} rows (dot) and its 95% interval "

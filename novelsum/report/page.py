@@ -85,15 +85,27 @@ def _novelty(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> s
     all_before = (
         f"all samples before it, the {begun:,} selected before the run among them" if begun else "all picks before it"
     )
+    is_ordered = found["verdict"] != "unordered"
+    if not is_ordered:
+        rows = [(*row[:-2], row[-1]) for row in rows]
     text = (
         f"<p>The novelty of a pick is summed over {all_before}, the nearest counting most, so it rises at first "
         "whatever is picked: more samples mean more terms. So returns are read from doublings of S and not from single "
         "steps. Where the curve falls, the picks crowd: each adds less than the one before.</p>"
         "<p>Flatness is a rule of thumb for choosing a budget, not a property of the data: the rule is the same for "
         "every run, so budgets can be compared, but what a sample is worth in training it cannot tell.</p>"
+        if is_ordered
+        else f"<p>The novelty of a pick is summed over {all_before}. These picks were chosen together and listed "
+        "afterwards, so the curve shows that order, and no returns.</p>"
     )
     table = pieces.table(
-        ("pick", *(["samples in S"] if begun else []), "novelty", "growth over half as many", "nearest before"),
+        (
+            "pick",
+            *(["samples in S"] if begun else []),
+            "novelty",
+            *(["growth over half as many"] if is_ordered else []),
+            "nearest before",
+        ),
         rows,
         "Means over the picks within 5% of that number." + (" S counts the samples selected before." if begun else ""),
     )
@@ -103,7 +115,7 @@ def _novelty(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> s
         f"selected before it. {mark}{compared}"
     )
     return pieces.section(
-        "Where returns flatten",
+        "Where returns flatten" if is_ordered else "Novelty of the picks",
         f"<div class=pair>{numbered.figure(figures.novelty(data, metric), caption)}<div>{text}{table}</div></div>",
     )
 

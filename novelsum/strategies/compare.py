@@ -152,10 +152,10 @@ def print_comparison(comparison: dict[str, Any]) -> None:
     strategies = comparison["strategies"]
     formulas = list(next(iter(strategies.values()))["novelsum"])
     with_groups = any("groups" in one for one in strategies.values())
-    heads = ["strategy", "picks", *(f"NovelSum, {formula}" for formula in formulas), "nearest other", "coverage"]
+    heads = ["strategy", "picks", *(f"mean NovelSum, {formula}" for formula in formulas), "mean nearest", "coverage"]
     cells = [[*heads, *(["groups"] if with_groups else []), "seconds"]]
-    for name, one in sorted(strategies.items(), key=lambda item: -item[1]["novelsum"][formulas[0]]["sum"]):
-        numbers = [*(one["novelsum"][formula]["sum"] for formula in formulas)]
+    for name, one in sorted(strategies.items(), key=lambda item: -item[1]["novelsum"][formulas[0]]["mean"]):
+        numbers = [*(one["novelsum"][formula]["mean"] for formula in formulas)]
         numbers += [one["mean_nearest_distance"], one["coverage"]]
         row = [name, f"{one['picks']:g}", *(f"{number:.6g}" for number in numbers)]
         cells.append([*row, *([f"{one['groups']:g}"] if with_groups else []), f"{one['seconds']:.1f}"])

@@ -36,7 +36,8 @@ def verdict(strategies: Mapping[str, Mapping[str, Any]], settings: Settings) -> 
         parts.append(
             f"the selections have {min(sizes):g} to {max(sizes):g} picks, and mean NovelSum grows with their number"
         )
-    return "; ".join(parts) + _advice(own, lead, settings) + "."
+    gains = _is_above_chance(lead, strategies, by_novelsum, formula)
+    return "; ".join(parts) + _advice(own, lead, settings, gains) + "."
 
 
 def _about_novelsum(own: str, lead: str, by_novelsum: Mapping[str, float], formula: str) -> str:
@@ -66,10 +67,26 @@ def _beside_random(
     more = by_novelsum[own] - mean
     if spread is None:
         return f"a random selection has {mean:.5g}"
-    numbers = f"{mean:.5g} ± {spread:.2g} in {drawn['selections']} random selections"
+    edge = mean + (_APART if more > 0 else -_APART) * spread
+    numbers = (
+        f"{mean:.5g} ± {spread:.2g} in {drawn['selections']} random selections, so that another may have "
+        f"{'up to' if more > 0 else 'down to'} {edge:.5g}"
+    )
     if abs(more) <= _APART * spread:
         return f"by this measure {NAMES[own]} cannot be told from chance ({numbers})"
-    return f"{NAMES[own]} is {'above' if more > 0 else 'below'} what chance gives ({numbers})"
+    share = f"{abs(more) / mean:.1%} " if mean > 0 else ""
+    side = "above" if more > 0 else "below"
+    return f"{NAMES[own]} is {share}{side} what chance gives, and beyond its range ({numbers})"
+
+
+def _is_above_chance(
+    name: str, strategies: Mapping[str, Mapping[str, Any]], by_novelsum: Mapping[str, float], formula: str
+) -> bool:
+    """Whether a strategy has more than a further random selection would; True where chance was not measured."""
+    if "random" not in strategies:
+        return True
+    spread = strategies["random"]["spread"][f"novelsum_{formula}"]
+    return spread is None or by_novelsum[name] - by_novelsum["random"] > _APART * spread
 
 
 def _by_distances(strategies: Mapping[str, Mapping[str, Any]]) -> str:
@@ -81,10 +98,15 @@ def _by_distances(strategies: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{NAMES[covers]} covers the pool best and {NAMES[nearest]} keeps its picks farthest apart"
 
 
-def _advice(own: str, lead: str, settings: Settings) -> str:
+def _advice(own: str, lead: str, settings: Settings, gains: bool) -> str:
+    """``gains``: whether the leader has more NovelSum than chance gives."""
+    by_symmetric = own == "novelselect" and settings.formula != "symmetric"
+    if not gains:
+        other = ", or try --formula symmetric, which selects for it" if by_symmetric else ""
+        return f": no strategy is shown to gain NovelSum here, so choose by coverage, distances or cost{other}"
     if lead == own:
         return ": keep it where NovelSum is what you want"
     instead = f"--strategy {lead}"
-    if own == "novelselect" and settings.formula != "symmetric":
+    if by_symmetric:
         instead += ", or --formula symmetric, which selects for it,"
     return f": where NovelSum is what you want, take {instead} instead"

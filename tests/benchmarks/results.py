@@ -91,7 +91,8 @@ BENCHMARKS = {
     "diversity": Benchmark(
         "bench",
         "Measuring diversity",
-        "NovelSum of 100,000 generated embeddings of 384 dimensions in clusters, exact, by the defaults of the job and with the interval.",
+        "NovelSum of 100,000 generated embeddings of 384 dimensions in clusters, exact, by the defaults of the job and "
+        "with the interval.",
     ),
     "text": Benchmark(
         "bench-text",

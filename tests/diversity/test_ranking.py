@@ -1,6 +1,7 @@
 """Data sets are ranked at equal size, with intervals, beside random subsets; the words follow from the numbers."""
 
 import json
+import re
 from dataclasses import replace
 
 import browser
@@ -292,6 +293,11 @@ def test_the_job_answers_in_tables_manifest_and_words(measured):
     told = [one for kind in manifest["told"].values() for one in kind]
     assert any("sums are not shown" in one for one in told)
     assert "narrow.parquet is less diverse than random" in printed
+    beside = re.search(r"^ +2 .* 120 +([\d.]+) +([\d.]+) +(-[\d.]+) +narrow.parquet$", printed, re.MULTILINE)
+    own, random, above = (float(number) for number in beside.groups())
+    assert random == pytest.approx(narrow["random"]["mean"], rel=1e-5)
+    assert own - random == pytest.approx(narrow["random"]["above"] * narrow["random"]["deviation"], rel=1e-3)
+    assert above == pytest.approx(narrow["random"]["above"], abs=0.05)
     assert "\u202e" not in printed
     assert "NovelSum  " not in printed.split("all rows of each set")[1]
     rows = pq.read_table(output / "diversity.parquet").to_pylist()

@@ -539,9 +539,10 @@ def test_the_commands_that_embed_run_as_they_are_typed(folder_of, block):
 
 
 def novelsums(printed: str) -> dict[str, float]:
-    """NovelSum by strategy, of what --compare prints."""
+    """NovelSum by strategy, of the numbers of picks and the means that --compare prints."""
     table = printed.partition("selections under the same rules\n")[2]
-    return {name: float(value) for name, value in re.findall(r"^([a-z-]+) +\d+ +([\d.]+) ", table, re.MULTILINE)}
+    found = re.findall(r"^([a-z-]+) +(\d+) +([\d.]+) ", table, re.MULTILINE)
+    return {name: int(picks) * float(mean) for name, picks, mean in found}
 
 
 @pytest.mark.more

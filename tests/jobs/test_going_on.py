@@ -35,11 +35,12 @@ def test_another_budget_for_a_finished_run_goes_on_from_its_picks_or_has_the_fir
     ids, novelty, _, _ = curate("fresh", budget=100, **more)
     _, first, _, _ = curate("out", budget=40, **more)
     found, again, selected, log = curate("out", budget="27.8%", **more)
-    assert "going on from the picks of the result" in log
+    assert "going on from the 40 picks of the result" in log
     assert (found, selected["resumed_picks"]) == (ids, 40)
     assert again == pytest.approx(novelty, rel=1e-12)
     assert again[:40] == first
-    found, shorter, selected, _ = curate("out", budget=25, **more)
+    found, shorter, selected, log = curate("out", budget=25, **more)
+    assert "going on from the first 25 of the 100 picks of the result" in log
     assert (found, shorter, selected["resumed_picks"], selected["drafted"]) == (ids[:25], again[:25], 25, 0)
 
 

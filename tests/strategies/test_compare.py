@@ -163,6 +163,9 @@ def test_a_strategy_has_the_outputs_of_a_selection_and_is_not_done_twice(tmp_pat
     assert manifest["selected"]["ended_by"] == "budget"
     assert {path.name for path in output.iterdir()} >= {"selected", "report.html", "report.json", "map", "metrics.json"}
     assert len((tmp_path / "chosen.jsonl").read_text().splitlines()) == 55
+    page = (output / "report.html").read_text()
+    for words in ("Where returns flatten", "growth over half as many", "returns are read from doublings"):
+        assert (words in page) == (strategy != "k-means"), words
     again = run_job("curate", *arguments, "--map")
     assert "there is nothing to do" in again.stderr
 
@@ -201,7 +204,10 @@ def test_the_verdict_names_the_leader_and_what_to_do():
     assert said.startswith(
         "By NovelSum (paper) k-means leads with a mean of 2.5, 25.0% above this selection by NovelSelect (2)"
     )
-    assert "NovelSelect is above what chance gives (1 ± 0.1 in 5 random selections)" in said
+    assert (
+        "NovelSelect is 100.0% above what chance gives, and beyond its range (1 ± 0.1 in 5 random selections, so that "
+        "another may have up to 1.304)" in said
+    )
     assert "k-means covers the pool best and farthest-first keeps its picks farthest apart" in said
     assert "take --strategy k-means, or --formula symmetric, which selects for it, instead." in said
 
@@ -216,9 +222,19 @@ def test_the_verdict_of_a_selection_that_leads_is_to_keep_it():
 
 def test_the_verdict_says_where_a_selection_cannot_be_told_from_chance():
     said = verdict(strategies(novelselect=1.3, random=1.0, kmeans=1.6), Settings())
-    assert "by this measure NovelSelect cannot be told from chance (1 ± 0.1 in 5 random selections)" in said
+    assert "by this measure NovelSelect cannot be told from chance (1 ± 0.1 in 5 random selections, so" in said
+    assert said.endswith("take --strategy k-means, or --formula symmetric, which selects for it, instead.")
     said = verdict(strategies(novelselect=0.6, random=1.0, kmeans=1.6), Settings())
-    assert "NovelSelect is below what chance gives" in said
+    assert "NovelSelect is 40.0% below what chance gives" in said
+
+
+@pytest.mark.parametrize("own", ["novelselect", "k-means", "random"])
+def test_where_not_even_the_leader_is_above_chance_nothing_is_said_to_gain(own):
+    said = verdict(strategies(own, novelselect=1.2, random=1.0, kmeans=1.1), Settings())
+    assert ": no strategy is shown to gain NovelSum here, so choose by coverage, distances or cost" in said
+    assert "keep it" not in said
+    assert "instead" not in said
+    assert ("--formula symmetric" in said) == (own == "novelselect")
 
 
 def test_what_is_left_out_is_printed_with_its_reason(capsys):
