@@ -189,9 +189,9 @@ def verdict(ranked: Sequence[Ranked], leading: Value) -> str:
         told = f"By {measure}{size} {first.name} is the most diverse, {_with_interval(first)}"
         return f"{told}; {others[0].name} comes next, {_with_interval(others[0])}.{_not_apart(others)}"
     names = _listed([one.name for one in [first, *near]])
-    rest = ", all sets" if len(near) == len(others) else ""
+    names = f"{names}, which are all sets," if near == others and len(near) > 1 else names
     return (
-        f"By {measure}{size} no set leads: {names}{rest} cannot be told apart, as their 95% intervals overlap."
+        f"By {measure}{size} no set leads: {names} cannot be told apart, as their 95% intervals overlap."
         f"{_not_apart([one for one in others if one not in near])}"
     )
 
