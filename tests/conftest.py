@@ -1,12 +1,14 @@
 """What the tests share: the sample, one lazy Spark, the engine called as a function, the jobs as commands."""
 
 import functools
+import importlib
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -250,6 +252,17 @@ def run_here(spark: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
             pipeline.run(job, Settings(**settings))
 
     return run
+
+
+@pytest.fixture
+def evidence(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """A module of tests/evidence by its name."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evidence"))
+
+    def of(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return of
 
 
 def density_by_formula(points: Points, **settings: Any) -> dict[Any, float]:

@@ -1,23 +1,10 @@
 """The study of objectives and strategies: its page says what its results say, and its picks are those of the engine."""
 
-import importlib
 import json
-from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import ROOT, Points
-
-
-@pytest.fixture
-def evidence(monkeypatch):
-    """A module of tests/evidence by its name."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evidence"))
-
-    def of(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return of
+from conftest import Points
 
 
 def test_the_tables_of_choosing_are_those_of_the_committed_results(evidence):

@@ -1,23 +1,9 @@
 """What the evidence on training counts: the probe's closed forms, intervals, correlations, results kept, the page."""
 
-import importlib
 import json
-from types import ModuleType
 
 import numpy as np
 import pytest
-from conftest import ROOT
-
-
-@pytest.fixture
-def evidence(monkeypatch):
-    """A module of tests/evidence by its name."""
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "evidence"))
-
-    def of(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return of
 
 
 def test_errors_of_rows_left_out_are_those_of_fits_without_them(evidence):

@@ -65,16 +65,14 @@ def _novelty(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> s
         data["density"]["typical_neighbor_distance"],
         data["novelty"]["selected_before"],
     )
-    rows = [
-        (
-            f"{row['pick']:,}",
-            *([f"{row['selected']:,}"] if begun else []),
-            number(row["novelty"]),
-            percent(row["growth"]),
-            number(row["nearest_earlier"]),
-        )
-        for row in found["doublings"]
-    ]
+    is_ordered = found["verdict"] != "unordered"
+    columns = [("pick", [f"{row['pick']:,}" for row in found["doublings"]])]
+    if begun:
+        columns.append(("samples in S", [f"{row['selected']:,}" for row in found["doublings"]]))
+    columns.append(("novelty", [number(row["novelty"]) for row in found["doublings"]]))
+    if is_ordered:
+        columns.append(("growth over half as many", [percent(row["growth"]) for row in found["doublings"]]))
+    columns.append(("nearest before", [number(row["nearest_earlier"]) for row in found["doublings"]]))
     mark = "The dashed line marks where returns flatten. " if found["flat_from_pick"] else ""
     compared = (
         f"The dotted line is the mean distance of the pool’s median candidate to its {data['settings']['neighbors']} "
@@ -85,9 +83,6 @@ def _novelty(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> s
     all_before = (
         f"all samples before it, the {begun:,} selected before the run among them" if begun else "all picks before it"
     )
-    is_ordered = found["verdict"] != "unordered"
-    if not is_ordered:
-        rows = [(*row[:-2], row[-1]) for row in rows]
     text = (
         f"<p>The novelty of a pick is summed over {all_before}, the nearest counting most, so it rises at first "
         "whatever is picked: more samples mean more terms. So returns are read from doublings of S and not from single "
@@ -99,14 +94,8 @@ def _novelty(data: dict[str, Any], metric: str, numbered: pieces.Numbering) -> s
         "afterwards, so the curve shows that order, and no returns.</p>"
     )
     table = pieces.table(
-        (
-            "pick",
-            *(["samples in S"] if begun else []),
-            "novelty",
-            *(["growth over half as many"] if is_ordered else []),
-            "nearest before",
-        ),
-        rows,
+        [heading for heading, _ in columns],
+        list(zip(*(cells for _, cells in columns), strict=True)),
         "Means over the picks within 5% of that number." + (" S counts the samples selected before." if begun else ""),
     )
     summed = " (times the number of samples before it)" if EQUATIONS[data["settings"]["formula"]].averaged else ""

@@ -7,16 +7,13 @@ from typing import Any
 
 from novelsum.formulas import EQUATIONS
 from novelsum.groups import in_words
+from novelsum.report.comparison import NAMES
 from novelsum.report.pieces import name
 from novelsum.report.returns import returns_in_words
 from novelsum.report.text import amount, escaped, number, share
 
-STRATEGIES = {
-    "novelselect": "NovelSelect",
-    "k-means": "k-means",
-    "farthest-first": "farthest-first",
-    "random": "a random draw",
-}
+_CHOSE = {**NAMES, "random": "a random draw"}
+"""Strategies as what chose the picks."""
 _NAMED = 5
 """Earlier selections that are named."""
 
@@ -43,7 +40,7 @@ def summary(data: dict[str, Any]) -> str:
 
 def _asked(data: dict[str, Any]) -> str:
     settings, found, selected = data["settings"], data["input"], data["selected"]
-    called = STRATEGIES.get(strategy_of(data), escaped(strategy_of(data)))
+    called = _CHOSE.get(strategy_of(data), escaped(strategy_of(data)))
     called, picks = called[:1].upper() + called[1:], selected["picks"]
     dropped = [f"{rows:,} {escaped(reason)}" for reason, rows in found["bad_rows"].items()]
     for key, what in (("duplicates_dropped", "duplicates"), ("near_duplicates_dropped", "near-copies")):
@@ -283,7 +280,7 @@ def aim(data: dict[str, Any]) -> str:
 
 def _aim(settings: dict[str, Any], strategy: str) -> str:
     if strategy != "novelselect":
-        called = STRATEGIES.get(strategy, escaped(strategy))
+        called = _CHOSE.get(strategy, escaped(strategy))
         return f"{called[:1].upper()}{called[1:]} does not look at NovelSum when it chooses."
     if not settings["density_power"] and settings["formula"] != "released":
         return (

@@ -1,7 +1,7 @@
 """One sentence on which selection is better by what, and what to do; it follows from the measures alone."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from novelsum.formulas import EQUATIONS
 from novelsum.report.comparison import NAMES
@@ -28,15 +28,19 @@ def verdict(strategies: Mapping[str, Mapping[str, Any]], settings: Settings) -> 
     by_novelsum = {name: one["novelsum"][formula]["mean"] for name, one in strategies.items()}
     lead = max(by_novelsum, key=lambda name: (by_novelsum[name], name == own))
     parts = [_about_novelsum(own, lead, by_novelsum, formula)]
+    chance = _chance(strategies, formula)
     if own != "random" and "random" in strategies:
-        parts.append(_beside_random(own, strategies, by_novelsum, formula))
+        told = (
+            _beside(chance, own, by_novelsum[own]) if chance else f"a random selection has {by_novelsum['random']:.5g}"
+        )
+        parts.append(told)
     parts.append(_by_distances(strategies))
     sizes = {float(one["picks"]) for one in strategies.values()}
     if len(sizes) > 1:
         parts.append(
             f"the selections have {min(sizes):g} to {max(sizes):g} picks, and mean NovelSum grows with their number"
         )
-    gains = _is_above_chance(lead, strategies, by_novelsum, formula)
+    gains = chance is None or chance.side(by_novelsum[lead]) > 0
     return "; ".join(parts) + _advice(own, lead, settings, gains) + "."
 
 
@@ -59,34 +63,41 @@ def _above(great: float, small: float) -> str:
     return "as much as" if more < _SAME else f"{more:.1%} above"
 
 
-def _beside_random(
-    own: str, strategies: Mapping[str, Mapping[str, Any]], by_novelsum: Mapping[str, float], formula: str
-) -> str:
-    drawn = strategies["random"]
-    mean, spread = by_novelsum["random"], drawn["spread"][f"novelsum_{formula}"]
-    more = by_novelsum[own] - mean
-    if spread is None:
-        return f"a random selection has {mean:.5g}"
-    edge = mean + (_APART if more > 0 else -_APART) * spread
+class _Chance(NamedTuple):
+    """NovelSum of random selections: mean, standard deviation, and how many they are."""
+
+    mean: float
+    spread: float
+    draws: int
+
+    def side(self, value: float) -> int:
+        """1 above and -1 below what a further random selection may have, else 0."""
+        more = value - self.mean
+        return 0 if abs(more) <= _APART * self.spread else 1 if more > 0 else -1
+
+
+def _chance(strategies: Mapping[str, Mapping[str, Any]], formula: str) -> _Chance | None:
+    """None where fewer than two random selections were made."""
+    drawn = strategies.get("random")
+    if drawn is None or (spread := drawn["spread"][f"novelsum_{formula}"]) is None:
+        return None
+    return _Chance(drawn["novelsum"][formula]["mean"], spread, drawn["selections"])
+
+
+def _beside(chance: _Chance, own: str, value: float) -> str:
+    """How a selection is beside what chance gives."""
+    more = value - chance.mean
+    edge = chance.mean + (_APART if more > 0 else -_APART) * chance.spread
     numbers = (
-        f"{mean:.5g} ± {spread:.2g} in {drawn['selections']} random selections, so that another may have "
+        f"{chance.mean:.5g} ± {chance.spread:.2g} in {chance.draws} random selections, so that another may have "
         f"{'up to' if more > 0 else 'down to'} {edge:.5g}"
     )
-    if abs(more) <= _APART * spread:
+    side = chance.side(value)
+    if not side:
         return f"by this measure {NAMES[own]} cannot be told from chance ({numbers})"
-    share = f"{abs(more) / mean:.1%} " if mean > 0 else ""
-    side = "above" if more > 0 else "below"
-    return f"{NAMES[own]} is {share}{side} what chance gives, and beyond its range ({numbers})"
-
-
-def _is_above_chance(
-    name: str, strategies: Mapping[str, Mapping[str, Any]], by_novelsum: Mapping[str, float], formula: str
-) -> bool:
-    """Whether a strategy has more than a further random selection would; True where chance was not measured."""
-    if "random" not in strategies:
-        return True
-    spread = strategies["random"]["spread"][f"novelsum_{formula}"]
-    return spread is None or by_novelsum[name] - by_novelsum["random"] > _APART * spread
+    share = f"{abs(more) / chance.mean:.1%} " if chance.mean > 0 else ""
+    way = "above" if side > 0 else "below"
+    return f"{NAMES[own]} is {share}{way} what chance gives, and beyond its range ({numbers})"
 
 
 def _by_distances(strategies: Mapping[str, Mapping[str, Any]]) -> str:
