@@ -5,6 +5,7 @@ No job asks Spark SQL, whose start in Java takes as long as Spark's: all work wi
 
 import atexit
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -29,6 +30,10 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 _LOGGING = _PACKAGE.parent / "conf" / "log4j2.properties"
 _NOISE = b"WARNING: Using incubator modules: jdk.incubator.vector"
 """What Java says of an option that Spark gives it, and has no option to be silent of."""
+_TRACEBACK = b"Traceback (most recent call last):"
+_OF_DAEMON = re.compile(rb'  File ".*pyspark/daemon\.py", line')
+_LAST_LINE = re.compile(rb"\w+(Error|Exit|Interrupt)\b")
+"""A worker whose connection was closed while it wrote says so in a traceback. What went wrong comes another way."""
 _BLAS = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 """One thread for each core that Spark gives a task, or tasks would fight over the cores."""
 
@@ -157,10 +162,22 @@ def _launched(conf: SparkConf) -> Any:
 
 
 def _pass_on(reading: int) -> None:
+    """Pass on what Java and its workers say but the noise: several may speak at once, and a kill cuts them short."""
+    begun = unfinished = 0  # tracebacks of which one line is known; those of workers
     with open(reading, "rb") as lines:
         for line in lines:
-            if line.rstrip() != _NOISE:
-                os.write(2, line)
+            is_inner = line.startswith(b"  ")
+            if line.rstrip() == _TRACEBACK:
+                begun += 1
+            elif _OF_DAEMON.match(line):
+                begun, unfinished = 0, unfinished + begun
+            elif unfinished and is_inner:
+                continue
+            elif unfinished and _LAST_LINE.match(line):
+                unfinished -= 1
+            elif line.rstrip() != _NOISE:
+                os.write(2, (_TRACEBACK + b"\n") * (begun if is_inner else 0) + line)
+                begun = 0
 
 
 def require_classic(master: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Spark Connect is refused before anything else."""
+"""Spark Connect is refused before anything else; what workers say when they are cut off is kept from the user."""
 
 import os
 import shutil
@@ -53,3 +53,34 @@ def test_spark_submit_in_connect_mode_ends_with_one_sentence(tmp_path):
     assert len(told) == 1
     assert told[0].startswith("error: this cannot run on Spark Connect")
     assert "spark.api.mode=connect" in told[0]
+
+
+HANG_UP = """
+import os, socket, sys
+from novelsum.spark import session
+
+def hang_up(rows):
+    for number in map(int, os.listdir("/proc/self/fd")):
+        link = f"/proc/self/fd/{number}"
+        if os.path.islink(link) and os.readlink(link).startswith("socket:"):
+            socket.socket(fileno=os.dup(number)).shutdown(socket.SHUT_RDWR)
+    print("Traceback (most recent call last):\\n  File 'mine.py', line 1\\nValueError: of my own", file=sys.stderr)
+    return rows
+
+context = session.start("curate", "local[1]")
+try:
+    context.parallelize([1], 1).mapPartitions(hang_up).collect()
+except Exception as error:
+    print(type(error).__name__)
+session.stop(context)
+"""
+
+
+def test_a_worker_that_is_cut_off_shows_no_traceback_of_the_daemon():
+    """Its connection is closed while it has something to say; other tracebacks are shown."""
+    done = subprocess.run([sys.executable, "-c", HANG_UP], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.split() == ["Py4JJavaError"]
+    assert "daemon.py" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+    told = [line for line in done.stderr.splitlines() if not line.startswith("Picked up JAVA")]
+    assert told == ["Traceback (most recent call last):", "  File 'mine.py', line 1", "ValueError: of my own"]
