@@ -24,13 +24,13 @@ test-more: setup ## what takes too long for the default suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m more
 
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
-	.venv-spark35/bin/python -m pytest tests/jobs/test_engine.py tests/jobs/test_jobs.py tests/files/test_embeddings.py tests/files/test_ingest.py tests/test_api.py \
+	.venv-spark35/bin/python -m pytest -n 2 tests/jobs/test_engine.py tests/jobs/test_jobs.py tests/files/test_embeddings.py tests/files/test_ingest.py tests/test_api.py \
 	  -m "not exact" -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind or dataframe"
 
 setup-embed: setup .venv-embed/ready ## make .venv-embed, a Python that embeds texts, with a small model in it
 
 test-embed: setup-embed ## texts embedded by real models and servers; training files read by Hugging Face datasets
-	.venv-embed/bin/python -m pytest -m embed tests/text tests/jobs/test_documents.py tests/test_language_model.py
+	.venv-embed/bin/python -m pytest -n 2 -m embed tests/text tests/jobs/test_documents.py tests/test_language_model.py
 
 test-exact: setup ## the picks of the formula with every combination of settings
 	$(BIN)/python -m pytest -n 2 -m exact
@@ -40,7 +40,7 @@ test-restart: setup ## runs killed at every stage and at random moments, full di
 
 test-storage: setup ## runs on object storage: moto's server, with failed and slow requests; Azurite where there is npm
 	[ -d build/azurite/node_modules ] || ! command -v npm >/dev/null || npm install --silent --prefix build/azurite azurite@3.33.0
-	$(BIN)/python -m pytest -m storage
+	$(BIN)/python -m pytest -n 2 -m storage
 
 test-cluster: setup package ## executors of their own: one killed; a standalone cluster with encryption, a worker killed
 	$(BIN)/python -m pytest -m cluster

@@ -307,8 +307,13 @@ def run_job(name: str, *arguments: object, by: str = "gateway") -> subprocess.Co
     the port of that Java. Here one Java serves many jobs in turn, so that its start is paid only once.
     """
     command = [*_ENTRY.get(by, _ENTRY["python"]), str(ROOT / "jobs" / f"{name}.py"), *map(str, arguments)]
-    environment = {**os.environ, **(_gateway() if by == "gateway" else {})}
+    environment = served() if by == "gateway" else None
     return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+
+def served() -> dict[str, str]:
+    """An environment in which a job uses the one Java that serves many, as a child of spark-submit would."""
+    return {**os.environ, **_gateway()}
 
 
 @functools.cache

@@ -110,8 +110,10 @@ PARSED: dict[str, Callable[..., settings.Settings | settings.MeasureSettings | s
 SUBMITTED = [(block, command) for block in TYPED for command in commands(block) if command.is_submitted]
 RUN = [block for block in TYPED if is_run(block)]
 YARN = {command.text: command for _, command in SUBMITTED if command.options["--properties-file"] == "conf/yarn.conf"}
-EMBEDDED = [block for block in RUN if ".venv-embed/" in block.text]
-EXPLAINED = [block for block in RUN if {command.program for command in commands(block)} == {"explain_novelty"}]
+ONCE = list({tuple(block.commands): block for block in reversed(RUN)}.values())[::-1]
+"""Of blocks with the same commands the first."""
+EMBEDDED = [block for block in ONCE if ".venv-embed/" in block.text]
+EXPLAINED = [block for block in ONCE if {command.program for command in commands(block)} == {"explain_novelty"}]
 
 
 @pytest.fixture(scope="module")
@@ -497,7 +499,7 @@ def test_the_worked_example_runs_as_it_is_typed(folder_of, block):
 
 
 @pytest.mark.more
-@pytest.mark.parametrize("block", [block for block in RUN if block not in EXPLAINED + EMBEDDED], ids=name_of)
+@pytest.mark.parametrize("block", [block for block in ONCE if block not in EXPLAINED + EMBEDDED], ids=name_of)
 def test_the_commands_of_a_document_run_as_they_are_typed(folder_of, block):
     """Jobs in plain Python are handed one Java in turn; each spark-submit starts its own."""
     folder = folder_of(block.document)

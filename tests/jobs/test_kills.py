@@ -1,7 +1,8 @@
-"""Forty-two kills, spread over the stages of all jobs as a first run measures them, each of which must have hit.
+"""Forty-four kills, spread over the stages of all jobs as a first run measures them, each of which must have hit.
 
-The job, its Java and its workers die at once, or one of them alone. What the same command makes of it then is what a
-run makes that nothing disturbs.
+The job, its Java and its workers die at once, or one of them alone. A run is killed, the same command goes on with
+it and is killed a stage further on, until nothing kills it any more: what it then makes is what a run makes that
+nothing disturbs.
 """
 
 import json
@@ -15,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, SAMPLE, run_job
+from conftest import ROOT, SAMPLE, served
 
 pytestmark = pytest.mark.restart
 TRIES = 10
@@ -54,11 +55,12 @@ STAGES = {
 }
 
 
-WHERE = [("compare", "compare")]
-WHERE += [(command, stage) for command in STAGES if command != "compare" for stage in STAGES[command]]
+WHERE = [(command, stage) for command in STAGES if command != "compare" for stage in STAGES[command]]
+WHERE += [("compare", "compare")]
 
 
-def _spread() -> list[Kill]:
+def _spread() -> dict[str, list[Kill]]:
+    """The kills of each command, by stage; of those of a stage, each time later."""
     draw = random.Random(15)
     kills = [Kill(*where, draw.uniform(0.05, 0.9)) for where in WHERE]
     again = (("curate", "selection"), ("curate", "ingest"), ("save_state", "density"), ("update", "density"))
@@ -66,15 +68,18 @@ def _spread() -> list[Kill]:
     for victim in ("driver", "java"):
         kills += [Kill(command, "density", draw.uniform(0.1, 0.9), victim) for command in ("curate", "update")]
     workers = (("curate", "ingest"), ("curate", "selection"), ("update", "density"), ("measure_diversity", "diversity"))
-    return kills + [Kill(command, stage, draw.uniform(0.1, 0.7), "worker") for command, stage in workers]
+    kills += [Kill(command, stage, draw.uniform(0.1, 0.7), "worker") for command, stage in workers]
+    kills.sort(key=lambda kill: (STAGES[kill.command].index(kill.stage), kill.share))
+    return {command: [kill for kill in kills if kill.command == command] for command in STAGES}
 
 
 KILLS = _spread()
 
 
 def test_forty_four_kills_reach_every_stage_of_every_job():
-    assert len(KILLS) == len(set(map(str, KILLS))) == 44
-    assert {(kill.command, kill.stage) for kill in KILLS} == set(WHERE)
+    kills = [kill for of_command in KILLS.values() for kill in of_command]
+    assert len(kills) == len(set(map(str, kills))) == 44
+    assert {(kill.command, kill.stage) for kill in kills} == set(WHERE)
 
 
 # --- the commands -----------------------------------------------------------------------------------------
@@ -107,7 +112,8 @@ class World:
         return [str(part) for part in (*given, *more[name])]
 
     def prepare(self, name: str, folder: Path) -> None:
-        """What must lie there before the run."""
+        """What must lie there before the run, and nothing else."""
+        shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         if name == "update":
             shutil.copytree(self.folder / "state", folder / "state")
@@ -148,7 +154,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name in sorted(STAGES, key=lambda name: name in ("select_subset", "update")):
         place = folder / f"run-{name}"
         world.prepare(name, place)
-        run = Run(world.command(name, place))
+        run = Run(world.command(name, place), served())
         assert run.wait() == 0, run.errors()
         world.seconds[name] = run.durations()
         assert tuple(world.seconds[name]) == STAGES[name]
@@ -166,12 +172,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 class Run:
     """A job in a session of its own, whose log tells which stage it is in."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], environment: dict[str, str] | None = None) -> None:
         self._started = time.monotonic()
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        self.process = subprocess.Popen(command, **pipes, start_new_session=True, env=environment)
         self._lines: list[str] = []
+        self._skipped: list[str] = []
         self.ended: dict[str, float] = {}
         self._news: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -181,6 +187,8 @@ class Run:
         assert self.process.stderr
         for line in self.process.stderr:
             self._lines.append(line)
+            if found := re.search(r"going on after (.*), which", line):
+                self._skipped = found.group(1).split(", ")
             if found := re.search(r" stage=(\w+) ", line):
                 self.ended[found.group(1)] = time.monotonic() - self._started
                 self._news.put(found.group(1))
@@ -201,11 +209,11 @@ class Run:
         ends = [0.0, *self.ended.values()]
         return {name: end - begin for name, begin, end in zip(self.ended, ends[:-1], ends[1:], strict=True)}
 
-    def reach(self, stage: str) -> bool:
-        """Until a stage has ended; whether it has."""
-        while stage not in self.ended:
+    def reach(self, stages: Sequence[str]) -> bool:
+        """Until some stages have ended, in this run or in one that it goes on with; whether they have."""
+        while not {*self._skipped, *self.ended}.issuperset(stages):
             if self._news.get(timeout=300) is None:
-                return stage in self.ended
+                return False
         return True
 
     def descendants(self) -> dict[int, str]:
@@ -257,15 +265,13 @@ VICTIMS: dict[str, Callable[[Run], list[int]]] = {
 
 
 def cut(world: World, kill: Kill, folder: Path) -> Run:
-    """Start the run and kill it in the stage; tried again where the stage was over before."""
+    """Start the run, or go on with it, and kill it in the stage; where the stage was over before, all begins anew."""
     stages = STAGES[kill.command]
-    before = stages[stages.index(kill.stage) - 1] if kill.stage != stages[0] else None
+    before = stages[: stages.index(kill.stage)]
     share = kill.share
     for _ in range(TRIES):
-        shutil.rmtree(folder, ignore_errors=True)
-        world.prepare(kill.command, folder)
         run = Run(world.command(kill.command, folder))
-        if before is None or run.reach(before):
+        if run.reach(before):
             moment = time.monotonic() + share * world.seconds[kill.command][kill.stage]
             victims = VICTIMS[kill.victim](run)  # found before the moment: to look takes longer than a short stage
             time.sleep(max(0.0, moment - time.monotonic()))
@@ -274,30 +280,34 @@ def cut(world: World, kill: Kill, folder: Path) -> Run:
             if [pid for pid in victims if _signal(pid)] and kill.stage not in run.ended:
                 return run
         run.kill_all()
+        world.prepare(kill.command, folder)
         share *= 0.6
     pytest.fail(f"no kill has hit {kill}")
 
 
-@pytest.mark.parametrize("kill", KILLS, ids=str)
-def test_a_run_killed_anywhere_ends_with_the_same_result(world: World, tmp_path: Path, kill: Kill) -> None:
-    """The kill hits, nothing that looks finished is left, and the same command gives what an undisturbed run does."""
+@pytest.mark.parametrize("command", STAGES)
+def test_a_run_killed_anywhere_ends_with_the_same_result(world: World, tmp_path: Path, command: str) -> None:
+    """Each kill hits, nothing that looks finished is left, and the last run gives what an undisturbed run does."""
     folder = tmp_path / "run"
-    run = cut(world, kill, folder)
-    code = run.wait()
-    assert code in {"all": [-signal.SIGKILL], "driver": [-signal.SIGKILL], "java": [1], "worker": [0, 1]}[kill.victim]
-    if kill.victim == "worker" and code == 0:  # Spark has tried the task again
-        assert_same(result(kill.command, folder), world.expected[kill.command])
-        return
-    if kill.victim in ("java", "worker"):
-        assert "error: " in run.errors()
-    assert not (folder / "out" / "_MANIFEST.json").exists()
-    run.kill_all()
-    _, _, job, *arguments = world.command(kill.command, folder)
-    again = run_job(job, *arguments)
-    assert again.returncode == 0, again.stderr
-    assert_same(result(kill.command, folder), world.expected[kill.command])
-    if kill.command != "measure_diversity" and STAGES[kill.command].index(kill.stage) > 1:
-        assert "stage=ingest" not in again.stderr, "what was done is not done again"
+    world.prepare(command, folder)
+    for kill in KILLS[command]:
+        run = cut(world, kill, folder)
+        code = run.wait()
+        codes = {"all": [-signal.SIGKILL], "driver": [-signal.SIGKILL], "java": [1], "worker": [0, 1]}
+        assert code in codes[kill.victim], kill
+        if code == 0:  # Spark has tried the task again
+            assert_same(result(command, folder), world.expected[command])
+            world.prepare(command, folder)
+            continue
+        if kill.victim in ("java", "worker"):
+            assert "error: " in run.errors(), kill
+        assert not (folder / "out" / "_MANIFEST.json").exists(), kill
+        run.kill_all()
+    last = Run(world.command(command, folder), served())
+    assert last.wait() == 0, last.errors()
+    assert_same(result(command, folder), world.expected[command])
+    if command != "measure_diversity":
+        assert "ingest" not in last.ended, "what was done is not done again"
 
 
 def assert_same(found: object, expected: object) -> None:

@@ -104,24 +104,18 @@ def assert_finished(done: subprocess.CompletedProcess[str], output: Path, expect
 
 POINTS = [
     "_lock/*.json",
-    "_work/run.json",
-    "_work/work/1-ingest/store/*",
     "_work/work/1-ingest/done.json",
-    "_work/work/3-density/density/*",
-    "_work/work/3-density/done.json",
     "_work/work/4-begin/picks/000000000.parquet",
-    "_work/work/4-begin/picks/0000000[1-9]*",
-    "_work/work/4-begin/picks/0000001*",
     "_work/result/selected/*",
-    "_work/result/report.html",
     "_work/manifest.json",
     "_work/cleared",
 ]
+"""What is there for an instant, and what says that a step is done: a kill by the clock (test_kills.py) misses it."""
 
 
 @pytest.mark.restart
-def test_a_run_killed_at_every_stage_ends_with_the_same_picks(expected, tmp_path):
-    """Every try is killed a stage further on, until the last; each goes on from what the one before has done."""
+def test_a_run_killed_where_a_step_is_just_done_ends_with_the_same_picks(expected, tmp_path):
+    """Every try is killed a step further on, until the last; each goes on from what the one before has done."""
     output = tmp_path / "out"
     for point in POINTS:
         kill_when(output, point)
