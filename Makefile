@@ -24,7 +24,7 @@ test-more: setup ## what takes too long for the default suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m more
 
 test-spark35: setup .venv-spark35/ready ## the engine and the jobs on Spark 3.5
-	.venv-spark35/bin/python -m pytest -n 2 tests/jobs/test_engine.py tests/jobs/test_jobs.py tests/files/test_embeddings.py tests/files/test_ingest.py tests/test_api.py \
+	.venv-spark35/bin/python -m pytest -n 2 --dist loadfile tests/jobs/test_engine.py tests/jobs/test_jobs.py tests/files/test_embeddings.py tests/files/test_ingest.py tests/test_api.py \
 	  -m "not exact" -k "spark_equals or formula_with_all or two_jobs or set_aside or every_kind or dataframe"
 
 setup-embed: setup .venv-embed/ready ## make .venv-embed, a Python that embeds texts, with a small model in it

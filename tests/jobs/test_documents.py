@@ -110,8 +110,15 @@ PARSED: dict[str, Callable[..., settings.Settings | settings.MeasureSettings | s
 SUBMITTED = [(block, command) for block in TYPED for command in commands(block) if command.is_submitted]
 RUN = [block for block in TYPED if is_run(block)]
 YARN = {command.text: command for _, command in SUBMITTED if command.options["--properties-file"] == "conf/yarn.conf"}
-ONCE = list({tuple(block.commands): block for block in reversed(RUN)}.values())[::-1]
-"""Of blocks with the same commands the first."""
+ONCE = [
+    block
+    for number, block in enumerate(RUN)
+    if not any(
+        set(block.commands) < set(other.commands) or (block.commands == other.commands and at < number)
+        for at, other in enumerate(RUN)
+    )
+]
+"""Without blocks all of whose commands stand in another, too."""
 EMBEDDED = [block for block in ONCE if ".venv-embed/" in block.text]
 EXPLAINED = [block for block in ONCE if {command.program for command in commands(block)} == {"explain_novelty"}]
 
