@@ -13,13 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import conftest
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from conftest import ROOT, Points, error_line, read_points, run_job, write_parquet
+from conftest import ROOT, Points, error_line, read_points, run_job, served, write_parquet
 
 from novelsum import formula
 from novelsum.density.layout import read_cells
@@ -552,7 +551,7 @@ def test_three_nights_and_the_backfill_of_the_docs_give_what_the_oracle_does(ora
     other files, and the commands of docs/operations.md are run as they stand there.
     """
     folder = tmp_path / "nights"
-    environment = {**os.environ, **conftest._gateway(), "PYTHON": sys.executable}
+    environment = {**served(), "PYTHON": sys.executable}
 
     def shell(*command: str) -> str:
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)

@@ -264,12 +264,18 @@ VICTIMS: dict[str, Callable[[Run], list[int]]] = {
 }
 
 
+def is_ingested(folder: Path) -> bool:
+    """Whether a run has left the store whole."""
+    return (folder / "out" / "_work" / "work" / "1-ingest" / "done.json").exists()
+
+
 def cut(world: World, kill: Kill, folder: Path) -> Run:
     """Start the run, or go on with it, and kill it in the stage; where the stage was over before, all begins anew."""
     stages = STAGES[kill.command]
     before = stages[: stages.index(kill.stage)]
     share = kill.share
     for _ in range(TRIES):
+        ingested = is_ingested(folder)
         run = Run(world.command(kill.command, folder))
         if run.reach(before):
             moment = time.monotonic() + share * world.seconds[kill.command][kill.stage]
@@ -278,6 +284,7 @@ def cut(world: World, kill: Kill, folder: Path) -> Run:
             while not victims and run.process.poll() is None and kill.stage not in run.ended:
                 victims = VICTIMS[kill.victim](run)  # workers start some time after their stage does
             if [pid for pid in victims if _signal(pid)] and kill.stage not in run.ended:
+                assert not (ingested and "ingest" in run.ended), "what was done is not done again"
                 return run
         run.kill_all()
         world.prepare(kill.command, folder)

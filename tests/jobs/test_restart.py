@@ -179,7 +179,7 @@ def test_a_run_killed_while_near_copies_are_dropped_ends_with_the_same_rows(tmp_
     near = ["--near-duplicates", 0.3]
     undisturbed, output = tmp_path / "undisturbed", tmp_path / "out"
     assert curate(undisturbed, *near).returncode == 0
-    for point in ("2-thin/search/states-000001/*", "2-thin/store/*"):
+    for point in ("2-thin/search/states-000001/*", "2-thin/duplicates/*", "2-thin/store/*", "2-thin/done.json"):
         kill_when(output, f"_work/work/{point}", *near)
     done = curate(output, *near)
     assert done.returncode == 0, done.stderr
